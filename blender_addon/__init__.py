@@ -1,0 +1,21 @@
+"""Paintover for Blender: paints over the scene through a diffusion server. Everything that touches bpy lives here."""
+
+from __future__ import annotations
+
+from . import operators, panels, preferences, properties, pump, server_process
+from .session import session
+
+PARTS = (preferences, properties, operators, panels)
+
+
+def register() -> None:
+    for part in PARTS:
+        part.register()
+
+
+def unregister() -> None:
+    pump.stop()
+    session.close()
+    server_process.stop()
+    for part in reversed(PARTS):
+        part.unregister()

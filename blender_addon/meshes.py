@@ -1,0 +1,143 @@
+"""Evaluated meshes of objects as they render, with all their copies, in world space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+
+from .bridge.errors import EmptyMesh, SceneError, ZeroScale
+from .bridge.scene import MeshData
+from .passes.ids import object_ids
+from .passes.offstage import offstage
+
+TINY = 1e-9
+"""A scale this much smaller than the largest one is zero."""
+
+
+@dataclass
+class _Surface:
+    """One evaluated mesh in its object's own space."""
+
+    positions: np.ndarray  # float32 (V, 3)
+    triangles: np.ndarray  # int32 (T, 3)
+    normals: np.ndarray  # float32 (T, 3, 3)
+    uvs: np.ndarray  # float32 (T, 3, 2)
+    materials: np.ndarray  # int32 (T,)
+
+
+def collect(
+    scene: bpy.types.Scene,
+    objects: Sequence[bpy.types.Object],
+    uv_layers: Mapping[str, str],
+    *,
+    view_layer: str | None = None,
+) -> list[MeshData]:
+    """The surface of every object at the current frame: what Cycles would render of it, all modifiers included.
+
+    An object's copies (collection instances, Geometry Nodes, Array) are in its mesh; linked duplicates are objects
+    of their own. `uv_layers` names the UV layer by object name. Object ids are those of `passes`.
+
+    Raises EmptyMesh, ZeroScale, BadMesh (coordinates that are not numbers), or SceneError for an object that does
+    not render or that lacks its UV layer.
+    """
+    ids = object_ids()
+    copies: dict[str, list[tuple[np.ndarray, _Surface]]] = {ob.name_full: [] for ob in objects}
+    layers = {ob.name_full: uv_layers[ob.name] for ob in objects}
+
+    def gather(_: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
+        known: dict[int, _Surface | None] = {}
+        for instance in depsgraph.object_instances:
+            name = instance.object.original.name_full
+            if name not in copies or not instance.show_self:
+                continue
+            key = instance.object.data.as_pointer()
+            if key not in known:
+                known[key] = _read(instance.object, layers[name], depsgraph)
+            if surface := known[key]:
+                copies[name].append((np.array(instance.matrix_world, np.float64), surface))
+
+    with offstage(scene, view_layer, with_cycles=False) as stage:
+        stage.scene.render.resolution_x = stage.scene.render.resolution_y = 8
+        stage.render(gather)
+    return [_join(ob, ids[ob.name_full], copies[ob.name_full]) for ob in objects]
+
+
+def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsgraph) -> _Surface | None:
+    """The object's evaluated mesh, or None if it has no faces."""
+    mesh = evaluated.to_mesh()
+    try:
+        if mesh is None or not len(mesh.polygons):
+            return None
+        if uv_layer not in mesh.uv_layers:
+            raise SceneError(
+                reason=f"the modifiers of {evaluated.original.name!r} lose its UV layer {uv_layer!r}",
+                hint="Store the UVs in Geometry Nodes with Store Named Attribute, or apply the modifiers.",
+            )
+        corners, triangles = len(mesh.loops), len(mesh.loop_triangles)
+        normals = _get(mesh.corner_normals, "vector", corners, 3)
+        uvs = _get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2)
+        polygon_materials = _get(mesh.polygons, "material_index", len(mesh.polygons), dtype=np.int32)
+        of_corner = _get(mesh.loop_triangles, "loops", triangles, 3, dtype=np.int32)
+        of_polygon = _get(mesh.loop_triangles, "polygon_index", triangles, dtype=np.int32)
+        return _Surface(
+            positions=_get(mesh.vertices, "co", len(mesh.vertices), 3),
+            triangles=_get(mesh.loop_triangles, "vertices", triangles, 3, dtype=np.int32),
+            normals=normals[of_corner],
+            uvs=uvs[of_corner],
+            materials=polygon_materials[of_polygon],
+        )
+    finally:
+        evaluated.to_mesh_clear()
+
+
+def _get(blocks: bpy.types.bpy_prop_collection, name: str, *shape: int, dtype: type = np.float32) -> np.ndarray:
+    flat = np.empty(int(np.prod(shape)), dtype)
+    blocks.foreach_get(name, flat)
+    return flat.reshape(shape)
+
+
+def _join(ob: bpy.types.Object, number: int, copies: list[tuple[np.ndarray, _Surface]]) -> MeshData:
+    """All copies as one mesh in world space."""
+    if not copies:
+        if ob.hide_render:
+            raise SceneError(
+                reason=f"{ob.name!r} is hidden in renders", hint="Switch on its camera icon in the Outliner."
+            )
+        raise EmptyMesh(name=ob.name)
+    placed = [_place(matrix, surface) for matrix, surface in copies if not _flat(matrix)]
+    if not placed:
+        raise ZeroScale(name=ob.name)
+    first = np.cumsum([0] + [len(one.positions) for one in placed])
+    data = MeshData(
+        name=ob.name_full,
+        object_id=number,
+        positions=np.concatenate([one.positions for one in placed]),
+        triangles=np.concatenate([one.triangles + start for one, start in zip(placed, first, strict=False)]).astype(
+            np.int32
+        ),
+        normals=np.concatenate([one.normals for one in placed]),
+        uvs=np.concatenate([one.uvs for one in placed]),
+        materials=np.concatenate([one.materials for one in placed]),
+    )
+    data.check_values()
+    return data
+
+
+def _flat(matrix: np.ndarray) -> bool:
+    scales = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    return bool(scales[2] <= TINY * scales[0])
+
+
+def _place(matrix: np.ndarray, surface: _Surface) -> _Surface:
+    """The surface in world space. A mirroring matrix turns triangles around, so that they still face outward."""
+    normals = surface.normals @ np.linalg.inv(matrix[:3, :3])
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0).astype(np.float32)
+    positions = (surface.positions @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+    corners = slice(None, None, -1) if np.linalg.det(matrix[:3, :3]) < 0 else slice(None)
+    return _Surface(
+        positions, surface.triangles[:, corners], normals[:, corners], surface.uvs[:, corners], surface.materials
+    )

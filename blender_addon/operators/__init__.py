@@ -1,0 +1,20 @@
+"""What the buttons do. Each operator checks what it needs, starts a task and returns at once; in background mode it
+waits for the task, since no timer fires there."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import connect, export_passes, paint, revert
+
+CLASSES = (*connect.CLASSES, *paint.CLASSES, *export_passes.CLASSES, *revert.CLASSES)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

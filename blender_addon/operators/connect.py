@@ -1,0 +1,159 @@
+"""Connect, disconnect, start and stop the server, cancel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import bpy
+
+from .. import preferences, pump, server_process
+from ..bridge.errors import PaintoverError, ServerNotRunning
+from ..link import LinkState
+from ..session import session
+from .common import refuse
+
+if TYPE_CHECKING:
+    from bpy.types import Context
+
+TIMEOUT = 30.0
+"""Seconds for which background mode waits for a connection."""
+
+
+class PAINTOVER_OT_connect(bpy.types.Operator):
+    """Connect to the Paintover server that the preferences name"""
+
+    bl_idname = "paintover.connect"
+    bl_label = "Connect"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if session.link.state is LinkState.CONNECTING:
+            cls.poll_message_set("Connecting already")
+            return False
+        return True
+
+    def execute(self, context: Context) -> set[Any]:
+        chosen = preferences.get()
+        session.connect(chosen.host, chosen.port, chosen.token or None)
+        if not bpy.app.background:
+            pump.start()
+            return {"FINISHED"}
+        try:
+            session.wait(lambda: session.link.state is not LinkState.CONNECTING, TIMEOUT)
+        except TimeoutError:
+            return refuse(self, ServerNotRunning(host=chosen.host, port=chosen.port))
+        return refuse(self, session.error) if session.error else {"FINISHED"}
+
+
+class PAINTOVER_OT_disconnect(bpy.types.Operator):
+    """Disconnect from the server; jobs that run there go on"""
+
+    bl_idname = "paintover.disconnect"
+    bl_label = "Disconnect"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return session.link.state is not LinkState.OFFLINE
+
+    def execute(self, context: Context) -> set[Any]:
+        session.disconnect()
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_start_server(bpy.types.Operator):
+    """Start a Paintover server on this machine; it ends with Blender"""
+
+    bl_idname = "paintover.start_server"
+    bl_label = "Start Server"
+    bl_options = {"REGISTER"}
+
+    _timer: Any = None
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if server_process.running():
+            cls.poll_message_set("It runs already")
+            return False
+        return True
+
+    def execute(self, context: Context) -> set[Any]:
+        chosen = preferences.get()
+        try:
+            server_process.start(bpy.path.abspath(chosen.command), chosen.port)
+            if bpy.app.background:
+                import time
+
+                while not server_process.listening():
+                    time.sleep(0.05)
+                return {"FINISHED"}
+        except PaintoverError as error:
+            return refuse(self, error)
+        self._timer = context.window_manager.event_timer_add(0.1, window=context.window)
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: Context, event: bpy.types.Event) -> set[Any]:
+        if event.type != "TIMER":
+            return {"PASS_THROUGH"}
+        try:
+            if not server_process.listening():
+                return {"PASS_THROUGH"}
+        except PaintoverError as error:
+            context.window_manager.event_timer_remove(self._timer)
+            return refuse(self, error)
+        context.window_manager.event_timer_remove(self._timer)
+        bpy.ops.paintover.connect()
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_stop_server(bpy.types.Operator):
+    """Stop the server that this Blender started"""
+
+    bl_idname = "paintover.stop_server"
+    bl_label = "Stop Server"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if not server_process.running():
+            cls.poll_message_set("This Blender started no server")
+            return False
+        return True
+
+    def execute(self, context: Context) -> set[Any]:
+        session.disconnect()
+        server_process.stop()
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_cancel(bpy.types.Operator):
+    """Stop painting; views that are finished already are dropped, the scene stays as it was"""
+
+    bl_idname = "paintover.cancel"
+    bl_label = "Cancel"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if not session.active:
+            cls.poll_message_set("Nothing is being painted")
+            return False
+        return True
+
+    def execute(self, context: Context) -> set[Any]:
+        try:
+            session.cancel()
+        except PaintoverError as error:
+            return refuse(self, error)
+        return {"FINISHED"}
+
+
+CLASSES = (
+    PAINTOVER_OT_connect,
+    PAINTOVER_OT_disconnect,
+    PAINTOVER_OT_start_server,
+    PAINTOVER_OT_stop_server,
+    PAINTOVER_OT_cancel,
+)

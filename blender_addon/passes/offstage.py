@@ -1,0 +1,185 @@
+"""Renders behind the scenes: a temporary copy of the scene, drawn by a temporary render engine.
+
+The artist's scene is never set up and restored: its copy shares the objects but has its own camera, engine, size,
+frame and view layer. The engine exists because Blender hands a render's passes, and geometry evaluated with render
+settings, to a RenderEngine only. Both are gone when the `with` block ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from ..bridge.errors import RenderFailed, SceneError
+from ..bridge.scene import Camera
+
+Work = Callable[[bpy.types.RenderEngine, bpy.types.Depsgraph], None]
+
+SENSOR = 36.0  # mm; any number will do, the lens follows from it
+
+
+class Offstage:
+    """The temporary scene and its engine. Made by `offstage`."""
+
+    def __init__(self, scene: bpy.types.Scene) -> None:
+        self.scene = scene
+        self._camera = bpy.data.objects.new("Paintover Camera", bpy.data.cameras.new("Paintover Camera"))
+        # A parent inverse takes any matrix, also the sheared one of a camera under a non-uniformly scaled parent.
+        self._rig = bpy.data.objects.new("Paintover Rig", None)
+        self._camera.parent = self._rig
+        for made in (self._rig, self._camera):
+            scene.collection.objects.link(made)
+        scene.camera = self._camera
+        self._work: Work | None = None
+        self._error: Exception | None = None
+
+    def aim(self, camera: Camera) -> None:
+        """Make the temporary scene's camera and size those of `camera`."""
+        p, data, render = camera.projection, self._camera.data, self.scene.render
+        self._camera.matrix_parent_inverse = Matrix(np.linalg.inv(camera.view).tolist())
+        render.resolution_x, render.resolution_y, render.resolution_percentage = camera.width, camera.height, 100
+        # Widths of the frame per height, against those of the image: how wide a pixel is.
+        pixel = p[1, 1] / p[0, 0] * camera.height / camera.width
+        render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, pixel), max(1.0, 1 / pixel)
+        data.sensor_fit, data.sensor_width = "HORIZONTAL", SENSOR
+        if camera.orthographic:
+            data.type, data.ortho_scale = "ORTHO", 2 / p[0, 0]
+            data.shift_x, data.shift_y = -p[0, 3] / 2, -p[1, 3] / 2 * p[0, 0] / p[1, 1]
+            near, far = (p[2, 3] + 1) / p[2, 2], (p[2, 3] - 1) / p[2, 2]
+        else:
+            data.type, data.lens = "PERSP", p[0, 0] * SENSOR / 2
+            data.shift_x, data.shift_y = p[0, 2] / 2, p[1, 2] / 2 * p[0, 0] / p[1, 1]
+            near, far = p[2, 3] / (p[2, 2] - 1), p[2, 3] / (p[2, 2] + 1)
+        data.clip_start, data.clip_end = abs(near), abs(far)
+
+    def render(self, work: Work) -> None:
+        """Render once; `work(engine, depsgraph)` runs inside. What it raises is raised here, else RenderFailed."""
+        self._work, self._error = work, RenderFailed(reason="another render is running, or it was interrupted")
+        try:
+            bpy.ops.render.render(scene=self.scene.name)
+        except RuntimeError as reason:  # the operator's own error report
+            raise RenderFailed(reason=str(reason).strip()) from reason
+        if self._error:
+            raise self._error
+
+    def _run(self, engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, first: Work) -> None:
+        """Called by Blender, which would only print an exception: keep it for `render` to raise."""
+        try:
+            first(engine, depsgraph)
+            assert self._work is not None
+            self._work(engine, depsgraph)
+        except Exception as error:
+            self._error = error
+        else:
+            self._error = None
+
+    def _remove(self) -> None:
+        data = self._camera.data
+        bpy.data.scenes.remove(self.scene)
+        bpy.data.objects.remove(self._camera)
+        bpy.data.objects.remove(self._rig)
+        bpy.data.cameras.remove(data)
+
+
+@contextmanager
+def offstage(scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: bool) -> Iterator[Offstage]:
+    """A temporary copy of `scene` with one view layer and an engine that renders it.
+
+    With `with_cycles` that engine is Cycles; without, it draws nothing and only evaluates the geometry.
+    """
+    layer = layer_name(scene, view_layer)
+    functions = _cycles_functions() if with_cycles else {}
+    had_result = "Render Result" in bpy.data.images
+    for edited in bpy.data.objects:
+        if edited.mode == "EDIT":
+            edited.update_from_editmode()
+    stage = Offstage(_copy(scene, layer))
+    engine = _engine(stage, functions)
+    try:
+        bpy.utils.register_class(engine)
+        try:
+            stage.scene.render.engine = engine.bl_idname
+            yield stage
+        finally:
+            stage._remove()
+            bpy.utils.unregister_class(engine)
+    finally:
+        if not had_result and (result := bpy.data.images.get("Render Result")):
+            bpy.data.images.remove(result)
+
+
+def layer_name(scene: bpy.types.Scene, view_layer: str | None = None) -> str:
+    """The view layer of that name, or else the one in use. Raises SceneError if there is none of that name."""
+    if view_layer is None:
+        in_use = bpy.context.view_layer
+        view_layer = in_use.name if in_use and in_use.id_data == scene else scene.view_layers[0].name
+    if view_layer not in scene.view_layers:
+        raise SceneError(reason=f"it has no view layer {view_layer!r}")
+    return view_layer
+
+
+def _copy(scene: bpy.types.Scene, layer: str) -> bpy.types.Scene:
+    copy = scene.copy()
+    copy.animation_data_clear()
+    copy.timeline_markers.clear()  # they would switch the camera
+    for other in [other for other in copy.view_layers if other.name != layer]:
+        copy.view_layers.remove(other)
+    render = copy.render
+    render.use_border = render.use_multiview = render.use_motion_blur = False
+    render.use_compositing = render.use_sequencer = False
+    render.use_persistent_data = True  # the geometry is synchronised once for all cameras
+    if hasattr(render, "use_freestyle"):
+        render.use_freestyle = False
+    copy.view_layers[0].use = True
+    return copy
+
+
+def _cycles_functions() -> dict[str, Any]:
+    """The functions and flags of Cycles' engine class. Copied, since a subclass of it would break Cycles itself."""
+    try:
+        from cycles import CyclesRender
+    except ImportError as reason:
+        raise RenderFailed(
+            reason="Cycles is missing", hint="Enable the Cycles Render Engine in Edit > Preferences > Add-ons."
+        ) from reason
+    if not hasattr(bpy.types.Scene, "cycles"):
+        raise RenderFailed(
+            reason="Cycles is switched off", hint="Enable the Cycles Render Engine in Edit > Preferences > Add-ons."
+        )
+    wanted = {
+        name: value
+        for name, value in vars(CyclesRender).items()
+        if name.startswith("bl_use_") or (callable(value) and not name.startswith("__") and name != "bl_rna")
+    }
+
+    def update(self: Any, data: bpy.types.BlendData, depsgraph: bpy.types.Depsgraph) -> None:
+        # All that Cycles' __init__ does, which cannot be copied: its super() is bound to its class.
+        if not hasattr(self, "session"):
+            self.session = None
+        CyclesRender.update(self, data, depsgraph)
+
+    return {**wanted, "update": update, "__del__": CyclesRender.__del__}
+
+
+def _engine(stage: Offstage, functions: dict[str, Any]) -> type:
+    draw = functions.get("render", _draw_nothing)
+
+    def render(self: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
+        stage._run(self, depsgraph, draw)
+
+    own = {
+        "bl_idname": "PAINTOVER_PASSES",
+        "bl_label": "Paintover Passes",
+        "bl_use_preview": False,
+        "render": render,
+    }
+    return type("PAINTOVER_RE_passes", (bpy.types.RenderEngine,), {**functions, **own})
+
+
+def _draw_nothing(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
+    """Stands in for Cycles where only the evaluated geometry is wanted."""

@@ -1,0 +1,37 @@
+"""The one door to Blender's main thread: a single timer that lets the session work for a few milliseconds."""
+
+from __future__ import annotations
+
+import bpy
+
+from .session import session
+
+BUSY_INTERVAL = 0.02
+IDLE_INTERVAL = 0.25
+
+
+def start() -> None:
+    """Have the timer running. In background there are no timers: operators drain the session themselves."""
+    if not bpy.app.background and not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
+
+
+def stop() -> None:
+    """Unregister the timer: one that is left behind makes some Blenders hang at exit."""
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+
+
+def _tick() -> float | None:
+    if session.tick():
+        _redraw()
+    if session.idle:
+        return None
+    return BUSY_INTERVAL if session.busy else IDLE_INTERVAL
+
+
+def _redraw() -> None:
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "IMAGE_EDITOR", "PREFERENCES"}:
+                area.tag_redraw()

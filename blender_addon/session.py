@@ -1,0 +1,151 @@
+"""What this Blender has going with the server: the link, the tasks, the last error. Only the main thread touches it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from .bridge.client import Client
+from .bridge.errors import ConnectionLost, PaintoverError, RenderFailed
+from .bridge.messages import MeshesMissing, ModelInfo, Pong, Trouble
+from .link import Link, LinkState
+
+if TYPE_CHECKING:
+    from .tasks import Task
+
+BUDGET = 0.004
+"""Seconds of a tick that may go into messages, so that Blender stays responsive under a flood of them."""
+REMEMBERED = 8
+"""Ended tasks that the panel can still show."""
+
+
+class Session:
+    def __init__(self) -> None:
+        self.link = Link()
+        self.error: PaintoverError | None = None
+        """The last error that belongs to no task."""
+        self.models: tuple[ModelInfo, ...] = ()
+        self.tasks: list[Task] = []
+
+    # ------------------------------------------------------------ for operators and panels
+
+    @property
+    def online(self) -> bool:
+        return self.link.state is LinkState.ONLINE
+
+    @property
+    def active(self) -> list[Task]:
+        """Tasks that are not over."""
+        return [task for task in self.tasks if not task.ended]
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.active) or self.link.state is LinkState.CONNECTING
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to watch: the timer may rest."""
+        return not self.active and self.link.state is LinkState.OFFLINE
+
+    def connect(self, host: str, port: int, token: str | None) -> None:
+        self.error = None
+        self.link.connect(host, port, token)
+
+    def disconnect(self) -> None:
+        self.link.close()
+        self.models = ()
+        self._fail_all(ConnectionLost())
+
+    def start(self, task: Task) -> None:
+        """Take on a task; it is prepared tick by tick."""
+        self.error = None
+        self.tasks = [*self.tasks[-REMEMBERED:], task]
+
+    def cancel(self) -> None:
+        """Stop all tasks: what is not sent yet at once, what runs on the server within a step."""
+        for task in self.active:
+            task.cancel(self.link)
+
+    def close(self) -> None:
+        self.link.close()
+        self.tasks.clear()
+        self.error = None
+        self.models = ()
+
+    def wait(self, done: Any, timeout: float | None = None) -> None:
+        """Tick until `done()`: for background mode, where no timer fires. Raises TimeoutError."""
+        until = time.monotonic() + timeout if timeout else None
+        while not done():
+            if until and time.monotonic() > until:
+                raise TimeoutError("the server did not answer in time")
+            self.tick(wait=0.0 if any(task.preparing for task in self.active) else 0.1)
+
+    # ------------------------------------------------------------ for the pump
+
+    def tick(self, wait: float = 0.0) -> bool:
+        """Take what arrived and prepare a little of the next task. Returns whether anything changed.
+
+        `wait` is how long to wait for a first event, in seconds (background mode).
+        """
+        until = time.perf_counter() + BUDGET
+        changed = False
+        while (event := self.link.poll(wait)) is not None:
+            self._apply(event)
+            changed, wait = True, 0.0
+            if time.perf_counter() > until:
+                break
+        for task in self.active:
+            if task.preparing:
+                self._guard(task, lambda task=task: task.advance(self.link))  # type: ignore[misc]
+                return True
+        return changed
+
+    def _apply(self, event: Any) -> None:
+        if isinstance(event, Client):
+            self._welcome(event)
+        elif isinstance(event, PaintoverError):
+            self.error = event
+            self.models = ()
+            self._fail_all(event)
+        elif isinstance(event, MeshesMissing):
+            for task in self.active:
+                if task.wants(event):
+                    self._guard(task, lambda task=task: task.upload(self.link, event))  # type: ignore[misc]
+                    break
+        elif isinstance(event, Trouble):
+            self.error = event.failure.error()
+        elif not isinstance(event, Pong):
+            for task in self.tasks:
+                if task.job == event.job:
+                    self._guard(task, lambda task=task: task.receive(event))  # type: ignore[misc]
+
+    def _welcome(self, client: Client) -> None:
+        import bpy
+
+        from .properties import apply_defaults
+
+        self.models = client.welcome.capabilities.models
+        for scene in bpy.data.scenes:
+            for model in self.models:
+                if model.name == scene.paintover.model:
+                    apply_defaults(scene.paintover, model)
+
+    def _guard(self, task: Task, work: Any) -> None:
+        """Do a task's work; whatever goes wrong there is the task's own failure and stops nothing else."""
+        try:
+            work()
+        except PaintoverError as error:
+            task.fail(error)
+        except Exception as error:  # noqa: BLE001 - a bug, or a file that Blender cannot cope with: said, logged, not fatal
+            import traceback
+
+            traceback.print_exc()
+            task.fail(RenderFailed(reason=f"{type(error).__name__}: {error}"))
+
+    def _fail_all(self, error: PaintoverError) -> None:
+        for task in self.active:
+            task.fail(error)
+
+
+session = Session()
+"""The one session of this Blender."""

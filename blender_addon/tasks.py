@@ -1,0 +1,195 @@
+"""What an artist asks for, from the scene to the result: prepared on the main thread in small steps, painted by the
+server, applied when it comes back. A task holds names and numbers, never pointers to Blender's data."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import enum
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import bpy
+import numpy as np
+
+from . import cameras, images, passes
+from .bridge.errors import Cancelled, PaintoverError
+from .bridge.messages import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    Cancel,
+    Generate,
+    ImageResult,
+    JobState,
+    MeshesMissing,
+    Preview,
+    Progress,
+    Submit,
+    Texture,
+)
+from .bridge.parameters import Settings
+from .link import Link
+
+
+class TaskState(enum.Enum):
+    PREPARING = "Preparing"
+    OFFERED = "Sending"
+    WAITING = "Waiting"
+    RUNNING = "Painting"
+    DONE = "Done"
+    CANCELLED = "Cancelled"
+    FAILED = "Failed"
+
+
+ENDED = (TaskState.DONE, TaskState.CANCELLED, TaskState.FAILED)
+FROM_SERVER = {
+    QUEUED: TaskState.WAITING,
+    RUNNING: TaskState.RUNNING,
+    DONE: TaskState.DONE,
+    CANCELLED: TaskState.CANCELLED,
+    FAILED: TaskState.FAILED,
+}
+
+
+class Task(abc.ABC):
+    """A request on its way. Subclasses say how it is prepared and what becomes of its results."""
+
+    label = ""
+
+    def __init__(self, settings: Settings) -> None:
+        self.job = uuid.uuid4().hex
+        self.settings = settings
+        self.state = TaskState.PREPARING
+        self.stage = ""
+        self.fraction = 0.0
+        self.preview: np.ndarray | None = None
+        self.error: PaintoverError | None = None
+        self.notes: list[str] = []
+        """What the artist should know: a UV layer that was made, texels that several places share."""
+        self._steps = self.prepare()
+
+    # ------------------------------------------------------------ what subclasses do
+
+    @abc.abstractmethod
+    def prepare(self) -> Iterator[str]:
+        """Collect the request from the scene; yields what it will do next, between pieces of about one view."""
+
+    @abc.abstractmethod
+    def request(self) -> Generate | Texture:
+        """The finished request, once `prepare` is through."""
+
+    @abc.abstractmethod
+    def apply(self, result: Any) -> None:
+        """Put a result of the job into Blender."""
+
+    def undo_preparation(self) -> None:  # noqa: B027 - most tasks change nothing
+        """Take back what `prepare` changed, after a failure or cancel with no result."""
+
+    # ------------------------------------------------------------ on the way there
+
+    @property
+    def preparing(self) -> bool:
+        return self.state is TaskState.PREPARING
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def advance(self, link: Link) -> None:
+        """Prepare the next piece; after the last one the request goes out."""
+        stage = next(self._steps, None)
+        if stage is None:
+            self.offer(link)
+        else:
+            self.stage = stage
+
+    def offer(self, link: Link) -> None:
+        link.send(Submit(self.job, self.request()))
+        self.state, self.stage = TaskState.WAITING, "Waiting for the server"
+
+    def wants(self, missing: MeshesMissing) -> bool:
+        """Whether this answer of the server is for this task."""
+        return False
+
+    def upload(self, link: Link, missing: MeshesMissing) -> None:  # noqa: B027 - most tasks have no meshes
+        """Send the meshes that the server lacks."""
+
+    # ------------------------------------------------------------ on the way back
+
+    def receive(self, message: Any) -> None:
+        """Take a message of this task's job."""
+        if isinstance(message, Progress):
+            self.stage, self.fraction = message.stage, message.fraction
+        elif isinstance(message, Preview):
+            self.preview = message.image
+        elif isinstance(message, JobState):
+            self._change(message)
+        else:
+            self.apply(message)
+
+    def _change(self, message: JobState) -> None:
+        if self.ended:
+            return
+        if message.failure:
+            self.fail(message.failure.error())
+            return
+        self.state = FROM_SERVER[message.state]
+        if self.state is TaskState.WAITING:
+            self.stage = f"Waiting: {message.position} before it" if message.position else "Waiting for the server"
+        elif self.state is TaskState.DONE:
+            self.stage, self.fraction = "Done", 1.0
+            if not bpy.app.background:  # a timer applied the result: it is a step of its own for the user
+                bpy.ops.ed.undo_push(message=f"Paintover: {self.label}")
+
+    def cancel(self, link: Link) -> None:
+        """Stop it. Before it was sent it ends at once, later when the server says so."""
+        if self.state in (TaskState.PREPARING, TaskState.OFFERED):
+            self.fail(Cancelled())
+        else:
+            self.stage = "Cancelling"
+            link.send(Cancel(self.job))
+
+    def fail(self, error: PaintoverError) -> None:
+        """End without (more) results."""
+        if self.ended:
+            return
+        self.state = TaskState.CANCELLED if isinstance(error, Cancelled) else TaskState.FAILED
+        self.error, self.stage = error, self.state.value
+        # Lets the passes put the scene back if it stopped between two views.
+        with contextlib.suppress(StopIteration):
+            self._steps.close()  # type: ignore[attr-defined]
+        self.undo_preparation()
+
+
+class ViewTask(Task):
+    """Paint what a camera sees as an image."""
+
+    label = "Paint View"
+
+    def __init__(self, settings: Settings, scene: bpy.types.Scene) -> None:
+        self._scene = scene.name
+        self._camera = cameras.from_scene(scene, settings.size).name
+        self._request: Generate | None = None
+        self.image = ""
+        """Name of the image that was painted."""
+        super().__init__(settings)
+
+    def prepare(self) -> Iterator[str]:
+        scene = bpy.data.scenes[self._scene]
+        camera = cameras.from_scene(scene, self.settings.size)
+        yield f"Rendering passes of {camera.name}"
+        seen = passes.render(scene, camera, color=self.settings.strength < 1)
+        image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
+        self._request = Generate(self.settings, camera.width, camera.height, seen, image)
+
+    def request(self) -> Generate:
+        assert self._request is not None
+        return self._request
+
+    def apply(self, result: Any) -> None:
+        if isinstance(result, ImageResult):
+            self.image = images.show(f"Paintover {self._camera}", result.image, result.settings)

@@ -1,0 +1,182 @@
+"""Paint the selected objects: meshes and passes out, textures back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bpy
+import numpy as np
+
+from . import cameras, images, meshes, passes, textures, uvs
+from .bridge.errors import (
+    EmptyMesh,
+    LinkedData,
+    NoCamera,
+    NoMesh,
+    OutsideCameras,
+    SceneError,
+)
+from .bridge.messages import MeshesMissing, MeshQuery, MeshUpload, Texture, TextureResult, ViewPainted
+from .bridge.parameters import Settings
+from .bridge.scene import Camera, MeshData, Passes
+from .link import Link
+from .tasks import Task, TaskState
+
+
+@dataclass
+class Target:
+    """An object to paint, held by its session uid: names may change while the server works."""
+
+    uid: int
+    name: str
+    uv_layer: str = ""
+    made_uvs: bool = False
+
+    def find(self) -> bpy.types.Object | None:
+        return next((ob for ob in bpy.data.objects if ob.session_uid == self.uid), None)
+
+
+class TextureTask(Task):
+    label = "Paint Objects"
+
+    def __init__(self, settings: Settings, scene: bpy.types.Scene, objects: Sequence[bpy.types.Object], lit: bool):
+        self._scene = scene.name
+        self._lit = lit
+        self._targets = [Target(ob.session_uid, ob.name) for ob in check_objects(objects)]
+        self._chosen_cameras = chosen_cameras(scene, settings.cameras)
+        self._meshes: dict[str, MeshData] = {}
+        self.views: list[Passes] = []
+        self.painted: dict[str, np.ndarray] = {}
+        """View name -> painted view, uint8 (H, W, 3)."""
+        self.coverage: dict[str, float] = {}
+        """Object name -> painted share of its visible texels."""
+        self.seconds: dict[str, float] = {}
+        super().__init__(settings)
+
+    # ------------------------------------------------------------ out
+
+    def prepare(self) -> Iterator[str]:
+        scene = bpy.data.scenes[self._scene]
+        yield "Checking UVs"
+        objects = [self._object(target) for target in self._targets]
+        for target, ob in zip(self._targets, objects, strict=True):
+            self._choose_uvs(target, ob)
+        yield "Collecting meshes"
+        layers = {ob.name: target.uv_layer for target, ob in zip(self._targets, objects, strict=True)}
+        found = meshes.collect(scene, objects, layers)
+        for mesh in found:
+            mesh.check_values()
+        self._meshes = {mesh.content_hash(): mesh for mesh in found}
+        yield "Placing cameras"
+        views = self._cameras(scene, found)
+        for number, camera in enumerate(views, 1):
+            yield f"Rendering passes of view {number} of {len(views)}"
+            self.fraction = 0.0
+            self.views.append(passes.render(scene, camera, color=self.settings.strength < 1))
+        self._check_views(found)
+
+    def _choose_uvs(self, target: Target, ob: bpy.types.Object) -> None:
+        state = uvs.check(ob.data)
+        if state.usable:
+            target.uv_layer = state.layer
+            return
+        target.made_uvs = uvs.MADE not in ob.data
+        target.uv_layer = uvs.make(ob)
+        self.notes.append(f"{ob.name} {state.describe()}: a new UV layer “{target.uv_layer}” was made.")
+
+    def _cameras(self, scene: bpy.types.Scene, found: Sequence[MeshData]) -> list[Camera]:
+        if self.settings.cameras == "automatic":
+            return cameras.automatic(scene, found, self.settings.views, self.settings.size)
+        width, height = cameras.view_size(scene, self.settings.size)
+        return [cameras.from_object(scene, bpy.data.objects[name], width, height) for name in self._chosen_cameras]
+
+    def _check_views(self, found: Sequence[MeshData]) -> None:
+        for mesh in found:
+            for view in self.views:
+                if view.names.get(str(mesh.object_id), mesh.name) != mesh.name:
+                    raise SceneError(
+                        reason="objects were added or removed while its passes were rendered",
+                        hint="Run it again.",
+                    )
+            if not any((view.object_id == mesh.object_id).any() for view in self.views):
+                raise OutsideCameras(name=mesh.name)
+
+    def request(self) -> Texture:
+        return Texture(self.settings, tuple(self.views), tuple(self._meshes))
+
+    def offer(self, link: Link) -> None:
+        link.send(MeshQuery(tuple(self._meshes)))
+        self.state, self.stage = TaskState.OFFERED, "Sending to the server"
+
+    def wants(self, missing: MeshesMissing) -> bool:
+        return self.state is TaskState.OFFERED and set(missing.hashes) <= set(self._meshes)
+
+    def upload(self, link: Link, missing: MeshesMissing) -> None:
+        for name in missing.hashes:
+            link.send(MeshUpload(self._meshes[name]))
+        super().offer(link)
+
+    # ------------------------------------------------------------ back
+
+    def apply(self, result: Any) -> None:
+        if isinstance(result, ViewPainted):
+            self.painted[result.view] = result.image
+            self.preview = result.image
+        elif isinstance(result, TextureResult):
+            self._dress(result)
+
+    def _dress(self, result: TextureResult) -> None:
+        mesh = next((m for m in self._meshes.values() if m.object_id == result.object_id), None)
+        target = next((t for t in self._targets if mesh and t.name == mesh.name), None)
+        ob = target.find() if target else None
+        if target is None or ob is None:
+            # The object was deleted meanwhile: its texture is kept as an image, so nothing that was paid for is lost.
+            images.show(f"Paintover {result.name}", result.image, result.settings)
+            self.notes.append(f"{result.name} is gone; its texture is kept as an image.")
+            return
+        textures.apply(ob, result.image, target.uv_layer, shading="lit" if self._lit else "unlit")
+        self.coverage[ob.name] = result.coverage
+        self.seconds = dict(result.seconds)
+        if result.shared > 0.01:
+            self.notes.append(
+                f"{ob.name}: {result.shared:.0%} of its texture stands for several places (instances, mirrored UVs)."
+            )
+
+    def undo_preparation(self) -> None:
+        for target in self._targets:
+            ob = target.find()
+            if target.made_uvs and ob and not textures.is_painted(ob):
+                uvs.remove(ob.data)
+
+    def _object(self, target: Target) -> bpy.types.Object:
+        ob = target.find()
+        if ob is None:
+            raise SceneError(reason=f"{target.name!r} was deleted", hint="Select what should be painted, run again.")
+        return ob
+
+
+def check_objects(objects: Sequence[bpy.types.Object]) -> list[bpy.types.Object]:
+    """The mesh objects among `objects`, or an error that says what stands in the way of painting them."""
+    found = [ob for ob in objects if ob.type == "MESH"]
+    if not found:
+        raise NoMesh()
+    for ob in found:
+        if ob.library or ob.data.library:
+            raise LinkedData(name=ob.name)
+        if not len(ob.data.polygons) and not ob.modifiers:
+            raise EmptyMesh(name=ob.name)
+        textures.check_paintable(ob)
+    return found
+
+
+def chosen_cameras(scene: bpy.types.Scene, source: str) -> list[str]:
+    """Names of the cameras to paint from; none for automatic ones. Raises NoCamera."""
+    if source == "automatic":
+        return []
+    found = [ob.name for ob in scene.objects if ob.type == "CAMERA" and (source == "scene" or ob.select_get())]
+    if not found:
+        where = "The scene has no camera." if source == "scene" else "No camera is selected."
+        raise NoCamera(where)
+    return found

@@ -1,0 +1,210 @@
+"""UV maps: whether a mesh has usable ones, and new ones where it has not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import bpy
+import numpy as np
+
+from .bridge.errors import EmptyMesh, LinkedData, SceneError
+
+LAYER = "Paintover"
+MADE = "paintover_uvs"
+"""Custom property of a mesh whose layer was made here: what its layers were before."""
+GRID = 512
+TOLERATED = 0.01
+CHUNK = 4_000_000  # pixels tested at a time
+
+Problem = Literal["ok", "missing", "outside", "collapsed", "overlapping"]
+
+
+@dataclass(frozen=True)
+class UVState:
+    """What `check` found."""
+
+    problem: Problem
+    share: float = 0.0
+    """The share of the surface (outside, collapsed) or of the UV area (overlapping) that has the problem."""
+    layer: str = ""
+    """The layer that was looked at."""
+
+    @property
+    def usable(self) -> bool:
+        return self.problem == "ok"
+
+    def describe(self) -> str:
+        """In the artist's words, to follow an object's name."""
+        return {
+            "ok": f"has usable UVs ({self.layer})",
+            "missing": "has no UVs",
+            "outside": f"has UVs outside the image ({self.share:.0%} of its surface)",
+            "collapsed": f"has no UV area for {self.share:.0%} of its surface",
+            "overlapping": f"has overlapping UVs ({self.share:.0%})",
+        }[self.problem]
+
+
+def check(mesh: bpy.types.Mesh, layer: str | None = None) -> UVState:
+    """Whether every part of the mesh has a place of its own in the image. `layer` defaults to the one that renders."""
+    chosen = mesh.uv_layers.get(layer) if layer else _rendered(mesh)
+    if chosen is None or not len(mesh.polygons):
+        return UVState("missing")
+    count = len(mesh.loop_triangles)
+    corners = np.empty(count * 3, np.int32)
+    mesh.loop_triangles.foreach_get("loops", corners)
+    flat = np.empty(len(mesh.loops) * 2, np.float32)
+    chosen.uv.foreach_get("vector", flat)
+    area = np.empty(count, np.float32)
+    mesh.loop_triangles.foreach_get("area", area)
+    triangles = flat.reshape(-1, 2)[corners].reshape(-1, 3, 2).astype(np.float64)
+    surface = max(float(area.sum()), 1e-30)
+
+    outside = ~((triangles >= -1e-4) & (triangles <= 1 + 1e-4)).all((1, 2))  # NaN is outside too
+    if (share := float(area[outside].sum()) / surface) > TOLERATED:
+        return UVState("outside", share, chosen.name)
+    triangles, area = triangles[~outside], area[~outside]
+    collapsed = _areas(triangles) <= 1e-12
+    if (share := float(area[collapsed].sum()) / surface) > TOLERATED:
+        return UVState("collapsed", share, chosen.name)
+    if (share := overlap(triangles)) > TOLERATED:
+        return UVState("overlapping", share, chosen.name)
+    return UVState("ok", share, chosen.name)
+
+
+def make(ob: bpy.types.Object) -> str:
+    """Give the object's mesh a UV layer "Paintover" by smart projection; returns the layer's name.
+
+    The other layers stay, and so do the active and the rendered one if there were any. Mode, selection and active
+    object are not touched: the projection runs on a copy. Linked duplicates share the new layer, as they share the
+    mesh. Raises LinkedData, EmptyMesh, or SceneError (Edit Mode; no room for a ninth layer) before any change.
+    """
+    mesh = ob.data
+    if mesh.library:
+        raise LinkedData(name=mesh.name)
+    if ob.mode == "EDIT" or mesh.is_editmode:
+        raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
+    if not len(mesh.polygons):
+        raise EmptyMesh(name=ob.name)
+    layer = mesh.uv_layers.get(LAYER)
+    if layer is None and len(mesh.uv_layers) >= 8:
+        raise SceneError(
+            reason=f"{ob.name!r} already has eight UV layers", hint="Remove one (Properties > Data > UV Maps)."
+        )
+    coordinates = _smart_project(mesh)
+    if layer is None:
+        before = {"active": mesh.uv_layers.active.name, "render": _rendered(mesh).name} if mesh.uv_layers else {}
+        layer = mesh.uv_layers.new(name=LAYER, do_init=False)
+        name = layer.name
+        mesh[MADE] = {"layer": name, **before}
+        _activate(mesh, before)
+        layer = mesh.uv_layers[name]
+    layer.uv.foreach_set("vector", coordinates)
+    mesh.update()
+    return layer.name
+
+
+def remove(mesh: bpy.types.Mesh) -> bool:
+    """Take away the layer that `make` added and restore the others' roles. False if there is none."""
+    if MADE not in mesh:
+        return False
+    before = mesh[MADE].to_dict()
+    if layer := mesh.uv_layers.get(before["layer"]):
+        mesh.uv_layers.remove(layer)
+    _activate(mesh, before)
+    del mesh[MADE]
+    return True
+
+
+def overlap(triangles: np.ndarray) -> float:
+    """Share of the covered UV area that several of the `triangles` (T, 3, 2) in the unit square cover.
+
+    Measured at the centres of a 512 × 512 grid; borders that triangles have in common do not count.
+    """
+    total = float(_areas(triangles).sum())
+    if total > 1 + 2 * TOLERATED:
+        return 1 - 1 / total  # more than fits: a lower bound, and no need to count
+    covered = np.zeros(GRID * GRID, np.uint16)
+    scaled = triangles * GRID - 0.5  # pixel centres are whole numbers
+    low = np.clip(np.ceil(scaled.min(1)), 0, GRID).astype(np.int64)
+    size = np.maximum(np.clip(np.floor(scaled.max(1)) + 1, 0, GRID).astype(np.int64) - low, 0)
+    pixels = size.prod(1)
+    ends = np.cumsum(pixels)
+    start = 0
+    while start < len(scaled):
+        done = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, done + CHUNK, "right")))
+        part = slice(start, stop)
+        covered += _count(scaled[part], low[part], size[part], pixels[part])
+        start = stop
+    return float((covered > 1).sum() / max((covered > 0).sum(), 1))
+
+
+def _count(triangles: np.ndarray, low: np.ndarray, size: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """How many of the triangles have each pixel centre inside, uint16 (GRID²,)."""
+    which = np.repeat(np.arange(len(triangles)), pixels)
+    within = np.arange(len(which)) - np.repeat(np.cumsum(pixels) - pixels, pixels)
+    x = low[which, 0] + within % np.maximum(size[which, 0], 1)
+    y = low[which, 1] + within // np.maximum(size[which, 0], 1)
+    sign = np.sign(_doubled_areas(triangles))[which]
+    inside = np.ones(len(which), bool)
+    for corner in range(3):
+        a, b = triangles[which, corner], triangles[which, (corner + 1) % 3]
+        side = (b[:, 0] - a[:, 0]) * (y - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x - a[:, 0])
+        inside &= side * sign > 1e-3
+    return np.bincount((y * GRID + x)[inside], minlength=GRID * GRID).astype(np.uint16)
+
+
+def _doubled_areas(triangles: np.ndarray) -> np.ndarray:
+    a, b = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
+    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+
+
+def _areas(triangles: np.ndarray) -> np.ndarray:
+    return np.abs(_doubled_areas(triangles)) / 2
+
+
+def _rendered(mesh: bpy.types.Mesh) -> bpy.types.MeshUVLoopLayer | None:
+    return next((layer for layer in mesh.uv_layers if layer.active_render), mesh.uv_layers.active)
+
+
+def _activate(mesh: bpy.types.Mesh, names: dict[str, str]) -> None:
+    if layer := mesh.uv_layers.get(names.get("active", "")):
+        mesh.uv_layers.active = layer
+    if layer := mesh.uv_layers.get(names.get("render", "")):
+        layer.active_render = True
+
+
+def _smart_project(mesh: bpy.types.Mesh) -> np.ndarray:
+    """Smart-projected UVs of every corner, float32 (2 · loops,), by way of a copy in a scene of its own."""
+    copy = mesh.copy()
+    while copy.uv_layers:
+        copy.uv_layers.remove(copy.uv_layers[0])
+    copy.uv_layers.new(name=LAYER)
+    for attribute in [a for a in copy.attributes if a.name.startswith(".hide")]:
+        copy.attributes.remove(attribute)  # hidden faces would be left out
+    copy.shape_keys_clear() if hasattr(copy, "shape_keys_clear") else None
+    scene = bpy.data.scenes.new("Paintover UVs")
+    ob = bpy.data.objects.new("Paintover UVs", copy)
+    try:
+        scene.collection.objects.link(ob)
+        layer = scene.view_layers[0]
+        layer.objects.active = ob
+        ob.select_set(True, view_layer=layer)
+        with bpy.context.temp_override(
+            scene=scene, view_layer=layer, active_object=ob, object=ob, selected_objects=[ob], edit_object=None
+        ):
+            bpy.ops.object.mode_set(mode="EDIT")
+        with bpy.context.temp_override(
+            scene=scene, view_layer=layer, active_object=ob, object=ob, selected_objects=[ob], edit_object=ob
+        ):
+            bpy.ops.mesh.select_all(action="SELECT")
+            bpy.ops.uv.smart_project(angle_limit=1.15, island_margin=0.01)
+            bpy.ops.object.mode_set(mode="OBJECT")
+        flat = np.empty(len(copy.loops) * 2, np.float32)
+        copy.uv_layers[LAYER].uv.foreach_get("vector", flat)
+        return flat
+    finally:
+        bpy.data.scenes.remove(scene)
+        bpy.data.objects.remove(ob)
+        bpy.data.meshes.remove(copy)

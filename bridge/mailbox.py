@@ -1,0 +1,64 @@
+"""An outbox in which the latest wins.
+
+Messages leave in the order in which they came. A message that names what it supersedes (a `supersedes()` method)
+takes out an older one of the same name that has not left yet, so a slow receiver never works through stale frames.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+
+class Mailbox:
+    """Thread-safe; at most one waiting message of each superseding name, any number of the others."""
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[object, Any] = OrderedDict()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._underway = 0
+        self.dropped = 0
+        """Superseded messages that never left."""
+
+    def put(self, message: Any) -> None:
+        """Add a message. After `close` it is dropped: nobody will take it."""
+        name = message.supersedes() if hasattr(message, "supersedes") else object()
+        with self._changed:
+            if self._closed:
+                return
+            if self._items.pop(name, None) is not None:
+                self.dropped += 1
+            self._items[name] = message
+            self._changed.notify()
+
+    def take(self, timeout: float | None = None) -> Any | None:
+        """The oldest message, waiting up to `timeout` seconds (None: for ever). None if none came or it is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed, timeout)
+            if not self._items:
+                return None
+            self._underway += 1
+            return self._items.popitem(last=False)[1]
+
+    def done(self) -> None:
+        """What was taken last has been sent."""
+        with self._changed:
+            self._underway -= 1
+            self._changed.notify_all()
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Wait until nothing waits and everything taken was reported done; False after `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed or not (self._items or self._underway), timeout)
+
+    def close(self) -> None:
+        """Let whoever waits in `take` go on; what is still inside can be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._items)

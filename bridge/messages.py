@@ -1,0 +1,329 @@
+"""Everything the two sides say to each other: frozen dataclasses; the wire tag is the class name.
+
+A conversation: client Hello -> server Welcome (or Refused, then the connection closes). A texture job: MeshQuery ->
+MeshesMissing, MeshUpload for each, Submit. A job then reports JobState, Progress, Preview and ViewPainted, and ends
+with its results (ImageResult or TextureResult) followed by a final JobState.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from .errors import BadMessage, BadSize, PaintoverError, from_wire
+from .parameters import Settings
+from .scene import MeshData, Passes
+
+# Job states, as they travel in JobState.state. server/jobs.py holds the table of allowed changes.
+QUEUED, RUNNING, DONE, CANCELLED, FAILED = "queued", "running", "done", "cancelled", "failed"
+STATES = (QUEUED, RUNNING, DONE, CANCELLED, FAILED)
+ENDED = (DONE, CANCELLED, FAILED)
+
+JOB_NAME = re.compile("[0-9a-f]{32}")
+
+MESSAGES: dict[str, type] = {}
+"""Wire tag -> class of every message that travels between client and server."""
+
+M = TypeVar("M", bound=type)
+
+
+def message(cls: M) -> M:
+    MESSAGES[cls.__name__] = cls
+    return cls
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error on the wire."""
+
+    code: str
+    message: str
+    hint: str
+
+    @classmethod
+    def of(cls, error: PaintoverError) -> Failure:
+        return cls(error.code, error.message, error.hint)
+
+    def error(self) -> PaintoverError:
+        return from_wire(self.code, self.message, self.hint)
+
+
+# ---------------------------------------------------------------- the greeting
+
+
+@message
+@dataclass(frozen=True)
+class Hello:
+    """First message of a client."""
+
+    protocol: int
+    token: str
+    client: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that the server can load."""
+
+    name: str
+    family: str
+    controls: tuple[str, ...]
+    defaults: dict[str, int | float | str | bool]
+    """Parameter values that suit this model (steps, guidance, size)."""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    models: tuple[ModelInfo, ...]
+    device: str
+    max_side: int
+    max_views: int
+
+    def model(self, name: str) -> ModelInfo | None:
+        return next((model for model in self.models if model.name == name), None)
+
+
+@message
+@dataclass(frozen=True)
+class Welcome:
+    """The server accepts the client."""
+
+    protocol: int
+    version: str
+    capabilities: Capabilities
+
+
+@message
+@dataclass(frozen=True)
+class Refused:
+    """The server does not accept the client, and closes."""
+
+    failure: Failure
+
+
+@message
+@dataclass(frozen=True)
+class Ping:
+    number: int
+
+
+@message
+@dataclass(frozen=True)
+class Pong:
+    number: int
+
+
+# ---------------------------------------------------------------- requests
+
+
+@dataclass(frozen=True, eq=False)
+class Generate:
+    """Paint one image.
+
+    With `image` and settings.strength < 1: image-to-image. With `mask` as well: inpainting, where 255 is painted.
+    """
+
+    settings: Settings
+    width: int
+    height: int
+    passes: Passes | None = None
+    image: np.ndarray | None = None
+    """uint8 (H, W, 3)."""
+    mask: np.ndarray | None = None
+    """uint8 (H, W): 255 is painted, 0 is kept."""
+
+    def __post_init__(self) -> None:
+        if self.width % 8 or self.height % 8:
+            raise BadSize(
+                width=self.width,
+                height=self.height,
+                minimum=64,
+                maximum=4096,
+                reason="its sides are not divisible by 8",
+            )
+        shape = (self.height, self.width)
+        if self.image is not None and (self.image.shape != (*shape, 3) or self.image.dtype != np.uint8):
+            raise BadMessage(name="Generate", reason=f"image is not uint8 {(*shape, 3)}")
+        if self.mask is not None and (self.mask.shape != shape or self.mask.dtype != np.uint8):
+            raise BadMessage(name="Generate", reason=f"mask is not uint8 {shape}")
+        if self.mask is not None and self.image is None:
+            raise BadMessage(name="Generate", reason="a mask needs an image")
+        if self.passes is not None and self.passes.depth.shape != shape:
+            raise BadMessage(name="Generate", reason="the passes have another size than the image")
+
+
+@dataclass(frozen=True, eq=False)
+class Texture:
+    """Paint the textures of objects, seen from several views."""
+
+    settings: Settings
+    views: tuple[Passes, ...]
+    meshes: tuple[str, ...]
+    """Content hashes of the meshes (MeshData.content_hash), one for every object."""
+
+
+@message
+@dataclass(frozen=True)
+class MeshQuery:
+    """Which of these meshes does the server not have?"""
+
+    hashes: tuple[str, ...]
+
+
+@message
+@dataclass(frozen=True)
+class MeshesMissing:
+    hashes: tuple[str, ...]
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class MeshUpload:
+    mesh: MeshData
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class Submit:
+    """Run a job. The client names it (a fresh UUID in hex), so that it can follow it from anywhere."""
+
+    job: str
+    request: Generate | Texture
+
+    def __post_init__(self) -> None:
+        if not JOB_NAME.fullmatch(self.job):
+            raise BadMessage(name="Submit", reason="a job's name is 32 hexadecimal digits")
+
+
+@message
+@dataclass(frozen=True)
+class Cancel:
+    job: str
+
+
+@message
+@dataclass(frozen=True)
+class Follow:
+    """Send me what this job reports, and what it has reported so far."""
+
+    job: str
+
+
+@message
+@dataclass(frozen=True)
+class ListJobs:
+    pass
+
+
+# ---------------------------------------------------------------- reports
+
+
+@dataclass(frozen=True)
+class JobSummary:
+    job: str
+    kind: str
+    state: str
+    prompt: str
+
+
+@message
+@dataclass(frozen=True)
+class Jobs:
+    jobs: tuple[JobSummary, ...]
+
+
+@message
+@dataclass(frozen=True)
+class JobState:
+    job: str
+    state: str
+    position: int = 0
+    """Jobs before it in the queue."""
+    failure: Failure | None = None
+
+    def __post_init__(self) -> None:
+        if self.state not in STATES:
+            raise BadMessage(name="JobState", reason=f"unknown state {self.state!r}")
+
+
+@message
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is. A newer one supersedes it."""
+
+    job: str
+    stage: str
+    """Plain words: “Loading mini”, “Painting view 2 of 8”, “Baking Table”."""
+    fraction: float
+    """0…1 of the whole job."""
+
+    def supersedes(self) -> str:
+        return f"Progress {self.job}"
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What the image looks like so far. A newer one supersedes it."""
+
+    job: str
+    image: np.ndarray
+    """uint8 (h, w, 3), smaller than the result."""
+
+    def supersedes(self) -> str:
+        return f"Preview {self.job}"
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class ViewPainted:
+    """A view of a texture job is finished."""
+
+    job: str
+    view: str
+    image: np.ndarray
+    """uint8 (H, W, 3)."""
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class ImageResult:
+    job: str
+    image: np.ndarray
+    """uint8 (H, W, 3), sRGB."""
+    settings: Settings
+    """As used: a seed of −1 is replaced by the one that was chosen."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class TextureResult:
+    """The finished texture of one object."""
+
+    job: str
+    object_id: int
+    name: str
+    image: np.ndarray
+    """uint8 (S, S, 3), sRGB; row 0 is v = 1."""
+    coverage: float
+    """Painted share of the texels that any view sees at 75° or less."""
+    seen: float
+    """Share of the object's texels that any view sees at 75° or less."""
+    shared: float
+    """Share of the texels that stand for several places of the surface."""
+    settings: Settings
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@message
+@dataclass(frozen=True)
+class Trouble:
+    """A message could not be answered (an error that belongs to no job)."""
+
+    failure: Failure

@@ -1,0 +1,224 @@
+"""The one parameter table: every setting of a job, declared once.
+
+Blender properties and panels, wire validation, command-line flags, OSC addresses and the reference page are all
+generated from `PARAMETERS`. `Settings` is a snapshot of all of them and travels with every request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import BadParameter
+
+CONTROLS = ("depth", "normal", "edge")
+"""The passes that can condition the painting, in the order in which their ControlNets run."""
+
+SCHEDULERS = ("default", "ddim", "euler", "euler_a", "dpmpp_2m", "unipc", "lcm")
+CAMERA_SOURCES = ("automatic", "scene", "selected")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting: everything that a panel, a wire check, a flag or a reference page needs to know of it."""
+
+    name: str
+    type: type
+    default: Any
+    label: str
+    description: str
+    group: str
+    minimum: float | None = None
+    maximum: float | None = None
+    unit: str = ""
+    step: int | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+    """May change while frames stream, without starting a new job."""
+    address: str = ""
+    """OSC address below the root."""
+    multiline: bool = False
+
+    def check(self, value: Any) -> Any:
+        """The value in this parameter's own type, or BadParameter."""
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.type:
+            raise BadParameter(name=self.name, reason=f"{value!r} is not of type {self.type.__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadParameter(name=self.name, reason=f"{value} is not a finite number")
+        if self.minimum is not None and value < self.minimum:
+            raise BadParameter(name=self.name, reason=f"{value} is below its minimum {self.minimum:g}")
+        if self.maximum is not None and value > self.maximum:
+            raise BadParameter(name=self.name, reason=f"{value} is above its maximum {self.maximum:g}")
+        if self.choices and value not in self.choices:
+            raise BadParameter(name=self.name, reason=f"{value!r} is not one of {', '.join(self.choices)}")
+        if isinstance(value, str) and len(value.encode()) > MAX_TEXT:
+            raise BadParameter(name=self.name, reason=f"the text is longer than {MAX_TEXT:,} bytes")
+        if self.step and value % self.step:
+            raise BadParameter(name=self.name, reason=f"{value} is not divisible by {self.step}")
+        return value
+
+
+MAX_TEXT = 60_000
+"""Longest text of a parameter in UTF-8 bytes (it must fit a UDP packet for OSC)."""
+
+
+def _parameter(default: Any, label: str, description: str, group: str, **details: Any) -> Any:
+    return field(default=default, metadata={"label": label, "description": description, "group": group, **details})
+
+
+def _scale(control: str) -> Any:
+    return _parameter(
+        1.0, "Scale", f"How strongly the {control} ControlNet steers the painting", "control",
+        minimum=0.0, maximum=2.0, live=True, address=f"control/{control}/scale",
+    )  # fmt: skip
+
+
+def _enable(control: str, default: bool, what: str) -> Any:
+    return _parameter(
+        default, control.capitalize(), f"Let the ControlNet for {what} hold the painting to the scene", "control",
+        live=True, address=f"control/{control}/enable",
+    )  # fmt: skip
+
+
+def _bound(control: str, default: float, label: str, which: str) -> Any:
+    return _parameter(
+        default, label, f"Share of the steps {which} which the {control} ControlNet acts", "control",
+        minimum=0.0, maximum=1.0, address=f"control/{control}/{label.lower()}",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A snapshot of every parameter. Construction checks all values: an instance is always valid."""
+
+    prompt: str = _parameter(
+        "",
+        "Prompt",
+        "What to paint, for example: old red brick, mossy stone",
+        "prompt",
+        live=True,
+        multiline=True,
+    )
+    negative_prompt: str = _parameter(
+        "", "Negative", "What the painting should not show", "prompt", live=True, address="prompt/negative"
+    )
+    model: str = _parameter(
+        "mini",
+        "Model",
+        "Name of an installed model (see: paintover models list), hub id, folder or file",
+        "model",
+    )
+    seed: int = _parameter(
+        -1, "Seed", "The same seed and settings give the same image; −1 chooses one and tells which", "image",
+        minimum=-1, maximum=2**31 - 1, live=True,
+    )  # fmt: skip
+    steps: int = _parameter(
+        20,
+        "Steps",
+        "Denoising steps: more are slower and cleaner",
+        "image",
+        minimum=1,
+        maximum=150,
+        live=True,
+    )
+    guidance: float = _parameter(
+        5.0, "Guidance", "How closely the painting follows the prompt (classifier-free guidance)", "image",
+        minimum=0.0, maximum=30.0, live=True,
+    )  # fmt: skip
+    strength: float = _parameter(
+        1.0, "Strength", "How much of the scene's own render is painted over; 1 ignores it", "image",
+        minimum=0.0, maximum=1.0, live=True,
+    )  # fmt: skip
+    scheduler: str = _parameter(
+        "default", "Scheduler", "Sampling method; “default” is the model's own", "image", choices=SCHEDULERS
+    )
+    size: int = _parameter(
+        512,
+        "View Size",
+        "Longer side of a painted view",
+        "image",
+        minimum=64,
+        maximum=4096,
+        unit="px",
+        step=8,
+    )
+    control_depth: bool = _enable("depth", True, "depth")
+    control_depth_scale: float = _scale("depth")
+    control_depth_start: float = _bound("depth", 0.0, "Start", "after")
+    control_depth_end: float = _bound("depth", 1.0, "End", "until")
+    control_normal: bool = _enable("normal", False, "surface normals")
+    control_normal_scale: float = _scale("normal")
+    control_normal_start: float = _bound("normal", 0.0, "Start", "after")
+    control_normal_end: float = _bound("normal", 1.0, "End", "until")
+    control_edge: bool = _enable("edge", False, "edges")
+    control_edge_scale: float = _scale("edge")
+    control_edge_start: float = _bound("edge", 0.0, "Start", "after")
+    control_edge_end: float = _bound("edge", 1.0, "End", "until")
+    cameras: str = _parameter(
+        "automatic", "Cameras", "From where to paint: placed around the objects, all cameras of the scene, or the "
+        "selected ones", "texture", choices=CAMERA_SOURCES,
+    )  # fmt: skip
+    views: int = _parameter(
+        8, "Views", "How many cameras to place around the objects", "texture", minimum=1, maximum=32
+    )
+    texture_size: int = _parameter(
+        1024, "Texture Size", "Side of each object's square texture", "texture",
+        minimum=64, maximum=8192, unit="px", step=8,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for parameter in PARAMETERS:
+            object.__setattr__(self, parameter.name, parameter.check(getattr(self, parameter.name)))
+        for control in CONTROLS:
+            if getattr(self, f"control_{control}_start") > getattr(self, f"control_{control}_end"):
+                raise BadParameter(name=f"control_{control}_start", reason="it is after the end")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
+        """Settings from names and values; what is not named keeps its default. Unknown names: BadParameter."""
+        for name in values:
+            if name not in BY_NAME:
+                raise BadParameter(name=str(name), reason="there is no such parameter")
+        return cls(**values)
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """The enabled ControlNets, in the order of CONTROLS."""
+        return tuple(
+            Control(
+                name,
+                getattr(self, f"control_{name}_scale"),
+                getattr(self, f"control_{name}_start"),
+                getattr(self, f"control_{name}_end"),
+            )
+            for name in CONTROLS
+            if getattr(self, f"control_{name}")
+        )
+
+
+@dataclass(frozen=True)
+class Control:
+    """One enabled ControlNet: its pass and how it acts."""
+
+    name: str
+    scale: float
+    start: float
+    end: float
+
+
+def _table() -> tuple[Parameter, ...]:
+    types = {"str": str, "int": int, "float": float, "bool": bool}
+    rows = []
+    for f in fields(Settings):
+        details = dict(f.metadata)
+        address = details.pop("address", f.name)
+        rows.append(Parameter(f.name, types[str(f.type)], f.default, address=address, **details))
+    return tuple(rows)
+
+
+PARAMETERS: tuple[Parameter, ...] = _table()
+BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}

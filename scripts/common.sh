@@ -1,0 +1,74 @@
+# Shared by the scripts: the server's environment in .venv, a Blender host in .blender/VERSION. Sourced, not run.
+# Each step is skipped when its marker says that it was done with the same inputs, so a second run starts at once.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+export PYTHONUNBUFFERED=1
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+fail() { printf '\033[1;31m%s\033[0m\n' "$1" >&2; shift; printf '    %s\n' "$@" >&2; exit 1; }
+
+# The newest interpreter at hand that has a bpy: 3.13 -> Blender 5.2, 3.11 -> Blender 4.5. CI and development use 4.5.
+find_python() {
+    local candidate
+    for candidate in "$@"; do
+        if command -v "$candidate" >/dev/null && "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
+            command -v "$candidate"; return
+        fi
+    done
+    return 1
+}
+
+# What the files given as arguments contain, as one number: the marker of a step.
+fingerprint() { cat "$@" | cksum | cut -d' ' -f1; }
+
+server_env() {  # server_env EXTRAS
+    local extras=$1 python mark
+    mark="$(fingerprint pyproject.toml constraints.txt) $extras"
+    [ "$(cat .venv/.paintover 2>/dev/null)" = "$mark" ] && return
+    python=$(find_python python3.11 python3.12 python3.13 python3) ||
+        fail "No Python 3.11 or newer with venv was found." "Install one: apt-get install python3 python3-venv"
+    say "Setting up the server's environment in .venv ($("$python" --version)); the first time takes a few minutes"
+    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
+    printf '%s' "$mark" > .venv/.paintover
+}
+
+bpy_packages="libx11-6 libxrender1 libxxf86vm1 libxfixes3 libxi6 libxkbcommon0 libsm6 libgl1 libegl1 libgomp1"
+
+system_packages() {
+    command -v dpkg-query >/dev/null || return 0
+    local missing="" package
+    for package in $bpy_packages; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $package"
+    done
+    [ -z "$missing" ] && return
+    if [ "$(id -u)" = 0 ]; then
+        say "Installing the Debian packages that Blender needs:$missing"
+        apt-get update -qq
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    else
+        fail "Blender needs Debian packages that are not installed. Run this, then start again:" \
+            "sudo apt-get install$missing"
+    fi
+}
+
+blender_env() {  # sets $blender_python
+    local python version
+    system_packages
+    if python=$(find_python python3.11); then version=4.5 requirement=bpy==4.5.15
+    elif python=$(find_python python3.13); then version=5.2 requirement=bpy==5.2.3
+    else
+        fail "Blender as a Python module needs Python 3.11 or 3.13, and neither was found." \
+            "Install one, or name an installed Blender: scripts/demo --blender /path/to/blender"
+    fi
+    blender_python=$root/.blender/$version/bin/python
+    [ "$(cat ".blender/$version/.paintover" 2>/dev/null)" = "$requirement" ] && return
+    say "Installing Blender $version as a Python module in .blender/$version (about 1 GB)"
+    [ -x "$blender_python" ] || "$python" -m venv ".blender/$version"
+    # No constraints.txt here: Blender brings its own numpy.
+    "$blender_python" -m pip install --quiet --disable-pip-version-check "$requirement" \
+        pytest==9.2.0 pytest-asyncio==1.5.0 pytest-timeout==2.4.0
+    printf '%s' "$requirement" > ".blender/$version/.paintover"
+}

@@ -1,0 +1,200 @@
+"""The `paintover` command: serve, generate, models, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from paintover.bridge import VERSION
+from paintover.bridge.client import Client
+from paintover.bridge.errors import PaintoverError
+from paintover.bridge.messages import Generate, ImageResult
+from paintover.bridge.messages import Progress as ProgressMessage
+from paintover.bridge.parameters import PARAMETERS, Settings
+from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, data_folder, make_token
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .models_cli import models_app
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Paintover paints over 3D scenes: the server that Blender talks to, and its tools.",
+)
+app.add_typer(models_app, name="models")
+console = Console(stderr=True)
+
+Host = Annotated[str, typer.Option(help="Address of the server.")]
+Port = Annotated[int, typer.Option(help="Port of the server.", min=0, max=65535)]
+
+
+@app.command()
+def serve(
+    host: Host = DEFAULT_HOST,
+    port: Port = DEFAULT_PORT,
+    engine: Annotated[str, typer.Option(hidden=True)] = "diffusers",
+) -> None:
+    """Run the server until Ctrl-C. Blender connects to it."""
+    from filelock import FileLock, Timeout
+    from paintover.bridge.errors import PortInUse
+
+    from .front import Front
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
+    )
+    data = data_folder()
+    data.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(data / f"server-{port}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as reason:
+        raise PortInUse(
+            f"Another Paintover server is already running on port {port}.",
+            hint="Use that one, or choose another port with --port.",
+        ) from reason
+    front = Front(token=make_token(), data=data, engine=engine)
+
+    def started(actual: int) -> None:
+        # The one line on standard output: whoever started this process reads the port from it.
+        print(f"Paintover {VERSION} listens on {host}:{actual}", flush=True)
+
+    try:
+        asyncio.run(_until_told_to_stop(front.serve(host, port, started)))
+    finally:
+        lock.release()
+
+
+async def _until_told_to_stop(work: Any) -> None:
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, task.cancel)
+        except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt instead
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
+    try:
+        await task
+    except asyncio.CancelledError:
+        logging.getLogger("paintover").info("Stopped.")
+
+
+def _generate(
+    prompt: str,
+    out: Path = Path("painting.png"),
+    width: int = 0,
+    height: int = 0,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    **values: Any,
+) -> None:
+    """Paint one image from a prompt through a running server, and save it as a PNG."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    given = {name: value for name, value in values.items() if value is not None}
+    with Client.connect(host, port, name="paintover generate") as client:
+        model = client.welcome.capabilities.model(given.get("model", Settings().model))
+        settings = Settings.from_mapping(
+            {**(model.defaults if model else {}), "control_depth": False, **given, "prompt": prompt}
+        )
+        job = client.submit(Generate(settings, width or settings.size, height or settings.size))
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("Waiting", total=1.0)
+            try:
+                for message in client.follow(job):
+                    if isinstance(message, ProgressMessage):
+                        bar.update(task, description=message.stage, completed=message.fraction)
+                    elif isinstance(message, ImageResult):
+                        info = PngInfo()
+                        for parameter in PARAMETERS:
+                            info.add_text(parameter.name, str(getattr(message.settings, parameter.name)))
+                        out.parent.mkdir(parents=True, exist_ok=True)
+                        Image.fromarray(message.image).save(out, pnginfo=info)
+                        print(f"{out} (seed {message.settings.seed})")
+            except KeyboardInterrupt:
+                client.cancel(job)
+                client.flush(timeout=2)
+                raise
+
+
+def _with_table_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` a flag for every parameter of the table but the prompt, which is its argument."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    helps = {
+        "out": "Where to save it.",
+        "width": "Width in pixels; 0 takes --size.",
+        "height": "Height in pixels; 0 takes --size.",
+        "host": "Address of the server.",
+        "port": "Port of the server.",
+    }
+    rows = [
+        p.replace(annotation=Annotated[p.annotation, typer.Option(help=helps[p.name])])
+        if p.name in helps
+        else p.replace(annotation=Annotated[p.annotation, typer.Argument(help="What to paint.")])
+        for p in own
+    ]
+    for parameter in PARAMETERS:
+        if parameter.name == "prompt" or parameter.group == "texture":
+            continue
+        text = f"{parameter.description} [{parameter.default!r}]"
+        annotation = Annotated[parameter.type | None, typer.Option(help=text)]  # type: ignore[name-defined]
+        rows.append(
+            inspect.Parameter(parameter.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+
+    def run(**values: Any) -> None:
+        command(**values)
+
+    run.__doc__ = command.__doc__
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [row.replace(kind=inspect.Parameter.KEYWORD_ONLY) for row in rows]
+    )
+    run.__annotations__ = {row.name: row.annotation for row in rows}
+    return run
+
+
+_generate.__annotations__ = {
+    "prompt": str,
+    "out": Path,
+    "width": int,
+    "height": int,
+    "host": str,
+    "port": int,
+}
+app.command("generate")(_with_table_flags(_generate))
+
+
+@app.command()
+def doctor(host: Host = DEFAULT_HOST, port: Port = DEFAULT_PORT) -> None:
+    """Check this machine: Python, torch and its device, models, token, and whether a server answers."""
+    from .doctor import examine
+
+    if not examine(Console(), host, port):
+        raise SystemExit(1)
+
+
+def main() -> None:
+    """Entry point: errors become plain words and a next step, never a traceback."""
+    try:
+        app()
+    except PaintoverError as error:
+        console.print(f"[bold red]{error.message}[/]", highlight=False)
+        if error.hint:
+            console.print(error.hint, highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The seam between jobs and pictures. Jobs see only this; what stands behind it imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from paintover.bridge.messages import Generate
+
+
+class Monitor(Protocol):
+    """How a running job speaks: what it does, what it looks like, and whether it should go on."""
+
+    def progress(self, stage: str, fraction: float) -> None:
+        """Report plain words for what is happening, and the share of this request that is done (0…1)."""
+
+    def preview(self, image: np.ndarray) -> None:
+        """Show what the picture looks like so far: uint8 (h, w, 3)."""
+
+    def check(self) -> None:
+        """Raise Cancelled if the user stopped the job. Engines call it at least once a step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Painting:
+    """A finished picture."""
+
+    image: np.ndarray
+    """uint8 (H, W, 3), sRGB."""
+    seconds: dict[str, float]
+    """Time by stage (load, encode, denoise, decode)."""
+
+
+class Engine(Protocol):
+    """Paints pictures from requests. Every method may take long; errors are PaintoverErrors."""
+
+    device: str
+
+    def paint(self, request: Generate, monitor: Monitor) -> Painting:
+        """The picture for `request`. The same request with the same seed (never −1 here) gives the same picture."""

@@ -1,0 +1,68 @@
+"""Passes to the pictures that ControlNets are steered by, in the convention each was trained with. numpy only.
+
+Every hint is float32 (H, W, 3) in 0…1, quantised to 8 bits as the training pictures were.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paintover.bridge.scene import Passes
+
+
+def make_hint(passes: Passes, control: str, normals: str = "bae") -> np.ndarray:
+    """The hint for `control` ("depth", "normal" or "edge"); `normals` as in normal_hint."""
+    if control == "depth":
+        return depth_hint(passes.depth)
+    if control == "normal":
+        return normal_hint(passes.normal, normals)
+    if control == "edge":
+        return edge_hint(passes.edge)
+    raise ValueError(f"there is no hint for {control!r}")
+
+
+def depth_hint(depth: np.ndarray) -> np.ndarray:
+    """Disparity like MiDaS's: near is white, affine in 1/depth, background black.
+
+    depth is float (H, W) along the camera axis, +inf on background. With d = 1/depth and low and high its 1st and
+    99th percentile over the surfaces: 0.2 + 0.8 · clip((d − low) / (high − low), 0, 1). The 0.2 keeps the farthest
+    surface apart from the background. A wall seen straight on (high − low < 0.001 · high) is white. mini's
+    ControlNet is trained on exactly this; those for SD1.5 and SDXL take any affine disparity.
+    """
+    hit = np.isfinite(depth) & (depth > 0)
+    hint = np.zeros(depth.shape, np.float32)
+    if hit.any():
+        disparity = 1 / depth[hit]
+        low, high = np.percentile(disparity, (1, 99))
+        if high - low < 0.001 * high:
+            hint[hit] = 1.0
+        else:
+            hint[hit] = 0.2 + 0.8 * np.clip((disparity - low) / (high - low), 0, 1)
+    return _quantised(np.repeat(hint[..., None], 3, axis=-1))
+
+
+def normal_hint(normal: np.ndarray, convention: str = "bae") -> np.ndarray:
+    """Normals as colours, normal · 0.5 + 0.5. normal is (H, W, 3): camera space, x right, y up, z toward the camera.
+
+    "camera": as they are, and mid-grey (0, 0, 0) on background; mini's ControlNet is trained on this.
+    "bae": what the NormalBae detector draws (Bae et al., ICCV 2021, trained on ScanNet), and ControlNets for SD1.5
+    were trained on: red is left, green is up, blue is toward the camera, so x changes its sign. The detector gives
+    every pixel a unit normal, so background faces the camera.
+    """
+    normal = normal.astype(np.float32)
+    if convention == "bae":
+        background = ~normal.any(axis=-1, keepdims=True)
+        normal = np.where(background, np.float32((0, 0, 1)), normal * np.float32((-1, 1, 1)))
+    elif convention != "camera":
+        raise ValueError(f"there is no convention {convention!r} for normals")
+    return _quantised(normal * 0.5 + 0.5)
+
+
+def edge_hint(edge: np.ndarray) -> np.ndarray:
+    """White lines on black, as Canny, HED and line-art ControlNets expect. edge is uint8 (H, W)."""
+    return np.repeat(edge.astype(np.float32)[..., None] / 255, 3, axis=-1)
+
+
+def _quantised(hint: np.ndarray) -> np.ndarray:
+    """The nearest values that an 8-bit picture can hold."""
+    return np.round(hint.clip(0, 1) * 255).astype(np.float32) / np.float32(255)

@@ -1,0 +1,204 @@
+"""What a model file or folder holds, told from its headers and config files alone: no weights are read.
+
+Nothing here unpickles anything: weights are safetensors, whose header is plain JSON
+(https://huggingface.co/docs/safetensors: 8 bytes of little-endian header length, the header, the tensors).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paintover.bridge.errors import BadModelFile
+
+SD15, SDXL = "sd15", "sdxl"
+FAMILIES = (SD15, SDXL)
+PICKLES = (".ckpt", ".bin", ".pt", ".pth")
+MAX_HEADER = 100 << 20
+"""Bytes; the safetensors library's own limit."""
+
+COMPONENTS = {
+    SD15: ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    SDXL: ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
+}
+"""The subfolders of a diffusers folder that a family needs."""
+
+_CROSS_ATTENTION = {768: SD15, 2048: SDXL}
+"""Width of the text embeddings -> family."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a path holds."""
+
+    kind: str
+    """"model" or "control"."""
+    family: str
+    single_file: bool
+
+
+def read_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> shape of a .safetensors file, or BadModelFile if it is anything else or not complete."""
+    name = path.name
+    with path.open("rb") as file:
+        start = file.read(8)
+        size = path.stat().st_size
+        if size == 0:
+            raise BadModelFile(name=name, reason="it is empty")
+        if start[:2] == b"PK" or start[:1] == b"\x80":
+            raise BadModelFile(name=name, reason="it is a pickle (it could run programs), not safetensors")
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER + 1
+        if length > MAX_HEADER:
+            raise BadModelFile(name=name, reason="it is not a safetensors file")
+        if 8 + length > size:
+            raise BadModelFile(name=name, reason=_truncated(size, 8 + length))
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+            raise BadModelFile(name=name, reason="it is not a safetensors file") from error
+    if 8 + length + end > size:
+        raise BadModelFile(name=name, reason=_truncated(size, 8 + length + end))
+    return shapes
+
+
+def _truncated(have: int, want: int) -> str:
+    return f"it is cut short ({have:,} of {want:,} bytes)"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, or BadModelFile."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadModelFile(name=str(path.parent), reason=f"it has no {path.name}") from None
+    except ValueError as error:
+        raise BadModelFile(name=str(path), reason="it is not valid JSON") from error
+    if not isinstance(config, dict):
+        raise BadModelFile(name=str(path), reason="it is not a JSON object")
+    return config
+
+
+def inspect(path: Path) -> Found:
+    """What `path` (a diffusers folder or a .safetensors file) holds, or BadModelFile in plain words."""
+    if path.is_dir():
+        return _inspect_folder(path)
+    if not path.exists():
+        raise BadModelFile(name=str(path), reason="it does not exist", hint="Check the path.")
+    if path.suffix.lower() in PICKLES:
+        raise BadModelFile(
+            name=path.name,
+            reason="it is a pickle (it could run programs)",
+            hint="Look for the same model as .safetensors.",
+        )
+    return _inspect_file(path)
+
+
+def _inspect_folder(path: Path) -> Found:
+    if (path / "model_index.json").exists():
+        pipeline = str(read_config(path / "model_index.json").get("_class_name", ""))
+        if pipeline.startswith("StableDiffusionXL"):
+            return Found("model", SDXL, False)
+        if pipeline.startswith("StableDiffusion") and not pipeline.startswith("StableDiffusion3"):
+            return Found("model", SD15, False)
+        raise BadModelFile(name=path.name, reason=f"{pipeline or 'its kind'} is neither Stable Diffusion 1.5 nor SDXL")
+    if (path / "config.json").exists():
+        config = read_config(path / "config.json")
+        if config.get("_class_name") != "ControlNetModel":
+            raise BadModelFile(name=path.name, reason=f"it holds a {config.get('_class_name', 'part of a model')}")
+        return Found("control", SDXL if config.get("addition_embed_type") == "text_time" else SD15, False)
+    files = sorted(file.name for file in path.glob("*.safetensors"))
+    if files:
+        raise BadModelFile(
+            name=path.name,
+            reason=f"it is a folder of {len(files)} model files",
+            hint=f"Add the files that you want one by one, for example {files[0]}.",
+        )
+    raise BadModelFile(name=path.name, reason="it has no model_index.json, so it is not a diffusers model folder")
+
+
+def _inspect_file(path: Path) -> Found:
+    """Tell a single file by its tensors' names: those of the original Stable Diffusion and ControlNet code."""
+    shapes = read_header(path)
+    name = path.name
+    if any("lora" in key for key in shapes):
+        raise BadModelFile(name=name, reason="it is a LoRA, not a whole model")
+    prefix = "model.diffusion_model."
+    control = any(key.endswith(("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")) for key in shapes)
+    if not control and not any(key.startswith(prefix + "input_blocks.") for key in shapes):
+        raise BadModelFile(name=name, reason="it is neither a Stable Diffusion 1.5 or SDXL checkpoint nor a ControlNet")
+    if not control:
+        for start, part in ((("cond_stage_model.", "conditioner."), "text encoder"), (("first_stage_model.",), "VAE")):
+            if not any(key.startswith(start) for key in shapes):
+                raise BadModelFile(name=name, reason=f"it has no {part}", hint="Choose a complete checkpoint.")
+    widths = {
+        shape[1]
+        for key, shape in shapes.items()
+        if key.endswith("attn2.to_k.weight") and (control or key.startswith(prefix))
+    }
+    family = _CROSS_ATTENTION.get(widths.pop() if len(widths) == 1 else 0)
+    if family is None:
+        raise BadModelFile(name=name, reason="it is of another family than Stable Diffusion 1.5 and SDXL")
+    return Found("control" if control else "model", family, True)
+
+
+def weights(folder: Path) -> tuple[str | None, tuple[Path, ...]]:
+    """The safetensors files of one component and their variant (None or "fp16"); BadModelFile if there are none."""
+    for variant in (None, "fp16"):
+        dot = f".{variant}" if variant else ""
+        for stem in ("diffusion_pytorch_model", "model"):
+            whole = folder / f"{stem}{dot}.safetensors"
+            if whole.exists():
+                return variant, (whole,)
+            index = folder / f"{stem}.safetensors.index{dot}.json"
+            if index.exists():
+                shards = sorted(set(read_config(index).get("weight_map", {}).values()))
+                return variant, tuple(folder / Path(shard).name for shard in shards)
+    if any(file.suffix in PICKLES for file in folder.glob("*")):
+        reason = "its weights are pickles (they could run programs), not safetensors"
+    else:
+        reason = "it has no weights (.safetensors)"
+    raise BadModelFile(name=f"{folder.parent.name}/{folder.name}", reason=reason)
+
+
+def check_component(folder: Path) -> None:
+    """Raise BadModelFile unless `folder` has a config and complete safetensors."""
+    read_config(folder / "config.json")
+    for file in weights(folder)[1]:
+        if not file.exists():
+            raise BadModelFile(name=f"{folder.name}/{file.name}", reason="it is missing")
+        read_header(file)
+
+
+def check_model(path: Path, family: str) -> None:
+    """Raise BadModelFile unless `path` holds a complete model of `family`."""
+    found = inspect(path)
+    if found.kind != "model" or found.family != family:
+        raise BadModelFile(name=path.name, reason=f"it holds a {found.family} {found.kind} instead of a {family} model")
+    if found.single_file:
+        return
+    for component in COMPONENTS[family]:
+        folder = path / component
+        if not folder.is_dir():
+            raise BadModelFile(name=path.name, reason=f"its {component} is missing")
+        if component.startswith("tokenizer"):
+            if not ((folder / "vocab.json").exists() and (folder / "merges.txt").exists()):
+                raise BadModelFile(name=path.name, reason=f"its {component} has no vocab.json or merges.txt")
+        elif component == "scheduler":
+            read_config(folder / "scheduler_config.json")
+        else:
+            check_component(folder)
+
+
+def check_control(path: Path) -> None:
+    """Raise BadModelFile unless `path` holds a complete ControlNet."""
+    found = inspect(path)
+    if found.kind != "control":
+        raise BadModelFile(name=path.name, reason="it is not a ControlNet")
+    if not found.single_file:
+        check_component(path)

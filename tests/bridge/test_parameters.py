@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from paintover.bridge.errors import BadParameter
+from paintover.bridge.parameters import BY_NAME, CONTROLS, PARAMETERS, Settings
+
+
+def test_every_row_is_complete_and_its_default_valid() -> None:
+    for parameter in PARAMETERS:
+        assert parameter.check(parameter.default) == parameter.default
+        assert parameter.label
+        assert parameter.description[0].isupper()
+        assert not parameter.description.endswith("."), "Blender adds the full stop of a tooltip itself"
+    addresses = [parameter.address for parameter in PARAMETERS]
+    assert len(set(addresses)) == len(addresses)
+    assert BY_NAME["control_depth_scale"].address == "control/depth/scale"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0), ("steps", 151), ("steps", 2.0), ("steps", True), ("steps", "3"),
+        ("guidance", math.nan), ("guidance", math.inf), ("guidance", -0.1),
+        ("seed", -2), ("seed", 2**31), ("size", 513), ("scheduler", "magic"), ("cameras", ""),
+        ("prompt", "x" * 60_001), ("prompt", None), ("control_depth", 1),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(BadParameter, match=name):
+        Settings.from_mapping({name: value})
+
+
+def test_a_whole_number_will_do_for_a_float() -> None:
+    settings = Settings(guidance=7)
+    assert type(settings.guidance) is float
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(BadParameter, match="no such parameter"):
+        Settings.from_mapping({"stepz": 3})
+
+
+def test_controls_are_listed_in_order_with_their_own_values() -> None:
+    settings = Settings(control_edge=True, control_edge_scale=0.5, control_normal=True, control_normal_end=0.5)
+    assert [control.name for control in settings.controls] == list(CONTROLS)
+    assert settings.controls[1].end == 0.5
+    assert settings.controls[2].scale == 0.5
+    assert Settings(control_depth=False).controls == ()
+
+
+def test_a_control_cannot_end_before_it_starts() -> None:
+    with pytest.raises(BadParameter, match="after the end"):
+        Settings(control_depth_start=0.6, control_depth_end=0.4)

@@ -1,0 +1,338 @@
+"""The server as clients see it: a real process with the fake engine, real sockets."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from paintover.bridge import PROTOCOL
+from paintover.bridge.client import Client
+from paintover.bridge.errors import (
+    BadParameter,
+    BadPasses,
+    BadSize,
+    Cancelled,
+    ConnectionLost,
+    MissingMesh,
+    MissingModel,
+    PaintoverError,
+    ProtocolError,
+    ServerNotRunning,
+    UnknownJob,
+    WorkerDied,
+    WrongProtocol,
+    WrongToken,
+)
+from paintover.bridge.messages import (
+    CANCELLED,
+    DONE,
+    QUEUED,
+    RUNNING,
+    Cancel,
+    Follow,
+    Generate,
+    ImageResult,
+    Jobs,
+    JobState,
+    ListJobs,
+    Ping,
+    Pong,
+    Preview,
+    Progress,
+    Submit,
+    Texture,
+)
+from paintover.bridge.parameters import Settings
+from paintover.bridge.wire import PREFIX
+
+from ..bridge.conftest import make_mesh, make_passes
+from ..server_process import TOKEN, ServerProcess, running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running(tmp_path_factory.mktemp("data")) as process:
+        yield process
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    with server.client() as connected:
+        yield connected
+
+
+def request(steps: int = 3, **values: Any) -> Generate:
+    return Generate(Settings(steps=steps, seed=5, **values), 64, 64)
+
+
+def of_type(messages: list[Any], wanted: type) -> list[Any]:
+    return [message for message in messages if isinstance(message, wanted)]
+
+
+def until(client: Client, wanted: type, job: str) -> Any:
+    while True:
+        message = client.receive(30)
+        if isinstance(message, wanted) and getattr(message, "job", job) == job:
+            return message
+
+
+def test_a_job_from_submit_to_result(client: Client) -> None:
+    messages = list(client.follow(client.submit(request(5, prompt="moss")), timeout=60))
+    states = [message.state for message in of_type(messages, JobState)]
+    assert states == [QUEUED, RUNNING, DONE]
+    fractions = [message.fraction for message in of_type(messages, Progress)]
+    assert fractions == sorted(fractions)
+    assert of_type(messages, Preview)
+    (result,) = of_type(messages, ImageResult)
+    assert result.image.shape == (64, 64, 3)
+    assert result.image.std(axis=(0, 1)).max() == 0
+    assert result.settings.prompt == "moss"
+
+
+def test_the_same_seed_gives_the_same_image_and_minus_one_chooses(client: Client) -> None:
+    def paint(seed: int) -> ImageResult:
+        job = client.submit(Generate(Settings(steps=1, seed=seed), 64, 64))
+        return of_type(list(client.follow(job, timeout=60)), ImageResult)[0]
+
+    first, again, chosen = paint(7), paint(7), paint(-1)
+    assert np.array_equal(first.image, again.image)
+    assert chosen.settings.seed >= 0
+    assert np.array_equal(paint(chosen.settings.seed).image, chosen.image)
+
+
+def test_jobs_run_in_turn_and_positions_count_down(client: Client) -> None:
+    jobs = [client.submit(request(10)) for _ in range(3)]
+    states: list[JobState] = []
+    while sum(state.state == DONE for state in states) < 3:
+        message = client.receive(60)
+        if isinstance(message, JobState):
+            states.append(message)
+    positions = [state.position for state in states if state.job == jobs[2] and state.state == QUEUED]
+    assert positions[-1] == 0
+    assert positions == sorted(positions, reverse=True)
+    assert [state.job for state in states if state.state == DONE] == jobs
+
+
+def test_cancel_a_running_job_within_a_step(client: Client) -> None:
+    job = client.submit(request(150))
+    until(client, Progress, job)
+    client.cancel(job)
+    seen: list[Any] = []
+    with pytest.raises(Cancelled):
+        seen.extend(client.follow(job, timeout=30))
+    assert not of_type(seen, ImageResult)
+    assert list(client.follow(client.submit(request(1)), timeout=30))[-1].state == DONE
+
+
+def test_cancel_a_waiting_job(client: Client) -> None:
+    first, second = client.submit(request(100)), client.submit(request(100))
+    client.cancel(second)
+    state = until(client, JobState, second)
+    while state.state == QUEUED:
+        state = until(client, JobState, second)
+    assert state.state == CANCELLED
+    client.cancel(first)
+    with pytest.raises(Cancelled):
+        list(client.follow(first, timeout=30))
+
+
+def test_cancel_of_an_ended_or_unknown_job(client: Client) -> None:
+    job = client.submit(request(1))
+    list(client.follow(job, timeout=30))
+    client.send(Cancel(job))
+    client.send(Cancel("f" * 32))
+    answer = until(client, JobState, "f" * 32)
+    assert isinstance(answer.failure.error(), UnknownJob)
+
+
+def test_a_second_client_takes_a_job_over(server: ServerProcess, client: Client) -> None:
+    job = client.submit(request(30))
+    until(client, Progress, job)
+    client.close()
+    with server.client() as other:
+        other.send(Follow(job))
+        assert of_type(list(other.follow(job, timeout=30)), ImageResult)
+        other.send(Follow(job))
+        assert of_type(list(other.follow(job, timeout=30)), ImageResult), "an ended job can be asked for again"
+        other.send(ListJobs())
+        summaries = until(other, Jobs, job)
+        assert (job, DONE) in {(summary.job, summary.state) for summary in summaries.jobs}
+
+
+def test_results_outlive_the_server(tmp_path: Path) -> None:
+    with running(tmp_path) as first, first.client() as client:
+        job = client.submit(request(2))
+        painted = of_type(list(client.follow(job, timeout=60)), ImageResult)[0]
+    with running(tmp_path) as second, second.client() as client:
+        client.send(Follow(job))
+        (again,) = of_type(list(client.follow(job, timeout=60)), ImageResult)
+        assert np.array_equal(again.image, painted.image)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (Generate(Settings(model="nonesuch"), 64, 64), MissingModel),
+        (Generate(Settings(), 8, 8), BadSize),
+        (Generate(Settings(), 8192, 64), BadSize),
+        (Generate(Settings(strength=0.5), 64, 64), BadParameter),
+        (Texture(Settings(), (), ("a",)), BadParameter),
+        (Texture(Settings(), (make_passes(64, 64),) * 33, ("a",)), BadParameter),
+        (Texture(Settings(), (make_passes(64, 64),), ()), MissingMesh),
+        (Texture(Settings(), (make_passes(64, 64),), ("nothing",)), MissingMesh),
+        (Texture(Settings(), (make_passes(16, 8),), ("nothing",)), BadSize),
+    ],
+)
+def test_bad_requests_fail_with_their_own_error(client: Client, bad: Any, error: type) -> None:
+    with pytest.raises(error):
+        list(client.follow(client.submit(bad), timeout=30))
+    client.send(Ping(3))
+    assert until(client, Pong, "").number == 3, "the connection goes on"
+
+
+def test_nan_in_passes(client: Client) -> None:
+    passes = make_passes(64, 64)
+    depth = passes.depth.copy()
+    depth[3, 4] = np.nan
+    broken = dataclasses.replace(passes, depth=depth)
+    with pytest.raises(BadPasses, match="NaN"):
+        list(client.follow(client.submit(Generate(Settings(), 64, 64, broken)), timeout=30))
+
+
+def test_sizes_that_8_does_not_divide_are_refused_before_they_leave() -> None:
+    with pytest.raises(BadSize, match="divisible by 8"):
+        Generate(Settings(), 100, 64)
+
+
+def test_meshes_are_sent_once(client: Client) -> None:
+    mesh = make_mesh()
+    (name,) = client.upload([mesh])
+    assert name == mesh.content_hash()
+    sent: list[Any] = []
+    send, client.send = client.send, lambda message: (sent.append(message), send(message))  # type: ignore[method-assign]
+    client.upload([mesh])
+    assert [type(message).__name__ for message in sent] == ["MeshQuery"]
+
+
+def test_wrong_token(server: ServerProcess) -> None:
+    with pytest.raises(WrongToken, match="doctor"):
+        server.client("wrong")
+
+
+def test_nobody_there() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(ServerNotRunning, match="paintover serve"):
+        Client.connect("127.0.0.1", port, TOKEN)
+
+
+def test_another_protocol_is_refused_by_both_sides(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+        raw.sendall(PREFIX.pack(b"PTOV", PROTOCOL + 1, 0, 2, 0) + b"{}")
+        answer = raw.makefile("rb").read()
+    assert b"wrong_protocol" in answer
+    assert str(PROTOCOL + 1).encode() in answer
+    monkeypatch.setattr("paintover.bridge.wire.PROTOCOL", PROTOCOL + 2)
+    with pytest.raises((WrongProtocol, ConnectionLost)):
+        server.client()
+
+
+@pytest.mark.parametrize("noise", [b"GET / HTTP/1.1\r\n\r\n", b"PTOV" + b"\xff" * 60, b"\x00" * 4096])
+def test_noise_is_answered_with_a_refusal_and_others_are_served(
+    server: ServerProcess, client: Client, noise: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 10) as raw:
+        raw.sendall(noise)
+        assert raw.recv(10_000)
+    client.send(Ping(1))
+    assert until(client, Pong, "").number == 1
+
+
+def test_a_message_that_is_not_for_the_server(client: Client) -> None:
+    client.send(Pong(1))
+    with pytest.raises(ProtocolError, match="Pong"):
+        list(client.follow("x", timeout=10))
+
+
+def test_a_killed_worker_comes_back_and_the_job_finishes(server: ServerProcess, client: Client) -> None:
+    job = client.submit(request(100))
+    until(client, Progress, job)
+    worker = server.worker()
+    worker.send_signal(signal.SIGKILL)
+    messages = list(client.follow(job, timeout=60))
+    assert QUEUED in [state.state for state in of_type(messages, JobState)]
+    assert len(of_type(messages, ImageResult)) == 1
+    assert server.worker().pid != worker.pid
+
+
+def test_a_job_that_kills_every_worker_fails(server: ServerProcess, client: Client) -> None:
+    job = client.submit(request(150))
+    killed = 0
+    try:
+        for message in client.follow(job, timeout=60):
+            if isinstance(message, Progress):
+                server.worker().send_signal(signal.SIGKILL)
+                killed += 1
+    except WorkerDied:
+        assert killed >= 2
+    else:
+        raise AssertionError("the job should have failed")
+    assert list(client.follow(client.submit(request(1)), timeout=60))[-1].state == DONE
+
+
+def test_the_worker_ends_with_the_front(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        job = client.submit(request(150))
+        until(client, Progress, job)
+        worker = server.worker()
+        server.process.send_signal(signal.SIGKILL)
+        psutil.wait_procs([worker], timeout=20)
+        assert not worker.is_running()
+        with pytest.raises(ConnectionLost):
+            list(client.follow(job, timeout=20))
+
+
+def test_the_port_is_taken(server: ServerProcess, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "paintover.server.cli", "serve", "--engine", "fake"]
+    environment = {**os.environ, "PAINTOVER_DATA": str(tmp_path), "NO_COLOR": "1", "COLUMNS": "200"}
+    second = subprocess.run(
+        [*command, "--port", str(server.port)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert second.returncode == 1
+    assert "in use by another program" in second.stderr
+    assert "--port" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_the_token_is_readable_by_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paintover.bridge import paths
+
+    monkeypatch.setenv("PAINTOVER_DATA", str(tmp_path / "new"))
+    assert paths.read_token() == ""
+    token = paths.make_token()
+    assert len(token) >= 24
+    assert paths.make_token() == token
+    assert paths.token_file().stat().st_mode & 0o077 == 0
+
+
+def test_job_names_are_not_paths(client: Client) -> None:
+    with pytest.raises(PaintoverError, match="32 hexadecimal"):
+        client.send(Submit("../../etc/passwd", request()))
+    client.send(Follow("../../etc/passwd"))
+    answer = until(client, JobState, "../../etc/passwd")
+    assert isinstance(answer.failure.error(), UnknownJob)
+    unheard = uuid.uuid4().hex
+    client.send(Follow(unheard))
+    assert isinstance(until(client, JobState, unheard).failure.error(), UnknownJob)

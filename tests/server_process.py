@@ -1,0 +1,75 @@
+"""A real server process for tests: its own data folder, a port of its own, and an end that is always waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from paintover.bridge.client import Client
+
+TOKEN = "a-token-for-tests"
+
+
+class ServerProcess:
+    def __init__(self, data: Path, engine: str = "fake", *arguments: str) -> None:
+        self.data = data
+        data.mkdir(parents=True, exist_ok=True)
+        (data / "token").write_text(TOKEN)
+        self.log = data / "server.log"
+        command = [
+            sys.executable,
+            "-m",
+            "paintover.server.cli",
+            "serve",
+            "--port",
+            "0",
+            "--engine",
+            engine,
+            *arguments,
+        ]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, env={**os.environ, "PAINTOVER_DATA": str(data)}
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().decode()
+        match = re.search(r"listens on .*:(\d+)$", line.strip())
+        assert match, f"the server did not start: {line!r}\n{self.log.read_text()}"
+        self.port = int(match[1])
+
+    def client(self, token: str = TOKEN) -> Client:
+        return Client.connect("127.0.0.1", self.port, token, name="tests")
+
+    def worker(self) -> psutil.Process:
+        """The worker process, once it runs."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            if any("server.worker" in part for part in child.cmdline()):
+                return child
+        raise AssertionError("no worker process")
+
+    def stop(self) -> int:
+        """Stop as a user would; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def running(data: Path, engine: str = "fake") -> Iterator[ServerProcess]:
+    server = ServerProcess(data, engine)
+    try:
+        yield server
+    finally:
+        server.stop()
