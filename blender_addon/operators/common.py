@@ -28,13 +28,26 @@ def needs_server(cls: Any) -> bool:
     return True
 
 
+def tell(task: Task) -> bool:
+    """Print what a task does when that changes, for those who watch a background Blender; returns whether it ended."""
+    line = f"Paintover: {task.fraction:4.0%} {task.stage}"
+    if line != _told.get(task.job):
+        _told.clear()
+        _told[task.job] = line
+        print(line, flush=True)
+    return task.ended
+
+
+_told: dict[str, str] = {}
+
+
 def run(operator: bpy.types.Operator, task: Task) -> set[Any]:
     """Start a task. With a window it goes on by itself; in background this waits for its end."""
     session.start(task)
     if not bpy.app.background:
         pump.start()
         return {"FINISHED"}
-    session.wait(lambda: task.ended)
+    session.wait(lambda: tell(task))
     for note in task.notes:
         operator.report({"INFO"}, note)
     if task.error:

@@ -7,6 +7,7 @@ settings, to a RenderEngine only. Both are gone when the `with` block ends.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,16 +68,18 @@ class Offstage:
         if self._error:
             raise self._error
 
-    def _run(self, engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, first: Work) -> None:
-        """Called by Blender, which would only print an exception: keep it for `render` to raise."""
+    def _run(self, engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, draw: Work) -> bool:
+        """Called by Blender, which would only print an exception: keep it for `render` to raise. True if it
+        went well."""
         try:
-            first(engine, depsgraph)
+            draw(engine, depsgraph)
             assert self._work is not None
             self._work(engine, depsgraph)
         except Exception as error:
             self._error = error
         else:
             self._error = None
+        return self._error is None
 
     def _remove(self) -> None:
         data = self._camera.data
@@ -163,14 +166,22 @@ def _cycles_functions() -> dict[str, Any]:
             self.session = None
         CyclesRender.update(self, data, depsgraph)
 
-    return {**wanted, "update": update, "__del__": CyclesRender.__del__}
+    def free(self: Any) -> None:
+        # An exception's traceback can keep the engine until its type is gone, when nothing can be read from it any
+        # more. `_engine` has freed it by then.
+        with contextlib.suppress(ReferenceError):
+            CyclesRender.__del__(self)
+
+    return {**wanted, "update": update, "__del__": free}
 
 
 def _engine(stage: Offstage, functions: dict[str, Any]) -> type:
     draw = functions.get("render", _draw_nothing)
 
-    def render(self: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
-        stage._run(self, depsgraph, draw)
+    def render(self: Any, depsgraph: bpy.types.Depsgraph) -> None:
+        if not stage._run(self, depsgraph, draw) and "__del__" in functions:
+            functions["__del__"](self)
+            self.session = None
 
     own = {
         "bl_idname": "PAINTOVER_PASSES",

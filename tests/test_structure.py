@@ -1,0 +1,110 @@
+"""The shape that the project keeps: who may import whom, one version everywhere, references that are current."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from paintover.bridge import VERSION
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "diffusers", "transformers", "safetensors", "scipy", "huggingface_hub", "peft", "PIL"}
+STANDARD_IN_BRIDGE = {"numpy"}
+BEHIND_THE_SEAM = ("server/pipelines/", "server/texturing/", "server/doctor.py")
+
+
+def sources(folder: str) -> Iterator[Path]:
+    yield from sorted(p for p in (ROOT / folder).rglob("*.py") if "__pycache__" not in p.parts)
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every import of a file as (absolute or dotted-relative name, line)."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield base, node.lineno
+            if not node.module:
+                yield from ((base + alias.name, node.lineno) for alias in node.names)
+
+
+def offences(folder: str, forbidden: re.Pattern[str], but: tuple[str, ...] = ()) -> list[str]:
+    found = []
+    for path in sources(folder):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith(but or ("\0",)):
+            found += [f"{name}:{line} imports {what}" for what, line in imports(path) if forbidden.match(what)]
+    return found
+
+
+def test_the_bridge_needs_only_the_standard_library_and_numpy() -> None:
+    import sys
+
+    allowed = sys.stdlib_module_names | STANDARD_IN_BRIDGE
+    found = [
+        f"{path.name}:{line} imports {name}"
+        for path in sources("bridge")
+        for name, line in imports(path)
+        if not name.startswith(".") and name.split(".")[0] not in allowed
+    ]
+    assert not found
+    assert not offences("bridge", re.compile(r"\.\.")), "bridge/ imports nothing beside itself"
+
+
+def test_blender_lives_in_the_addon_and_torch_behind_the_seam() -> None:
+    assert not offences("server", re.compile(r"(bpy|mathutils|gpu)\b"))
+    assert not offences("server", re.compile(r"(torch|diffusers|transformers)\b"), BEHIND_THE_SEAM)
+    assert not offences("blender_addon", re.compile(rf"({'|'.join(sorted(HEAVY))})\b"))
+
+
+def test_the_addon_and_the_server_never_import_each_other() -> None:
+    assert not offences("blender_addon", re.compile(r"(paintover|server|\.+server\b(?!_process))"))
+    assert not offences("server", re.compile(r".*blender_addon"))
+
+
+# Inside the add-on, a layer may import those to its right only: panels -> operators -> … -> bridge.
+LAYERS = ("panels", "operators", "pump", "session", "texture_task", "tasks", "link")
+
+
+@pytest.mark.parametrize("layer", LAYERS[1:])
+def test_layers_of_the_addon_point_downwards(layer: str) -> None:
+    above = LAYERS[: LAYERS.index(layer)]
+    forbidden = re.compile(rf"\.+({'|'.join(above)})\b")
+    files = [p for p in sources("blender_addon") if p.relative_to(ROOT / "blender_addon").parts[0].split(".")[0] == layer]
+    assert files
+    for path in files:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        top = {node.lineno for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)}
+        assert not [f"{path.name}:{line} {name}" for name, line in imports(path) if line in top and forbidden.match(name)]
+
+
+def test_files_and_functions_stay_readable() -> None:
+    long_files = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("bridge", "server", "blender_addon", "tools", "benchmarks")
+        for path in sources(folder)
+        if len(path.read_text(encoding="utf-8").splitlines()) > 420
+    ]
+    assert not long_files
+
+
+def test_versions_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    manifest = tomllib.loads((ROOT / "blender_addon" / "blender_manifest.toml").read_text(encoding="utf-8"))["version"]
+    changelog = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert changelog
+    assert VERSION == project == manifest == changelog[1]
+
+
+def test_the_parameter_reference_is_current() -> None:
+    from tools import reference
+
+    assert (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8") == reference.parameters(), (
+        "run: python -m tools.reference"
+    )
