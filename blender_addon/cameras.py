@@ -131,7 +131,7 @@ def around(points: np.ndarray, azimuth: float, elevation: float, size: int) -> C
     return Camera(f"{azimuth:g}° {elevation:g}°", view, projection, size, size)
 
 
-def _few(positions: np.ndarray, limit: int = 5000) -> np.ndarray:
+def _few(positions: np.ndarray, limit: int = 2000) -> np.ndarray:
     """Enough of the vertices to frame them all: an even choice, and the outermost."""
     if len(positions) <= limit:
         return positions
@@ -167,13 +167,14 @@ def _quality(
     normals: np.ndarray,
 ) -> np.ndarray:
     """(N,): how directly the camera sees each point: the cosine, or 0 where it is grazing, turned away or hidden."""
-    to_point = points - camera.position
+    position = camera.position
+    to_point = points - position
     distance = np.linalg.norm(to_point, axis=1)
     direction = to_point / distance[:, None]
     cosine = -(direction * normals).sum(1)
     seen = np.zeros(len(points))
     for i in np.flatnonzero(cosine > GRAZING):
-        if _reaches(scene, depsgraph, camera.position, direction[i], distance[i]):
+        if _reaches(scene, depsgraph, position, direction[i], distance[i]):
             seen[i] = cosine[i]
     return seen
 

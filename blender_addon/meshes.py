@@ -94,7 +94,7 @@ def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsg
 
 
 def _get(blocks: bpy.types.bpy_prop_collection, name: str, *shape: int, dtype: type = np.float32) -> np.ndarray:
-    flat = np.empty(int(np.prod(shape)), dtype)
+    flat: np.ndarray = np.empty(int(np.prod(shape)), dtype)
     blocks.foreach_get(name, flat)
     return flat.reshape(shape)
 

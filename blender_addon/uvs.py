@@ -13,7 +13,7 @@ from .bridge.errors import EmptyMesh, LinkedData, SceneError
 LAYER = "Paintover"
 MADE = "paintover_uvs"
 """Custom property of a mesh whose layer was made here: what its layers were before."""
-GRID = 512
+GRID = 256
 TOLERATED = 0.01
 CHUNK = 4_000_000  # pixels tested at a time
 
@@ -93,7 +93,8 @@ def make(ob: bpy.types.Object) -> str:
         )
     coordinates = _smart_project(mesh)
     if layer is None:
-        before = {"active": mesh.uv_layers.active.name, "render": _rendered(mesh).name} if mesh.uv_layers else {}
+        rendered = _rendered(mesh)
+        before = {"active": mesh.uv_layers.active.name, "render": rendered.name} if rendered else {}
         layer = mesh.uv_layers.new(name=LAYER, do_init=False)
         name = layer.name
         mesh[MADE] = {"layer": name, **before}
@@ -119,7 +120,7 @@ def remove(mesh: bpy.types.Mesh) -> bool:
 def overlap(triangles: np.ndarray) -> float:
     """Share of the covered UV area that several of the `triangles` (T, 3, 2) in the unit square cover.
 
-    Measured at the centres of a 512 × 512 grid; borders that triangles have in common do not count.
+    Measured at the centres of a 256 × 256 grid; borders that triangles have in common do not count.
     """
     total = float(_areas(triangles).sum())
     if total > 1 + 2 * TOLERATED:
@@ -183,7 +184,6 @@ def _smart_project(mesh: bpy.types.Mesh) -> np.ndarray:
     copy.uv_layers.new(name=LAYER)
     for attribute in [a for a in copy.attributes if a.name.startswith(".hide")]:
         copy.attributes.remove(attribute)  # hidden faces would be left out
-    copy.shape_keys_clear() if hasattr(copy, "shape_keys_clear") else None
     scene = bpy.data.scenes.new("Paintover UVs")
     ob = bpy.data.objects.new("Paintover UVs", copy)
     try:

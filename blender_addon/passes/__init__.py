@@ -1,7 +1,7 @@
 """What cameras see: the door to every way of rendering passes.
 
-    camera = cameras.from_object(scene, scene.camera, 512, 512)
-    seen = passes.render(scene, camera)
+camera = cameras.from_object(scene, scene.camera, 512, 512)
+seen = passes.render(scene, camera)
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 
 from ..bridge.scene import Camera
-from .cycles import read
+from .cycles import render_passes
 from .offstage import offstage
 
 SAMPLES, BOUNCES = 4, 2
@@ -22,9 +22,8 @@ def render(scene: bpy.types.Scene, cameras: Sequence[Camera], view_layer: str | 
     with offstage(scene, view_layer, with_cycles=True) as stage:
         _set_up(stage.scene)
         for camera in cameras:
-            found: dict[str, np.ndarray] = {}
             stage.aim(camera)
-            stage.render(lambda engine, _, found=found: found.update(read(engine, {"color": ("Combined",)})))
+            found = render_passes(stage, {"color": ("Combined",)})
             images.append(_as_shown(found["color"], stage.scene))
     return images
 

@@ -11,7 +11,7 @@ from ..bridge.errors import RenderFailed
 from ..bridge.scene import Camera, Passes
 from .edges import find_edges
 from .ids import numbered, object_ids
-from .offstage import offstage
+from .offstage import Offstage, offstage
 
 FAR = 1e9
 """Cycles writes 1e10 as the depth of the background."""
@@ -27,17 +27,27 @@ NAMES = {
 
 def render(scene: bpy.types.Scene, cameras: Sequence[Camera], view_layer: str | None = None) -> list[Passes]:
     """The data passes of every camera. Raises RenderFailed, SceneError or BadPasses."""
+    ids = object_ids()  # before the temporary camera is there, so that they are those of every other call
     with offstage(scene, view_layer, with_cycles=True) as stage:
         _set_up(stage.scene)
-        ids = object_ids()
         seen = []
         with numbered(ids):
             for camera in cameras:
-                found: dict[str, np.ndarray] = {}
                 stage.aim(camera)
-                stage.render(lambda engine, _, found=found: found.update(read(engine, NAMES)))
+                found = render_passes(stage, NAMES)
                 seen.append(_passes(camera, found, ids))
     return seen
+
+
+def render_passes(stage: Offstage, names: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """Render what the stage is aimed at; returns the wanted passes as `read` does."""
+    found: dict[str, np.ndarray] = {}
+
+    def take(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
+        found.update(read(engine, names))
+
+    stage.render(take)
+    return found
 
 
 def read(engine: bpy.types.RenderEngine, names: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:

@@ -21,7 +21,9 @@ from ..bridge.scene import Camera
 
 Work = Callable[[bpy.types.RenderEngine, bpy.types.Depsgraph], None]
 
-SENSOR = 36.0  # mm; any number will do, the lens follows from it
+IDNAME = "PAINTOVER_PASSES"
+SENSOR = 1000.0
+"""mm. The lens follows from it; this large, even the widest angle has a lens above Blender's minimum of 1 mm."""
 
 
 class Offstage:
@@ -75,7 +77,7 @@ class Offstage:
             draw(engine, depsgraph)
             assert self._work is not None
             self._work(engine, depsgraph)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - all of them
             self._error = error
         else:
             self._error = None
@@ -106,7 +108,7 @@ def offstage(scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: boo
     try:
         bpy.utils.register_class(engine)
         try:
-            stage.scene.render.engine = engine.bl_idname
+            stage.scene.render.engine = IDNAME
             yield stage
         finally:
             stage._remove()
@@ -184,7 +186,7 @@ def _engine(stage: Offstage, functions: dict[str, Any]) -> type:
             self.session = None
 
     own = {
-        "bl_idname": "PAINTOVER_PASSES",
+        "bl_idname": IDNAME,
         "bl_label": "Paintover Passes",
         "bl_use_preview": False,
         "render": render,

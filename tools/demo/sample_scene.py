@@ -140,7 +140,7 @@ def _lights(scene: bpy.types.Scene) -> None:
         ob.rotation_euler = (Vector((0, 0, 0.3)) - ob.location).to_track_quat("-Z", "Y").to_euler()
         scene.collection.objects.link(ob)
     world = bpy.data.worlds.new("Studio")
-    world.use_nodes = True
+    _use_nodes(world)
     background = world.node_tree.nodes.get("Background") or world.node_tree.nodes.new("ShaderNodeBackground")
     background.inputs["Color"].default_value = (0.35, 0.4, 0.5, 1.0)
     background.inputs["Strength"].default_value = 0.22
@@ -259,12 +259,17 @@ def _object(
 
 def _material(name: str, color: tuple[float, float, float]) -> bpy.types.Material:
     material = bpy.data.materials.get(name) or bpy.data.materials.new(name)
-    material.use_nodes = True
+    _use_nodes(material)
     material.diffuse_color = (*color, 1.0)
     shader = material.node_tree.nodes["Principled BSDF"]
     shader.inputs["Base Color"].default_value = (*color, 1.0)
     shader.inputs["Roughness"].default_value = 0.55
     return material
+
+
+def _use_nodes(block: bpy.types.Material | bpy.types.World) -> None:
+    if bpy.app.version < (5, 0, 0):  # from 5.0 on they always are
+        block.use_nodes = True
 
 
 def _subdivide(ob: bpy.types.Object) -> None:

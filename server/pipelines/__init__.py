@@ -1,0 +1,1 @@
+"""The diffusers engine: what stands behind the seam in server/engine.py. Here (and in texturing) torch is at home."""

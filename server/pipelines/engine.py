@@ -1,0 +1,74 @@
+"""DiffusersEngine: paints pictures with Stable Diffusion 1.5, SDXL, and mini, which is built like the first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from paintover.bridge.errors import OutOfMemory
+from paintover.bridge.messages import Generate
+
+from ..engine import Monitor, Painting
+
+if TYPE_CHECKING:
+    from .painter import Painter
+
+
+def best_device() -> torch.device:
+    """The GPU (CUDA or ROCm, then Apple's), else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+class DiffusersEngine:
+    """See engine.Engine. The model that was used last stays loaded."""
+
+    def __init__(self, device: str | None = None, dtype: torch.dtype | None = None) -> None:
+        self._device = best_device() if device is None else torch.device(device)
+        self._dtype = dtype or (torch.float32 if self._device.type == "cpu" else torch.float16)
+        self._painter: Painter | None = None
+        name = f" ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else ""
+        self.device = f"{self._device.type}{name}"
+        # diffusers takes seconds to import: begin now, while the worker reports for duty and waits for its first job.
+        threading.Thread(target=_import_painter, name="paintover-import", daemon=True).start()
+
+    def paint(self, request: Generate, monitor: Monitor) -> Painting:
+        """The picture for `request`: see engine.Engine. Where a mask is 0, the pixels are the given image's own."""
+        picture, seconds = self.paint_float(request, monitor)
+        image = (picture * 255).round().astype(np.uint8)
+        if request.mask is not None and request.image is not None:
+            share = request.mask[..., None].astype(np.float32) / 255
+            image = np.round(request.image + (image.astype(np.float32) - request.image) * share).astype(np.uint8)
+        return Painting(image, seconds)
+
+    def paint_float(self, request: Generate, monitor: Monitor) -> tuple[np.ndarray, dict[str, float]]:
+        """float32 (H, W, 3) in 0…1 as the VAE decodes it, and the seconds of each stage."""
+        if self._painter is None:
+            monitor.progress("Starting", 0.0)
+            self._painter = _import_painter()(self._device, self._dtype)
+        with _memory_watched(request):
+            return self._painter.paint(request, monitor)
+
+
+def _import_painter() -> type[Painter]:
+    from .painter import Painter
+
+    return Painter
+
+
+@contextmanager
+def _memory_watched(request: Generate) -> Iterator[None]:
+    """Turn the many ways in which torch runs out of memory into OutOfMemory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        signs = ("out of memory", "can't allocate memory", "Invalid buffer size")
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in signs):
+            raise OutOfMemory(reason=f"{request.width} × {request.height} with {request.settings.model}") from error
+        raise

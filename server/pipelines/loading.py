@@ -1,0 +1,177 @@
+"""Loads a model's parts with diffusers and transformers: from a diffusers folder or a single .safetensors file.
+
+Only what is needed is imported, since importing all of diffusers' pipelines takes many seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from safetensors import SafetensorError
+from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+from paintover.bridge.errors import BadModelFile
+
+from .. import model_files
+from ..model_files import SDXL
+from ..models import ModelEntry, config_folder, control_path, located
+
+
+@dataclass
+class Model:
+    """A loaded model: diffusers' and transformers' own parts, on one device."""
+
+    entry: ModelEntry
+    device: torch.device
+    dtype: torch.dtype
+    unet: Any
+    vae: Any
+    tokenizers: list[Any]
+    text_encoders: list[Any]
+    scheduler_class: Any
+    scheduler_config: dict[str, Any]
+    zero_negative: bool
+    """An empty negative prompt is zeros (SDXL) instead of an embedding."""
+    controlnets: dict[str, Any] = field(default_factory=dict)
+    """Control -> ControlNetModel, loaded when first used."""
+
+    @property
+    def scale_factor(self) -> int:
+        """Pixels per latent cell."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+
+def load_model(
+    entry: ModelEntry, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]
+) -> Model:
+    """Load all but the ControlNets. `report` gets the share that is done, and may raise to stop.
+
+    BadModelFile if the files cannot be used.
+    """
+    path = located(entry.path)
+    model_files.check_model(path, entry.family)
+    with _bad_file(entry.path):
+        load = _load_single_file if path.is_file() else _load_folder
+        model = load(entry, path, device, dtype, report)
+    for part in (model.unet, model.vae, *model.text_encoders):
+        part.requires_grad_(False).eval()
+        part.to(device)
+    if dtype == torch.float16 and entry.family == SDXL and model.vae.config.force_upcast:
+        model.vae.to(torch.float32)  # it overflows in float16, and says so in its configuration
+    if device.type == "cuda":
+        model.unet.to(memory_format=torch.channels_last)
+    report(1.0)
+    return model
+
+
+def load_control(model: Model, control: str) -> Any:
+    """The ControlNet for `control`; loaded once. UnsupportedControl if the model has none, BadModelFile if it is bad."""
+    if control not in model.controlnets:
+        path = control_path(model.entry, control)
+        model_files.check_control(path)
+        with _bad_file(str(path)):
+            if path.is_file():
+                net = _load_single_control(model, path)
+            else:
+                net = _component(ControlNetModel, path, model.dtype)
+        if net.config.cross_attention_dim != model.unet.config.cross_attention_dim:
+            raise BadModelFile(
+                name=path.name,
+                reason=f"it was made for another family of models than {model.entry.name}",
+                hint=f"Add a {control} ControlNet for {model.entry.family}.",
+            )
+        model.controlnets[control] = net.requires_grad_(False).eval().to(model.device)
+    return model.controlnets[control]
+
+
+def _component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
+    variant = model_files.weights(folder)[0]
+    options = {"dtype" if cls.__module__.startswith("transformers") else "torch_dtype": dtype}
+    return cls.from_pretrained(str(folder), variant=variant, use_safetensors=True, local_files_only=True, **options)
+
+
+def _load_folder(
+    entry: ModelEntry, path: Path, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]
+) -> Model:
+    index = model_files.read_config(path / "model_index.json")
+    encoders = [("text_encoder", CLIPTextModel)]
+    if entry.family == SDXL:
+        encoders.append(("text_encoder_2", CLIPTextModelWithProjection))
+    text_encoders, tokenizers = [], []
+    for number, (name, cls) in enumerate(encoders):
+        report(0.1 * number)
+        text_encoders.append(_component(cls, path / name, dtype))
+        folder = path / name.replace("text_encoder", "tokenizer")
+        tokenizers.append(CLIPTokenizer.from_pretrained(str(folder), local_files_only=True))
+    report(0.2)
+    vae = _component(AutoencoderKL, path / "vae", dtype)
+    report(0.3)
+    unet = _component(UNet2DConditionModel, path / "unet", dtype)
+    config = model_files.read_config(path / "scheduler" / "scheduler_config.json")
+    return Model(
+        entry, device, dtype, unet, vae, tokenizers, text_encoders, scheduler_class(config), config,
+        zero_negative=entry.family == SDXL and bool(index.get("force_zeros_for_empty_prompt", True)),
+    )  # fmt: skip
+
+
+def scheduler_class(config: dict[str, Any]) -> Any:
+    """The scheduler class that a model's configuration names, or BadModelFile."""
+    name = str(config.get("_class_name"))
+    cls = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    if cls is None:
+        raise BadModelFile(name="scheduler_config.json", reason=f"diffusers has no {name!r}")
+    return cls
+
+
+def _load_single_file(
+    entry: ModelEntry, path: Path, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]
+) -> Model:
+    """A checkpoint in the layout of the original code (AUTOMATIC1111, ComfyUI), converted by diffusers."""
+    report(0.0)
+    cls = diffusers.StableDiffusionXLPipeline if entry.family == SDXL else diffusers.StableDiffusionPipeline
+    pipe = cls.from_single_file(
+        str(path), config=str(config_folder(entry.family)), torch_dtype=dtype, local_files_only=True,
+        feature_extractor=None, image_encoder=None,
+    )  # fmt: skip
+    two = entry.family == SDXL
+    return Model(
+        entry, device, dtype, pipe.unet, pipe.vae,
+        [pipe.tokenizer, pipe.tokenizer_2] if two else [pipe.tokenizer],
+        [pipe.text_encoder, pipe.text_encoder_2] if two else [pipe.text_encoder],
+        type(pipe.scheduler), dict(pipe.scheduler.config),
+        zero_negative=two and bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
+    )  # fmt: skip
+
+
+def _load_single_control(model: Model, path: Path) -> Any:
+    """A single-file ControlNet. It mirrors its family's UNet, so its configuration is taken from the loaded one."""
+    known = inspect.signature(ControlNetModel.__init__).parameters
+    shape = {key: value for key, value in model.unet.config.items() if key in known}
+    with tempfile.TemporaryDirectory() as folder:
+        config = {**shape, "_class_name": "ControlNetModel", "in_channels": 4}
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        return ControlNetModel.from_single_file(
+            str(path), config=folder, torch_dtype=model.dtype, local_files_only=True
+        )
+
+
+@contextlib.contextmanager
+def _bad_file(source: str) -> Iterator[None]:
+    """Say which file it was when the libraries cannot read it."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise BadModelFile(name=source, reason=str(error).splitlines()[0] if str(error) else repr(error)) from error

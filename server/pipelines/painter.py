@@ -1,0 +1,200 @@
+"""Paints one request: loads what it needs, prepares the start, runs the denoising loop, decodes."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+import torch
+
+from paintover.bridge.errors import BadParameter, ServerFailure
+from paintover.bridge.messages import Generate
+from paintover.bridge.parameters import Control
+
+from .. import models
+from ..engine import Monitor
+from ..hints import make_hint
+from . import conditioning, denoise, loading, schedulers
+from .loading import Model
+from .preview import Previewer
+
+log = logging.getLogger(__name__)
+
+PREVIEW_STEPS = 2
+"""A preview is shown after every so many steps."""
+
+# Shares of a request's progress at which its stages begin.
+_PAINTING, _FINISHING = 0.1, 0.95
+
+
+class Painter:
+    """Keeps the model that was used last, with its ControlNets."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._device = device
+        self._dtype = dtype
+        self._model: Model | None = None
+        self._previewer: Previewer | None = None
+
+    @torch.no_grad()
+    def paint(self, request: Generate, monitor: Monitor) -> tuple[np.ndarray, dict[str, float]]:
+        """float32 (H, W, 3) in 0…1 as the VAE decodes it, and the seconds of each stage.
+
+        MissingModel, BadModelFile, UnsupportedControl, BadParameter, ServerFailure (not finite), Cancelled.
+        """
+        settings, clock = request.settings, _Clock()
+        image = _image_to_start_from(request)
+        if image is not None and int(settings.steps * settings.strength) == 0:
+            return image.astype(np.float32) / 255.0, clock.seconds  # nothing is to be painted over
+        model = self._load(request, monitor)
+        clock.stage("load")
+        denoiser = _prepare(model, request, image)
+        clock.stage("encode")
+
+        def before_step(step: int) -> None:
+            monitor.check()
+            share = _PAINTING + (_FINISHING - _PAINTING) * step / denoiser.steps
+            monitor.progress(f"Painting, step {step + 1} of {denoiser.steps}", share)
+
+        def seen(step: int, clean: torch.Tensor) -> None:
+            if step % PREVIEW_STEPS == PREVIEW_STEPS - 1:
+                monitor.preview(self._preview(model, clean))
+
+        latents = denoiser.run(before_step, seen)
+        clock.stage("denoise")
+        monitor.check()
+        monitor.progress("Finishing", _FINISHING)
+        picture = _decode(model, latents)
+        clock.stage("decode")
+        return picture, clock.seconds
+
+    def _load(self, request: Generate, monitor: Monitor) -> Model:
+        """The model that the request names, with the ControlNets that it needs."""
+        entry = models.resolve(request.settings.model)
+
+        def report(share: float) -> None:
+            monitor.check()
+            monitor.progress(f"Loading {entry.name}", share * _PAINTING)
+
+        if self._model is None or self._model.entry != entry:
+            self._model, self._previewer = None, None  # free its memory before the next one takes it
+            self._model = loading.load_model(entry, self._device, self._dtype, report)
+            log.info("Loaded %s on %s", entry.name, self._device)
+        for control in _active_controls(request):
+            if control.name not in self._model.controlnets:
+                report(1.0)
+                loading.load_control(self._model, control.name)
+        return self._model
+
+    def _preview(self, model: Model, clean: torch.Tensor) -> np.ndarray:
+        if self._previewer is None:
+            self._previewer = Previewer(model.vae, model.scale_factor)
+        return self._previewer.picture(clean)
+
+
+def _image_to_start_from(request: Generate) -> np.ndarray | None:
+    """The picture that is painted over, uint8 (H, W, 3); None where nothing is (text-to-image).
+
+    It is the request's image, else the scene's own colours among its passes. At strength 1 it is ignored, unless a
+    mask says what of it to keep.
+    """
+    if request.mask is not None:
+        return request.image
+    if request.settings.strength == 1:
+        return None
+    if request.image is not None:
+        return request.image
+    if request.passes is not None and request.passes.color is not None:
+        return request.passes.color[..., :3]
+    raise BadParameter(
+        name="strength",
+        reason="it is below 1, but there is no picture to paint over",
+        hint="Set Strength to 1, or send the scene's own render with the request.",
+    )
+
+
+def _active_controls(request: Generate) -> list[Control]:
+    """The ControlNets that the request is steered by: none without passes, nor at scale 0."""
+    if request.passes is None:
+        return []
+    return [control for control in request.settings.controls if control.scale > 0]
+
+
+def _prepare(model: Model, request: Generate, image: np.ndarray | None) -> denoise.Denoiser:
+    """All that the loop needs: embedded prompts, scheduler, starting latents, hints."""
+    settings = request.settings
+    guided = settings.guidance > 1 and model.unet.config.time_cond_proj_dim is None
+    embedded = conditioning.encode(
+        model, settings.prompt, settings.negative_prompt, request.width, request.height, guided
+    )
+    scheduler = schedulers.make_scheduler(
+        settings.scheduler, model.scheduler_class, model.scheduler_config, settings.steps, model.device
+    )
+    generator = torch.Generator("cpu").manual_seed(settings.seed)
+    start = _start(model, scheduler, request, image, generator)
+    controls = _with_hints(model, request, batch=len(embedded.embeds))
+    return denoise.Denoiser(model, scheduler, embedded, controls, settings.guidance, start, generator)
+
+
+def _start(
+    model: Model, scheduler: object, request: Generate, image: np.ndarray | None, generator: torch.Generator
+) -> denoise.Start:
+    settings, mask = request.settings, request.mask
+    if mask is None and model.unet.config.in_channels == 9:
+        # A UNet that was trained to inpaint paints a whole picture as one big hole.
+        mask = np.full((request.height, request.width), 255, np.uint8)
+        image = np.zeros((request.height, request.width, 3), np.uint8) if image is None else image
+    if image is None:
+        return denoise.start_from_noise(model, scheduler, request.width, request.height, generator)
+    timesteps = denoise.remaining_timesteps(scheduler, settings.steps, settings.strength)
+    if mask is None:
+        return denoise.start_from_image(model, scheduler, timesteps, image, generator)
+    return denoise.start_inpainting(model, scheduler, timesteps, image, mask, settings.strength, generator)
+
+
+def _with_hints(model: Model, request: Generate, batch: int) -> list[denoise.ActiveControl]:
+    active = []
+    for control in _active_controls(request):
+        assert request.passes is not None  # without passes no control is active
+        hint = make_hint(request.passes, control.name, model.entry.normals)
+        tensor = torch.from_numpy(hint[None].transpose(0, 3, 1, 2)).to(model.device, model.dtype)
+        net = model.controlnets[control.name]
+        active.append(
+            denoise.ActiveControl(net, torch.cat([tensor] * batch), control.scale, control.start, control.end)
+        )
+    return active
+
+
+def _decode(model: Model, latents: torch.Tensor) -> np.ndarray:
+    """Decode; a VAE that overflows in half precision is run in float32. ServerFailure for values that are no numbers."""
+    if not torch.isfinite(latents).all():
+        raise ServerFailure(
+            reason=f"{model.entry.name} painted values that are not numbers",
+            hint="Try another scheduler, more steps or less guidance. If it stays, the model file is damaged: "
+            "fetch it again.",
+        )
+    picture = denoise.decode(model, latents)
+    if np.isnan(picture).any() and model.vae.dtype != torch.float32:
+        log.warning("The VAE of %s overflows in %s; it runs in float32 from now on", model.entry.name, model.vae.dtype)
+        model.vae.to(torch.float32)
+        picture = denoise.decode(model, latents)
+    if np.isnan(picture).any():
+        raise ServerFailure(
+            reason=f"the VAE of {model.entry.name} gave values that are not numbers",
+            hint="The model file is damaged: fetch it again, or choose another model.",
+        )
+    return picture
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now

@@ -1,0 +1,393 @@
+"""Passes against Blender's own ray casts and against closed forms; and the scene is left as it was found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+import numpy as np
+import pytest
+from mathutils import Matrix, Vector
+from paintover import cameras, passes
+from paintover.bridge.errors import RenderFailed, SceneError
+from paintover.bridge.scene import Camera, Passes
+from paintover.passes import cycles, ids, offstage
+
+from .scenes import KINDS, add_camera, add_cube, add_plane, add_sphere, glow, instancer
+
+
+def render(scene: bpy.types.Scene, **options: Any) -> Passes:
+    size = scene.render.resolution_x, scene.render.resolution_y
+    return passes.render(scene, cameras.from_object(scene, scene.camera, *size), **options)
+
+
+def cast(scene: bpy.types.Scene, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth, object name and world normal of every pixel by ray casts."""
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    origins, directions = camera.rays()
+    to_world = np.linalg.inv(camera.view)
+    depth = np.full(origins.shape[:2], np.inf)
+    name = np.full(origins.shape[:2], "", object)
+    normal = np.zeros(origins.shape)
+    for i, j in np.ndindex(*depth.shape):
+        origin = to_world[:3, :3] @ origins[i, j] + to_world[:3, 3]
+        direction = to_world[:3, :3] @ directions[i, j]
+        hit, place, n, _, ob, _ = scene.ray_cast(depsgraph, Vector(origin), Vector(direction))
+        if hit:
+            depth[i, j] = -(camera.view @ (*place, 1))[2]
+            name[i, j], normal[i, j] = ob.name, n
+    return depth, name, normal
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_depth_and_ids_are_what_rays_hit(kind: str, scene: bpy.types.Scene) -> None:
+    add_sphere(scene)
+    add_plane(scene, size=6, location=(0, 0, -1))
+    add_camera(scene, kind)
+    seen = render(scene)
+    depth, name, _ = cast(scene, seen.camera)
+    hit = np.isfinite(seen.depth) & np.isfinite(depth)
+    assert (np.isfinite(seen.depth) == np.isfinite(depth)).mean() > 0.995
+    error = np.abs(seen.depth[hit] - depth[hit]) / depth[hit]
+    assert np.median(error) < 1e-4
+    assert (error < 5e-3).mean() > 0.995
+    names = np.vectorize(lambda number: seen.names.get(str(number), ""))(seen.object_id)
+    assert (names == name).mean() > 0.99
+    assert set(seen.names.values()) == {"Sphere", "Plane"}
+
+
+@pytest.mark.parametrize("kind", ["plain", "ortho", "parented"])
+def test_normals_of_a_sphere(kind: str, scene: bpy.types.Scene) -> None:
+    add_sphere(scene, fine=True)
+    camera = add_camera(scene, kind)
+    seen = render(scene)
+    hit = np.isfinite(seen.depth)
+    world = seen.camera.unproject(seen.depth)[hit]
+    world /= np.linalg.norm(world, axis=1, keepdims=True)
+    rotation = np.array(camera.matrix_world.normalized().to_3x3())
+    expected = world @ rotation  # world to camera space
+    agreement = (seen.normal[hit].astype(np.float64) * expected).sum(1)
+    assert np.median(agreement) > 0.9995
+    assert (agreement > 0.98).mean() > 0.98
+    assert (seen.normal[~hit] == 0).all()
+    assert seen.normal.dtype == np.float16
+
+
+def test_normals_point_right_up_and_to_the_camera(scene: bpy.types.Scene) -> None:
+    add_sphere(scene, fine=True)
+    add_camera(scene, location=(0, -5, 0))
+    scene.render.resolution_x = scene.render.resolution_y = 64
+    normal = render(scene).normal.astype(float)
+    assert normal[32, 32, 2] > 0.99
+    assert normal[32, 44, 0] > 0.4
+    assert normal[20, 32, 1] > 0.4
+
+
+def test_back_of_a_plane_faces_the_camera(scene: bpy.types.Scene) -> None:
+    add_plane(scene, size=40)
+    add_camera(scene, location=(0, -1, -4))
+    assert (render(scene).normal[..., 2] > 0.5).all()
+
+
+def test_emission_material_has_normals_too(scene: bpy.types.Scene) -> None:
+    ob = add_plane(scene, size=40)
+    ob.data.materials.append(glow())
+    add_camera(scene, location=(0, 0, 4))
+    assert (render(scene).normal[..., 2] > 0.99).all()
+
+
+@pytest.mark.parametrize(("sign", "row"), [((-1, 1, 1), 0), ((1, 2, 0.5), 1)])
+def test_normals_under_odd_scales(sign: tuple[float, float, float], row: int, scene: bpy.types.Scene) -> None:
+    add_sphere(scene, fine=True).scale = sign
+    add_camera(scene)
+    bpy.context.view_layer.update()
+    seen = render(scene)
+    hit = np.isfinite(seen.depth)
+    world = seen.camera.unproject(seen.depth)[hit] / np.square(sign)
+    world /= np.linalg.norm(world, axis=1, keepdims=True)
+    expected = world @ seen.camera.view[:3, :3].T
+    assert np.median((seen.normal[hit].astype(float) * expected).sum(1)) > 0.999
+
+
+def test_sheared_camera(scene: bpy.types.Scene) -> None:
+    """A camera that turns under a parent with different scales on its axes is sheared, in Blender as here."""
+    add_sphere(scene)
+    camera = add_camera(scene)
+    parent = bpy.data.objects.new("Parent", None)
+    scene.collection.objects.link(parent)
+    parent.scale = (1.0, 1.3, 1.0)
+    camera.parent = parent
+    bpy.context.view_layer.update()
+    seen = render(scene)
+    depth, _, _ = cast(scene, seen.camera)
+    both = np.isfinite(depth) & np.isfinite(seen.depth)
+    assert both.sum() > 50
+    assert (np.isfinite(depth) == np.isfinite(seen.depth)).mean() > 0.99
+    assert np.median(np.abs(depth[both] - seen.depth[both])) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["plain", "ortho"])
+def test_clipping(kind: str, scene: bpy.types.Scene) -> None:
+    add_plane(scene, size=40)
+    camera = add_camera(scene, kind, location=(0, 0, 4))
+    camera.data.clip_end = 3.0
+    assert np.isinf(render(scene).depth).all()
+    camera.data.clip_end = 5.0
+    np.testing.assert_allclose(render(scene).depth, 4.0, rtol=1e-4)
+    camera.data.clip_start = 4.5
+    assert np.isinf(render(scene).depth).all()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "very wide"])
+def test_temporary_camera_is_the_same(kind: str, scene: bpy.types.Scene) -> None:
+    camera = add_camera(scene, kind)
+    if kind == "very wide":
+        camera.data.sensor_width, camera.data.lens = 100.0, 1.5
+    ours = cameras.from_scene(scene, 48)
+    with offstage.offstage(scene, None, with_cycles=False) as stage:
+        stage.aim(ours)
+        again = cameras.from_object(stage.scene, stage.scene.camera, ours.width, ours.height)
+    np.testing.assert_allclose(again.projection, ours.projection, atol=2e-4, rtol=1e-4)
+    np.testing.assert_allclose(again.view, ours.view, atol=1e-5)
+
+
+def test_instances_have_their_objects_id(scene: bpy.types.Scene) -> None:
+    cube = add_cube(scene)
+    cube.scale = (0.3, 0.3, 0.3)
+    cube.modifiers.new("Instances", "NODES").node_group = instancer()
+    hidden = bpy.data.collections.new("Hidden")
+    ball = add_sphere(scene)
+    for collection in ball.users_collection:
+        collection.objects.unlink(ball)
+    hidden.objects.link(ball)
+    copy = bpy.data.objects.new("Copy", None)
+    copy.instance_type, copy.instance_collection, copy.location = "COLLECTION", hidden, (2, 0, 0)
+    scene.collection.objects.link(copy)
+    add_camera(scene, "ortho", location=(0, 0, 9))
+    scene.camera.data.ortho_scale, scene.camera.rotation_euler = 10, (0, 0, 0)
+    scene.render.resolution_x = scene.render.resolution_y = 80
+    seen = render(scene)
+    assert set(seen.names.values()) == {"Cube", "Sphere"}
+    number = ids.object_ids()
+    rows, columns = np.nonzero(seen.object_id == number["Cube"])
+    # The line's offset is scaled by 0.3 as well: three squares of 0.6 along y, 0.9 apart.
+    assert np.ptp(columns) + 1 == pytest.approx(0.6 * 8, abs=1)
+    assert np.ptp(rows) + 1 == pytest.approx((0.6 + 1.8) * 8, abs=1)
+    assert (seen.object_id == number["Sphere"])[40, 56]
+
+
+def test_edges(scene: bpy.types.Scene) -> None:
+    cube = add_cube(scene)
+    other = bpy.data.materials.new("Other")
+    cube.data.materials.append(bpy.data.materials.new("One"))
+    cube.data.materials.append(other)
+    add_camera(scene, "ortho", location=(0, 0, 9))
+    scene.camera.data.ortho_scale = 4
+    scene.render.resolution_x = scene.render.resolution_y = 64
+    edge = render(scene).edge
+    assert set(np.unique(edge)) == {0, 255}
+    assert edge[32, 16] == edge[32, 47] == edge[16, 32] == edge[47, 32] == 255  # the outline, on the cube
+    assert edge[32, 17:47].max() == 0
+    assert (edge > 0).sum() == 4 * 32 - 4  # one pixel wide
+    bpy.ops.mesh.primitive_grid_add(x_subdivisions=2, y_subdivisions=1, size=3, location=(0, 0, 2))
+    grid = bpy.context.object
+    grid.data.materials.append(bpy.data.materials["One"])
+    grid.data.materials.append(other)
+    grid.data.polygons[1].material_index = 1
+    edge = render(scene).edge
+    assert (edge[32, 20:44] > 0).sum() == 1  # the border of two materials on one flat face
+
+
+def test_crease_is_drawn_and_a_smooth_bend_is_not(scene: bpy.types.Scene) -> None:
+    ball = add_sphere(scene, fine=True)
+    add_camera(scene, "ortho", location=(0.1, -9, 0.2))
+    scene.camera.data.ortho_scale = 2.5
+    scene.render.resolution_x = scene.render.resolution_y = 96
+    edge = render(scene).edge
+    distance = np.hypot(*(np.mgrid[:96, :96] - 47.5)) / 96 * 2.5
+    assert edge[distance < 0.95].max() == 0
+    assert edge[(distance > 0.95) & (distance < 1)].any()
+    bpy.data.objects.remove(ball)
+    add_cube(scene)
+    scene.camera.data.ortho_scale = 4
+    scene.camera.matrix_world = Matrix.Rotation(0.78, 4, "Z") @ scene.camera.matrix_world
+    bpy.context.view_layer.update()
+    assert (render(scene).edge[48] > 0).sum() == 3  # two outlines and the crease between
+
+
+def test_frame_and_render_settings_count(scene: bpy.types.Scene) -> None:
+    ob = add_plane(scene, size=40)
+    ob.keyframe_insert("location", frame=1)
+    ob.location.z = 2
+    ob.keyframe_insert("location", frame=5)
+    add_camera(scene, location=(0, 0, 4))
+    scene.frame_set(5)
+    np.testing.assert_allclose(render(scene).depth, 2, rtol=1e-4)
+    ob.hide_render = True
+    assert np.isinf(render(scene).depth).all()
+
+
+def test_edit_mode_is_rendered_and_kept(scene: bpy.types.Scene) -> None:
+    ob = add_plane(scene, size=40)
+    add_camera(scene, location=(0, 0, 4))
+    bpy.context.view_layer.objects.active = ob
+    bpy.ops.object.mode_set(mode="EDIT")
+    bpy.ops.transform.translate(value=(0, 0, 1))
+    np.testing.assert_allclose(render(scene).depth, 3, rtol=1e-4)
+    assert ob.mode == "EDIT"
+    bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def test_color_is_what_blender_shows(scene: bpy.types.Scene) -> None:
+    ob = add_plane(scene, size=3.0)
+    ob.data.materials.append(glow((0.5, 0.0, 0.0)))
+    add_camera(scene, "ortho", location=(0, 0, 4))
+    scene.view_settings.view_transform = "Standard"
+    scene.render.film_transparent = True
+    color = render(scene, color=True).color
+    assert color is not None
+    np.testing.assert_allclose(color[16, 24], (188, 0, 0, 255), atol=6)  # 0.5 linear in sRGB, denoised
+    assert color[0, 0, 3] == 0
+
+
+def test_missing_pass_is_told(scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_plane(scene, size=40)
+    add_camera(scene)
+    monkeypatch.setitem(cycles.NAMES, "depth", ("Deepness",))
+    with pytest.raises(RenderFailed, match="depth"):
+        render(scene)
+
+
+def test_unknown_view_layer(scene: bpy.types.Scene) -> None:
+    add_camera(scene)
+    with pytest.raises(SceneError, match="view layer"):
+        render(scene, view_layer="Nowhere")
+
+
+# ------------------------------------------------------------ the scene as it was found
+
+
+DEPRECATED = ("use_nodes",) if bpy.app.version >= (5, 0, 0) else ()
+
+
+def values(block: Any) -> dict[str, Any]:
+    """Every plain property of a struct."""
+    found = {}
+    for prop in block.bl_rna.properties:
+        if prop.type in {"BOOLEAN", "INT", "FLOAT", "STRING", "ENUM"} and prop.identifier not in DEPRECATED:
+            value = getattr(block, prop.identifier, None)
+            found[prop.identifier] = tuple(value) if getattr(prop, "is_array", False) else value
+        elif prop.type == "POINTER":
+            pointed = getattr(block, prop.identifier, None)
+            found[prop.identifier] = getattr(pointed, "name", pointed is not None)
+    return found
+
+
+def snapshot(scene: bpy.types.Scene) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: values(getattr(scene, name)) for name in ("render", "cycles", "view_settings", "display_settings")
+    }
+    found["scene"] = values(scene)
+    found["layers"] = [(values(layer), values(layer.cycles)) for layer in scene.view_layers]
+    found["excluded"] = [child.exclude for child in scene.view_layers[0].layer_collection.children]
+    found["markers"] = [(marker.name, marker.frame, marker.camera) for marker in scene.timeline_markers]
+    found["objects"] = {
+        ob.name: (values(ob), ob.mode, ob.select_get(), ob.users, [tuple(row) for row in ob.matrix_world])
+        for ob in bpy.data.objects
+    }
+    found["materials"] = {material.name: values(material) for material in bpy.data.materials}
+    found["active"] = bpy.context.view_layer.objects.active
+    found["context"] = (bpy.context.scene, bpy.context.view_layer, bpy.context.mode)
+    found["blocks"] = {
+        prop.identifier: sorted((b.name, b.users) for b in getattr(bpy.data, prop.identifier))
+        for prop in bpy.data.bl_rna.properties
+        if prop.type == "COLLECTION"
+    }
+    found["engines"] = sorted(cls.__name__ for cls in bpy.types.RenderEngine.__subclasses__() if cls.is_registered)
+    return found
+
+
+def furnish(scene: bpy.types.Scene) -> None:
+    """A scene with everything that a render could disturb."""
+    cube, ball = add_cube(scene, (0, 0, 3)), add_sphere(scene)
+    cube.pass_index = ball.pass_index = 7
+    material = bpy.data.materials.new("Paint")
+    material.pass_index = 3
+    ball.data.materials.append(material)
+    other = add_camera(scene)
+    camera = add_camera(scene, location=(0, -6, 1))
+    camera.data.dof.use_dof = True
+    scene.timeline_markers.new("Cut", frame=1).camera = other
+    scene.camera = camera
+    bpy.context.view_layer.objects.active = cube
+    bpy.ops.rigidbody.object_add()
+    bpy.context.collection.children.link(bpy.data.collections.new("Left Out"))
+    bpy.context.view_layer.layer_collection.children["Left Out"].exclude = True
+    scene.view_layers.new("Second").use_pass_mist = True
+    scene.world = bpy.data.worlds.new("Sky")
+    scene.frame_set(4)
+    scene.keyframe_insert("view_settings.exposure", frame=1)
+    render = scene.render
+    render.engine, render.use_border, render.use_motion_blur = "BLENDER_WORKBENCH", True, True
+    render.resolution_percentage, render.film_transparent = 50, True
+    scene.cycles.samples, scene.cycles.use_denoising = 77, True
+    if bpy.app.version < (5, 0, 0):
+        scene.use_nodes = True
+    ball.select_set(True)
+    bpy.context.view_layer.update()
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_scene_is_left_as_found(color: bool, scene: bpy.types.Scene) -> None:
+    furnish(scene)
+    before = snapshot(scene)
+    seen = render(scene, color=color)
+    assert np.isfinite(seen.depth).any()
+    assert snapshot(scene) == before
+
+
+def test_scene_is_left_as_found_after_an_error(scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    furnish(scene)
+    before = snapshot(scene)
+    monkeypatch.setattr(cycles, "read", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        render(scene)
+    assert snapshot(scene) == before
+
+
+def test_render_result_of_the_artist_stays(scene: bpy.types.Scene) -> None:
+    bpy.data.images.new("Render Result", 4, 4)
+    add_plane(scene, size=4)
+    add_camera(scene)
+    render(scene)
+    assert "Render Result" in bpy.data.images
+
+
+def test_cycles_still_renders_afterwards(scene: bpy.types.Scene) -> None:
+    add_plane(scene, size=4)
+    add_camera(scene)
+    render(scene)
+    scene.render.engine, scene.cycles.samples = "CYCLES", 1
+    assert bpy.ops.render.render() == {"FINISHED"}
+
+
+def test_several_views_at_once_equal_single_ones(scene: bpy.types.Scene) -> None:
+    add_sphere(scene)
+    add_camera(scene)
+    one = cameras.from_object(scene, scene.camera, 48, 32)
+    two = cameras.around(np.array([(-1.0, -1, -1), (1, 1, 1)]), 120, 30, 40)
+    together = passes.render_views(scene, [one, two])
+    for camera, seen in zip((one, two), together, strict=True):
+        alone = passes.render(scene, camera)
+        np.testing.assert_allclose(seen.depth, alone.depth, rtol=1e-4)
+        assert (seen.object_id == alone.object_id).all()
+
+
+def test_nothing_is_rendered_when_the_operator_gives_up(
+    scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_camera(scene)
+    with offstage.offstage(scene, None, with_cycles=False) as stage:
+        stage.scene.camera = None
+        with pytest.raises(RenderFailed, match="camera"):
+            stage.render(lambda *_: None)

@@ -1,0 +1,97 @@
+"""The paintover command as a user types it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ..server_process import TOKEN, ServerProcess, running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running(tmp_path_factory.mktemp("data")) as process:
+        yield process
+
+
+def paintover(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "paintover.server.cli", *arguments],
+        env={**os.environ, "PAINTOVER_DATA": str(data), "NO_COLOR": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_generate(server: ServerProcess, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "moss.png"
+    arguments = ("--steps", "2", "--size", "128", "--seed", "4", "--port", str(server.port), "--out", str(out))
+    result = paintover("generate", "mossy stone", *arguments, data=server.data)
+    assert result.returncode == 0, result.stderr
+    assert "seed 4" in result.stdout
+    with Image.open(out) as image:
+        assert image.size == (128, 128)
+        assert image.info["prompt"] == "mossy stone"
+        assert image.info["steps"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--steps", "0"), ("steps", "minimum 1")),
+        (("--model", "nonesuch"), ("nonesuch", "models list")),
+        (("--width", "100"), ("100", "divisible by 8")),
+        (("--width", "8192"), ("8192", "between 64 and 4096")),
+    ],
+)
+def test_generate_says_what_is_wrong(server: ServerProcess, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    result = paintover("generate", "x", "--port", str(server.port), *arguments, data=server.data)
+    assert result.returncode == 1
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_generate_without_a_server(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    result = paintover("generate", "x", "--port", str(port), data=tmp_path)
+    assert result.returncode == 1
+    assert "paintover serve" in result.stderr
+
+
+def test_doctor(server: ServerProcess) -> None:
+    result = paintover("doctor", "--port", str(server.port), data=server.data)
+    assert result.returncode == 0, result.stdout
+    assert TOKEN in result.stdout
+    assert "Model mini (sd15): depth, normal, edge" in result.stdout
+    assert f"A server answers at 127.0.0.1:{server.port}" in result.stdout
+
+
+def test_models(tmp_path: Path) -> None:
+    listed = paintover("models", "list", data=tmp_path)
+    assert listed.returncode == 0
+    assert "mini" in listed.stdout
+    assert "sd15-depth" in listed.stdout
+    wrong = tmp_path / "model.ckpt"
+    wrong.write_bytes(b"pickled")
+    added = paintover("models", "add", str(wrong), data=tmp_path)
+    assert added.returncode == 1
+    assert "safetensors" in added.stderr
+    removed = paintover("models", "remove", "nonesuch", data=tmp_path)
+    assert removed.returncode == 1
+    assert "nonesuch" in removed.stderr
+    fetched = paintover("models", "fetch", "sd15", "--yes", data=tmp_path)
+    assert fetched.returncode == 1
+    assert "internet" in fetched.stderr
+    assert "Traceback" not in fetched.stderr

@@ -1,0 +1,118 @@
+"""tools.train_mini trains every part for a moment, survives a kill, and leaves a folder diffusers runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+pytest.importorskip("numba")
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+
+from tools.train_mini import hints, words  # noqa: E402
+
+
+def start(folder: Path) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "tools.train_mini",
+        "--out",
+        str(folder),
+        "--device",
+        "cpu",
+        "--images",
+        "6",
+        "--samples",
+        "256",
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder trained in two goes: the first was killed once the text encoder had been learned."""
+    folder = tmp_path_factory.mktemp("mini")
+    first = start(folder)
+    end = time.monotonic() + 120
+    while not (folder / "text_encoder" / "model.safetensors").exists() and time.monotonic() < end:
+        assert first.poll() is None, first.stdout.read()
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    output, _ = (second := start(folder)).communicate(timeout=300)
+    assert second.returncode == 0, output
+    assert "classifier: done before" in output
+    return folder
+
+
+def test_model_folder_runs_in_the_stock_pipelines(trained: Path) -> None:
+    model = trained / "mini"
+    nets = {c: diffusers.ControlNetModel.from_pretrained(model / f"controlnet-{c}") for c in hints.CONTROLS}
+    pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(
+        model, controlnet=list(nets.values()), torch_dtype=torch.float32
+    )
+    hint = np.zeros((64, 64, 3), np.float32)
+    made = pipeline("a gold sphere", image=[hint] * len(nets), num_inference_steps=2, output_type="np").images
+    assert made.shape[1:] == (64, 64, 3) and np.isfinite(made).all()
+    plain = diffusers.StableDiffusionPipeline(
+        **{k: v for k, v in pipeline.components.items() if k != "controlnet"}, requires_safety_checker=False
+    )
+    assert (
+        plain("a brick wall", num_inference_steps=2, height=64, width=64, output_type="np").images.shape[1]
+        == 64
+    )
+    assert sum(p.stat().st_size for p in model.rglob("*") if p.is_file()) <= 40_000_000
+
+
+def test_losses_and_seeds_are_recorded(trained: Path) -> None:
+    parts = json.loads((trained / "mini" / "training.json").read_text())["parts"]
+    assert set(parts) >= {"classifier", "text", "vae", "joint", "depth", "edge"}
+    for name, part in parts.items():
+        assert part["finished"] and part["samples"] > 0 and "seed" in part, name
+        assert part["losses"] and all(
+            np.isfinite(line["loss"]) for line in part["losses"] if "loss" in line
+        ), name
+
+
+def test_known_words_are_one_token_each(trained: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(trained / "tokenizer")
+    lettered = [w for w in words.known_words() if w.isalpha()]
+    assert [w for w in lettered if len(tokenizer(w).input_ids) != 3] == []
+
+
+def test_depth_hint_is_affine_in_disparity() -> None:
+    depth = np.full((40, 50), np.inf, np.float32)
+    depth[5:35, 5:45] = np.linspace(2, 8, 40)
+    hint = hints.depth_hint(depth)[..., 0]
+    assert hint[0, 0] == 0 and hint[20, 5] == 255 and hint[20, 44] == 51
+    inner = slice(8, 42)
+    fit = np.polyfit(1 / depth[20, inner], hint[20, inner], 1)
+    assert np.abs(np.polyval(fit, 1 / depth[20, inner]) - hint[20, inner]).max() < 1
+
+
+def test_normal_hint_encodes_axes() -> None:
+    normals = np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]], np.float32)
+    assert hints.normal_hint(normals)[0].tolist() == [
+        [255, 128, 128],
+        [128, 255, 128],
+        [128, 128, 255],
+        [128, 128, 128],
+    ]
