@@ -1,7 +1,7 @@
 """Ground truth for the bake benchmark: a ring with a known texture and a box before it, rendered independently.
 
-Nothing here uses the code under test: pictures come from a z-buffer of its own (bounding boxes and edge functions, 4 × 4
-samples a pixel), texel positions and normals from the ring's formula.
+Nothing here uses the code under test: pictures come from a z-buffer of its own (4 × 4 samples a pixel), texel positions
+and normals from the ring's formula.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-
 from paintover.bridge.scene import Camera, MeshData, Passes
 
 SIZE = 1024
@@ -22,7 +21,8 @@ MAJOR, MINOR = 1.0, 0.45
 SEGMENTS = (256, 128)
 SAMPLES = 4
 RING, BOX = 1, 2
-BOX_COLOR, BACKGROUND = np.float32([1.0, 0.0, 1.0]), np.float32([0.0, 1.0, 0.0])
+BOX_COLOR = np.array([1.0, 0.0, 1.0], np.float32)
+BACKGROUND = np.array([0.0, 1.0, 0.0], np.float32)
 
 Colors = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Texel coordinates in the island (N,), (N,) -> colours (N, 3) in 0…1."""
@@ -33,10 +33,7 @@ def waves(finest: float) -> Colors:
     periods = [(finest, finest), (finest * 5 / 3, finest), (finest, finest * 2.5)]
 
     def colors(s: np.ndarray, t: np.ndarray) -> np.ndarray:
-        channels = [
-            0.5 + 0.5 * _sine(s / a + 0.1 * i) * _sine(t / b + 0.2 * i)
-            for i, (a, b) in enumerate(periods)
-        ]
+        channels = [0.5 + 0.5 * _sine(s / a + 0.1 * i) * _sine(t / b + 0.2 * i) for i, (a, b) in enumerate(periods)]
         return np.stack(channels, -1)
 
     return colors
@@ -63,7 +60,7 @@ class Soup:
 
 
 def ring_point(s: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Position and normal, (…, 3) each, at island coordinates s (around the ring) and t (around its tube), in texels."""
+    """Position and normal, each (…, 3), at texel coordinates s (around the ring) and t (around its tube)."""
     a, b = 2 * math.pi * s / ISLAND, 2 * math.pi * t / ISLAND
     normal = np.stack([np.cos(a) * np.cos(b), np.sin(a) * np.cos(b), np.sin(b)], -1)
     centre = MAJOR * np.stack([np.cos(a), np.sin(a), np.zeros_like(a)], -1)

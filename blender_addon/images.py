@@ -8,6 +8,7 @@ from dataclasses import asdict
 import bpy
 import numpy as np
 
+from . import textures
 from .bridge.parameters import Settings
 
 REQUEST = "paintover_request"
@@ -19,18 +20,8 @@ def show(name: str, pixels: np.ndarray, settings: Settings) -> str:
 
     An image of that name is replaced.
     """
-    height, width = pixels.shape[:2]
     image = bpy.data.images.get(name)
-    if image is None or image.library:
-        image = bpy.data.images.new(name, width, height, alpha=False)
-    elif tuple(image.size) != (width, height):
-        image.scale(width, height)
-    image.colorspace_settings.name = "sRGB"
-    rgba = np.ones((height, width, 4), np.float32)
-    rgba[..., :3] = pixels[::-1] / np.float32(255)
-    image.pixels.foreach_set(rgba.ravel())
-    image.update()
-    image.pack()
+    image = textures.fill_image(None if image is None or image.library else image, name, pixels)
     image[REQUEST] = json.dumps(asdict(settings))
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:

@@ -45,8 +45,8 @@ class Parameter:
         """The value in this parameter's own type, or BadParameter."""
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not self.type:
-            raise BadParameter(name=self.name, reason=f"{value!r} is not of type {self.type.__name__}")
+        if (kind := type(value)) is not self.type:
+            raise BadParameter(name=self.name, reason=f"{value!r} is of type {kind.__name__}, not {self.type.__name__}")
         if isinstance(value, float) and not math.isfinite(value):
             raise BadParameter(name=self.name, reason=f"{value} is not a finite number")
         if self.minimum is not None and value < self.minimum:
@@ -109,7 +109,7 @@ class Settings:
     model: str = _parameter(
         "mini",
         "Model",
-        "Name of an installed model (see: paintover models list), hub id, folder or file",
+        "Name of an installed model (see: paintover models list)",
         "model",
     )
     seed: int = _parameter(

@@ -76,7 +76,7 @@ def encode(message: Any) -> list[bytes | memoryview]:
     buffers: list[bytes | memoryview] = [PREFIX.pack(MAGIC, PROTOCOL, 0, len(header), body) + header]
     for array in arrays:
         if array.nbytes:
-            buffers.append(memoryview(array.reshape(-1).view(np.uint8)))
+            buffers.append(array.reshape(-1).view(np.uint8).data)
         if padding := _aligned(array.nbytes) - array.nbytes:
             buffers.append(bytes(padding))
     return buffers

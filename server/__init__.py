@@ -1,1 +1,1 @@
-"""The GPU side: a front that never stops answering, and a worker that owns torch. torch is imported only in the worker."""
+"""The GPU side: a front that never stops answering, and a worker, which alone imports torch."""

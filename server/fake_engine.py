@@ -32,7 +32,7 @@ class FakeEngine:
         settings = request.settings
         digest = hashlib.sha256(f"{settings.prompt} {settings.seed}".encode()).digest()
         color = np.frombuffer(digest[:3], np.uint8).astype(np.float32) / 255 * 0.6 + 0.4
-        light = np.ones((request.height, request.width), np.float32)
+        light: np.ndarray = np.ones((request.height, request.width), np.float32)
         if request.passes is not None:
             light = 0.4 + 0.6 * request.passes.normal[..., 2].astype(np.float32).clip(0, 1)
         image = np.round(light[..., None] * color * 255).astype(np.uint8)

@@ -262,8 +262,8 @@ class Front:
         if failure is None:
             self._end(job, DONE)
         else:
-            error = failure.error()
-            self._end(job, CANCELLED if isinstance(error, Cancelled) else FAILED, error)
+            reason = failure.error()
+            self._end(job, CANCELLED if isinstance(reason, Cancelled) else FAILED, reason)
 
     def _end(self, job: Job, state: str, error: PaintoverError | None = None) -> None:
         """Finish a job: its results go to disk before anybody hears that it is over."""

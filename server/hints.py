@@ -6,7 +6,6 @@ Every hint is float32 (H, W, 3) in 0…1, quantised to 8 bits as the training pi
 from __future__ import annotations
 
 import numpy as np
-
 from paintover.bridge.scene import Passes
 
 
@@ -52,7 +51,7 @@ def normal_hint(normal: np.ndarray, convention: str = "bae") -> np.ndarray:
     normal = normal.astype(np.float32)
     if convention == "bae":
         background = ~normal.any(axis=-1, keepdims=True)
-        normal = np.where(background, np.float32((0, 0, 1)), normal * np.float32((-1, 1, 1)))
+        normal = np.where(background, (0, 0, 1), normal * (-1, 1, 1)).astype(np.float32)
     elif convention != "camera":
         raise ValueError(f"there is no convention {convention!r} for normals")
     return _quantised(normal * 0.5 + 0.5)

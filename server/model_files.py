@@ -129,7 +129,9 @@ def _inspect_file(path: Path) -> Found:
     if any("lora" in key for key in shapes):
         raise BadModelFile(name=name, reason="it is a LoRA, not a whole model")
     prefix = "model.diffusion_model."
-    control = any(key.endswith(("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")) for key in shapes)
+    control = any(
+        key.endswith(("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")) for key in shapes
+    )
     if not control and not any(key.startswith(prefix + "input_blocks.") for key in shapes):
         raise BadModelFile(name=name, reason="it is neither a Stable Diffusion 1.5 or SDXL checkpoint nor a ControlNet")
     if not control:

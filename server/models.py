@@ -7,21 +7,30 @@ and every model of that family can use them.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from paintover.bridge.errors import BadModelFile, BadParameter, MissingModel, PaintoverError, UnsupportedControl
+from paintover.bridge.errors import (
+    BadModelFile,
+    BadParameter,
+    DiskFull,
+    MissingModel,
+    PaintoverError,
+    UnsupportedControl,
+)
 from paintover.bridge.messages import ModelInfo
 from paintover.bridge.parameters import CONTROLS
 from paintover.bridge.paths import data_folder
 
 from . import model_files
-from .model_files import FAMILIES, SD15, SDXL
+from .model_files import SD15, SDXL
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 NAME = re.compile(r"[\w][\w .+()-]{0,99}")
@@ -50,7 +59,7 @@ MINI = ModelEntry(
     SD15,
     str(_MINI),
     {control: str(_MINI / f"controlnet-{control}") for control in CONTROLS},
-    {"size": 256, "steps": 12, "guidance": 3.0},
+    {"size": 256, "steps": 12, "guidance": 3.0, "texture_size": 512},
     "Small model that comes with Paintover: a few dozen materials and colours, quick on any computer",
     normals="camera",
 )
@@ -158,7 +167,11 @@ def infos() -> tuple[ModelInfo, ...]:
     """What clients are told about the installed models."""
     return tuple(
         ModelInfo(
-            entry.name, entry.family, tuple(c for c in CONTROLS if c in entry.controls), entry.defaults, entry.description
+            entry.name,
+            entry.family,
+            tuple(c for c in CONTROLS if c in entry.controls),
+            entry.defaults,
+            entry.description,
         )
         for entry in installed()
     )
@@ -170,13 +183,12 @@ def located(source: str) -> Path:
     if path.exists():
         return path
     if HUB_ID.fullmatch(source):
-        from huggingface_hub import snapshot_download  # slow to import, and seldom needed
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub import try_to_load_from_cache  # slow to import, and seldom needed
 
-        try:
-            return Path(snapshot_download(source, local_files_only=True))
-        except LocalEntryNotFoundError:
-            pass  # said below, as for a path
+        for file in ("model_index.json", "config.json"):
+            found = try_to_load_from_cache(source, file)
+            if isinstance(found, str):
+                return Path(found).parent
     raise BadModelFile(name=source, reason="it is not on this machine any more", hint="Fetch or add it again.")
 
 
@@ -229,7 +241,9 @@ def add(path: str | Path, name: str | None = None, family: str | None = None, co
         _save(registry)
         return f"{found.family} {control}"
     if control is not None:
-        raise BadParameter(name="control", reason=f"{place.name} is a model, not a ControlNet", hint="Leave --control out.")
+        raise BadParameter(
+            name="control", reason=f"{place.name} is a model, not a ControlNet", hint="Leave --control out."
+        )
     model_files.check_model(place, found.family)
     _add_entry(registry, ModelEntry(name or place.stem, found.family, str(place), defaults=DEFAULTS[found.family]))
     return name or place.stem
@@ -271,11 +285,9 @@ def known(name: str) -> Known:
 
 
 def wanted_files(item: Known, files: list[str]) -> list[str]:
-    """Of a repository's files those that are needed: small text files and, once each, safetensors (fp16 if there is)."""
-    if item.control:
-        folders = {""}
-    else:
-        folders = {f"{component}/" for component in model_files.COMPONENTS[item.family]} | {""}
+    """Of a repository's files those that are needed: small text files and, once each, safetensors (fp16 if any)."""
+    components = () if item.control else model_files.COMPONENTS[item.family]
+    folders = {"", *(f"{component}/" for component in components)}
     inside = [file for file in files if file[: file.rfind("/") + 1] in folders]
     chosen = [file for file in inside if file.endswith((".json", ".txt"))]
     if item.config_only:
@@ -299,13 +311,15 @@ class Plan:
 
 def plan(name: str) -> Plan:
     """Ask the hub what fetching `name` would download; nothing is downloaded but the list."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
     item = known(name)
     with _hub_errors(item):
-        files = wanted_files(item, HfApi().list_repo_files(item.hub))
-        infos = snapshot_download(item.hub, allow_patterns=files, dry_run=True)
-    return Plan(item, tuple(files), sum(info.file_size for info in infos if info.will_download))
+        listed = HfApi().model_info(item.hub, files_metadata=True).siblings or []
+    sizes = {file.rfilename: file.size or 0 for file in listed}
+    files = wanted_files(item, list(sizes))
+    missing = [file for file in files if not isinstance(try_to_load_from_cache(item.hub, file), str)]
+    return Plan(item, tuple(files), sum(sizes[file] for file in missing))
 
 
 def fetch(name: str, progress: Callable[[int, int], None]) -> str:
@@ -334,48 +348,44 @@ def fetch(name: str, progress: Callable[[int, int], None]) -> str:
 
 
 def _byte_counter(progress: Callable[[int, int], None], total: int) -> Any:
-    """A tqdm class that shows nothing and reports the bytes of all files together."""
-    import threading
+    """A tqdm class that shows nothing and reports the bytes of all files together.
 
+    The hub's client may keep two bars of bytes (received, written): the one that is further counts.
+    """
     from tqdm.auto import tqdm
-
-    lock, done = threading.Lock(), 0
 
     class Counter(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
-            self._bytes = options.get("unit") == "B"
+            self._bytes = 0 if options.get("unit") == "B" else None
             options["disable"] = True
             super().__init__(*args, **options)
 
         def update(self, n: float | None = 1) -> bool | None:
-            nonlocal done
-            if self._bytes and n:
-                with lock:
-                    done += int(n)
-                    progress(min(done, total), total)
+            if self._bytes is not None and n:
+                self._bytes += int(n)
+                state.done = max(state.done, self._bytes)
+                progress(min(state.done, total), total)
             return None
+
+    class state:
+        done = 0
 
     return Counter
 
 
-class _hub_errors:
-    """Turns the hub's errors into ours, with the next step."""
+@contextmanager
+def _hub_errors(item: Known) -> Iterator[None]:
+    """Turn the hub's errors into ours, with the next step."""
+    from huggingface_hub.errors import HTTPError  # what its HTTP client raises, whichever that is
 
-    def __init__(self, item: Known) -> None:
-        self._item = item
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, PaintoverError) or not isinstance(error, Exception):
-            return
-        if isinstance(error, OSError) and error.errno == 28:
-            return  # a full disk is not the hub's fault
+    try:
+        yield
+    except (OSError, HTTPError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise DiskFull(what=item.name, folder="Hugging Face's cache (HF_HOME)") from error
         raise PaintoverError(
-            f"{self._item.name} could not be fetched from huggingface.co/{self._item.hub}: {error}",
-            hint="Check the internet connection (and HF_ENDPOINT or proxy, if you use them), then run it again: it goes "
-            "on where it stopped. On a machine without internet, copy the folder there and run: paintover models add PATH",
+            f"{item.name} could not be fetched from huggingface.co/{item.hub}: {error}",
+            hint="Check the internet connection (and HF_ENDPOINT or proxy, if you use them), then run it again: it "
+            "goes on where it stopped. On a machine without internet, copy the folder there and run: "
+            "paintover models add PATH",
         ) from error
-
-
-assert set(DEFAULTS) == set(BASE_HUB) == set(FAMILIES)

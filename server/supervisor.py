@@ -91,7 +91,8 @@ class Supervisor:
         port = listener.sockets[0].getsockname()[1]
         nonce = secrets.token_hex(16)
         command = [sys.executable, "-m", "paintover.server.worker", str(port), self._engine]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        # Threads that wait for work spin by default, and take the cores from Blender, which renders on the same ones.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
         assert self._process.stdin is not None
         self._process.stdin.write(nonce.encode() + b"\n")
@@ -112,7 +113,8 @@ class Supervisor:
         """Wait for the worker's connection, or for its early end."""
         assert self._process is not None
         exited = asyncio.get_running_loop().run_in_executor(None, self._process.wait)
-        await asyncio.wait({connected, exited}, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {connected, exited}
+        await asyncio.wait(either, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         if connected.done():
             return connected.result()
         reason = await self._bury()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+
+# Before anything imports torch: waiting threads that spin make tests crawl on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if importlib.util.find_spec("bpy"):
     collect_ignore = ["bridge", "server", "end_to_end", "tools", "benchmarks", "test_structure.py"]

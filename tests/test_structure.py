@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from paintover.bridge import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -76,12 +75,14 @@ LAYERS = ("panels", "operators", "pump", "session", "texture_task", "tasks", "li
 def test_layers_of_the_addon_point_downwards(layer: str) -> None:
     above = LAYERS[: LAYERS.index(layer)]
     forbidden = re.compile(rf"\.+({'|'.join(above)})\b")
-    files = [p for p in sources("blender_addon") if p.relative_to(ROOT / "blender_addon").parts[0].split(".")[0] == layer]
+    inside = ROOT / "blender_addon"
+    files = [path for path in sources("blender_addon") if path.relative_to(inside).parts[0].split(".")[0] == layer]
     assert files
     for path in files:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         top = {node.lineno for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)}
-        assert not [f"{path.name}:{line} {name}" for name, line in imports(path) if line in top and forbidden.match(name)]
+        up = [f"{path.name}:{line} {name}" for name, line in imports(path) if line in top and forbidden.match(name)]
+        assert not up
 
 
 def test_files_and_functions_stay_readable() -> None:

@@ -25,7 +25,9 @@ def values(parameter: Parameter) -> str:
         return "on, off"
     if parameter.type is str:
         return "text"
-    text = f"{parameter.minimum:g} … {parameter.maximum:g}" if parameter.minimum is not None else parameter.type.__name__
+    text = parameter.type.__name__
+    if parameter.minimum is not None:
+        text = f"{parameter.minimum:g} … {parameter.maximum:g}"
     text += f" {parameter.unit}" if parameter.unit else ""
     return text + (f", divisible by {parameter.step}" if parameter.step else "")
 
@@ -38,9 +40,7 @@ def default(parameter: Parameter) -> str:
 
 def parameters() -> str:
     """The page."""
-    rows = [
-        f"| `{p.name}` | {p.label} | {values(p)} | {default(p)} | {p.description} |" for p in PARAMETERS
-    ]
+    rows = [f"| `{p.name}` | {p.label} | {values(p)} | {default(p)} | {p.description} |" for p in PARAMETERS]
     return HEAD + "\n".join(rows) + "\n"
 
 

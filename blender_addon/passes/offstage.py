@@ -100,9 +100,6 @@ def offstage(scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: boo
     layer = layer_name(scene, view_layer)
     functions = _cycles_functions() if with_cycles else {}
     had_result = "Render Result" in bpy.data.images
-    for edited in bpy.data.objects:
-        if edited.mode == "EDIT":
-            edited.update_from_editmode()
     stage = Offstage(_copy(scene, layer))
     engine = _engine(stage, functions)
     try:

@@ -25,22 +25,21 @@ class Conditioning:
 
 def encode(model: Model, prompt: str, negative: str, width: int, height: int, guided: bool) -> Conditioning:
     """Embed the prompt and, if `guided`, the negative prompt. width and height are the picture's, in pixels."""
-    embeds, pooled = _embed(model, prompt)
-    batch_embeds, batch_pooled = [embeds], [pooled]
+    texts = [_embed(model, prompt)]
     if guided:
+        embeds, pooled = texts[0]
         if model.zero_negative and not negative:
             # SDXL was trained to take zeros, not the embedding of an empty text, as "no prompt".
-            nothing = None if pooled is None else torch.zeros_like(pooled)
-            batch_embeds, batch_pooled = [torch.zeros_like(embeds), embeds], [nothing, pooled]
+            texts.insert(0, (torch.zeros_like(embeds), None if pooled is None else torch.zeros_like(pooled)))
         else:
-            other, other_pooled = _embed(model, negative)
-            batch_embeds, batch_pooled = [other, embeds], [other_pooled, pooled]
-    added = None
-    if pooled is not None:
-        # Micro-conditioning (Podell et al. 2023): original size, crop corner, target size.
-        ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=embeds.dtype, device=embeds.device)
-        added = {"text_embeds": torch.cat(batch_pooled), "time_ids": ids.repeat(len(batch_embeds), 1)}
-    return Conditioning(torch.cat(batch_embeds), added)
+            texts.insert(0, _embed(model, negative))
+    embeds = torch.cat([embeds for embeds, _ in texts])
+    all_pooled = [pooled for _, pooled in texts if pooled is not None]
+    if not all_pooled:
+        return Conditioning(embeds, None)
+    # Micro-conditioning (Podell et al. 2023): original size, crop corner, target size.
+    ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=embeds.dtype, device=embeds.device)
+    return Conditioning(embeds, {"text_embeds": torch.cat(all_pooled), "time_ids": ids.repeat(len(texts), 1)})
 
 
 def _embed(model: Model, text: str) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -119,10 +119,8 @@ def start_inpainting(
         latents = encode_image(model, picture, generator).contiguous()
     shape = (1, model.vae.config.latent_channels, *(side // model.scale_factor for side in mask.shape))
     noise = _noise(shape, generator, model.device)
-    if strength < 1:
-        begin = scheduler.add_noise(latents, noise, timesteps[:1])
-    else:
-        begin = noise * scheduler.init_noise_sigma
+    pure = noise * scheduler.init_noise_sigma
+    begin = scheduler.add_noise(latents, noise, timesteps[:1]) if strength < 1 else pure
     small = torch.nn.functional.interpolate(painted, size=shape[-2:]).to(model.device)
     if for_inpainting:
         masked = encode_image(model, picture * (painted < 0.5), generator)

@@ -19,11 +19,10 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from paintover.bridge.errors import BadModelFile
 from safetensors import SafetensorError
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
-
-from paintover.bridge.errors import BadModelFile
 
 from .. import model_files
 from ..model_files import SDXL
@@ -54,9 +53,7 @@ class Model:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
-def load_model(
-    entry: ModelEntry, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]
-) -> Model:
+def load_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]) -> Model:
     """Load all but the ControlNets. `report` gets the share that is done, and may raise to stop.
 
     BadModelFile if the files cannot be used.
@@ -78,7 +75,7 @@ def load_model(
 
 
 def load_control(model: Model, control: str) -> Any:
-    """The ControlNet for `control`; loaded once. UnsupportedControl if the model has none, BadModelFile if it is bad."""
+    """The ControlNet for `control`, loaded once. UnsupportedControl if the model has none; BadModelFile."""
     if control not in model.controlnets:
         path = control_path(model.entry, control)
         model_files.check_control(path)
@@ -107,7 +104,7 @@ def _load_folder(
     entry: ModelEntry, path: Path, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]
 ) -> Model:
     index = model_files.read_config(path / "model_index.json")
-    encoders = [("text_encoder", CLIPTextModel)]
+    encoders: list[tuple[str, Any]] = [("text_encoder", CLIPTextModel)]
     if entry.family == SDXL:
         encoders.append(("text_encoder_2", CLIPTextModelWithProjection))
     text_encoders, tokenizers = [], []

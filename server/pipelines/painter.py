@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import torch
-
 from paintover.bridge.errors import BadParameter, ServerFailure
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Control
@@ -167,7 +166,7 @@ def _with_hints(model: Model, request: Generate, batch: int) -> list[denoise.Act
 
 
 def _decode(model: Model, latents: torch.Tensor) -> np.ndarray:
-    """Decode; a VAE that overflows in half precision is run in float32. ServerFailure for values that are no numbers."""
+    """Decode; a VAE that overflows in half precision is run in float32. ServerFailure where that does not help."""
     if not torch.isfinite(latents).all():
         raise ServerFailure(
             reason=f"{model.entry.name} painted values that are not numbers",

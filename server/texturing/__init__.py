@@ -1,1 +1,1 @@
-"""From painted views to textures: UV raster, projection, bake, fill, and the order of views. No Blender, no diffusion."""
+"""From painted views to textures: UV raster, projection, bake and fill, and the texture job."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-
 from paintover.bridge.errors import OutsideCameras
 from paintover.bridge.scene import MeshData
+from torch import Tensor
 
 from .fill import fill_outside, fill_unseen
 from .gather import SHARPNESS, PaintedView, gather
@@ -154,8 +153,5 @@ def _fill_from(
         normals.append(normal.numpy())
     # A texel with several copies takes its first one's place.
     texel, first = np.unique(np.concatenate(texels), return_index=True)
-    point, normal = np.concatenate(points)[first], np.concatenate(normals)[first]
-    known = source[texel]
-    color[texel[~known]] = fill_unseen(
-        point[known], normal[known], color[texel[known]], point[~known], normal[~known]
-    )
+    at, facing, known = np.concatenate(points)[first], np.concatenate(normals)[first], source[texel]
+    color[texel[~known]] = fill_unseen(at[known], facing[known], color[texel[known]], at[~known], facing[~known])

@@ -34,17 +34,19 @@ def fill_unseen(
     result = np.empty((len(unseen_points), colors.shape[1]), np.float32)
     for start in range(0, len(unseen_points), CHUNK):
         part = slice(start, start + CHUNK)
-        total, share, unit_length = 0.0, 0.0, None
+        total = np.zeros((len(unseen_points[part]), colors.shape[1]))
+        share = np.zeros((len(total), 1))
+        scale: NDArray[np.float64] | None = None
         for members, tree in zip(sets, trees, strict=True):
             neighbours = np.arange(1, min(NEIGHBOURS, len(members)) + 1)
             distance, index = tree.query(unseen_points[part], k=neighbours, workers=-1)
             # Relative to the nearest point, so that no power of a distance leaves the range of floats.
-            unit_length = np.maximum(distance[:, :1], 1e-12) if unit_length is None else unit_length
+            scale = np.maximum(distance[:, :1], 1e-12) if scale is None else scale
             index = members[index]
             agreement = np.einsum("mi,mki->mk", unseen_unit[part], unit[index]).clip(0, 1) + 0.02
-            weights = agreement / len(members) * (unit_length / np.maximum(distance, unit_length)) ** 4
-            total = total + np.einsum("mk,mkc->mc", weights, colors[index])
-            share = share + weights.sum(1, keepdims=True)
+            weights = agreement / len(members) * (scale / np.maximum(distance, scale)) ** 4
+            total += np.einsum("mk,mkc->mc", weights, colors[index])
+            share += weights.sum(1, keepdims=True)
         result[part] = total / share
     return result
 

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-
 from paintover.bridge.scene import Passes
+from torch import Tensor
 
 from .view import View, bilinear
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-
 from paintover.bridge.messages import Generate, Texture, TextureResult, ViewPainted
 from paintover.bridge.scene import MeshData, Passes
 
@@ -22,6 +21,8 @@ from .bake import bake
 from .gather import PaintedView
 from .known import Known, known_in_view, order_of_views
 from .view import View
+
+Picture = NDArray[np.uint8]
 
 BAKE_SHARE = 0.1
 """Share of the progress bar that baking gets."""
@@ -95,24 +96,24 @@ def paint_textures(
 
 def _paint_view(
     engine: Engine, request: Texture, passes: Passes, known: Known, number: int, part: Part
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+) -> tuple[Picture, NDArray[np.float32]]:
     """The view's picture, and how much of each pixel was painted now (1) or taken from earlier views (0)."""
     camera = passes.camera
     seed = (request.settings.seed + number) % 2**31  # equal noise in every view would repeat the same flaws
     settings = dataclasses.replace(request.settings, seed=seed)
     source = None if passes.color is None else np.ascontiguousarray(passes.color[..., :3])
 
-    def generate(strength: float, image: NDArray[np.uint8] | None, mask: NDArray[np.uint8] | None, part: Part) -> NDArray[np.uint8]:
+    def generate(strength: float, image: Picture | None, mask: Picture | None) -> Picture:
         asked = dataclasses.replace(settings, strength=strength)
         return engine.paint(Generate(asked, camera.width, camera.height, passes, image, mask), part).image
 
     if not known.any:
-        image = generate(settings.strength, source if settings.strength < 1 else None, None, part)
+        image = generate(settings.strength, source if settings.strength < 1 else None, None)
         return image, np.ones(image.shape[:2], np.float32)
     start = known.canvas() if source is None or settings.strength >= 1 else known.canvas(source)
-    image = generate(settings.strength, start, known.generate, part)
-    fresh = known.generate.astype(np.float32) / 255
+    image = generate(settings.strength, start, known.generate)
+    painted = known.generate > 0
     if (known.refine > 127).mean() >= REFINE_LEAST:
-        image = generate(min(REFINE_STRENGTH, settings.strength), image, known.refine, part)
-        fresh = np.maximum(fresh, known.refine.astype(np.float32) / 255)
-    return image, fresh
+        image = generate(min(REFINE_STRENGTH, settings.strength), image, known.refine)
+        painted |= known.refine > 0
+    return image, painted.astype(np.float32)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
-
 from paintover.bridge.scene import Passes
+from scipy import ndimage
 
 from .gather import PaintedView, gather
 from .view import View
@@ -78,9 +77,10 @@ def known_in_view(passes: Passes, view: View, painted: Sequence[PaintedView]) ->
             color[hit] = found.color.clamp(0, 1).cpu().numpy()
             best[hit] = found.facing.cpu().numpy()
     known = best > 0
-    wider = ndimage.binary_dilation(~known, iterations=max(1, round(OVERLAP * max(height, width)))) if known.any() else ~known
+    wider = ndimage.binary_dilation(~known, iterations=max(1, round(OVERLAP * max(height, width))))
     better = known & (own - best > BETTER)
-    return Known(color, known, _mask(wider), _mask(better & ~wider), passes.object_id * (~known & (own > 0)))
+    open_id = passes.object_id * (~known & (own > 0))
+    return Known(color, known, _mask(wider), _mask(better & ~wider), open_id)
 
 
 def order_of_views(all_passes: Sequence[Passes], views: Sequence[View], objects: Iterable[int]) -> list[int]:
@@ -93,7 +93,7 @@ def order_of_views(all_passes: Sequence[Passes], views: Sequence[View], objects:
     order: list[int] = []
     while len(order) < len(views):
         seen = facing > 0
-        worth = np.where(best == 0, NEW, np.where(facing - best > BETTER, UPDATED, OLD)) * seen * np.maximum(facing, 0.25)
+        worth = np.where(best == 0, NEW, np.where(facing - best > BETTER, UPDATED, OLD)) * facing
         joined = (seen & (best > 0)).sum(axis=1) >= JOINED * seen.sum(axis=1)
         score = worth.sum(axis=1) + 1e6 * joined
         score[order] = -1

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from paintover.bridge.errors import BadMesh
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 """Fragments in a chunk, about: small enough for the processor's cache, large enough for a GPU."""
 MAX_TILES = 64
 MAX_LAYERS = 512
@@ -56,7 +55,8 @@ class UVRaster:
         self._edges = [_edge(x, y, a, b) for a, b in ((0, 1), (1, 2), (2, 0))]
         outside = (np.minimum(x, y) < -1e-3).any(1) | (np.maximum(x, y) > size + 1e-3).any(1)
         self.wrapped = int(outside.sum())
-        self.degenerate = int((self._area == 0).sum())
+        self._flat = np.abs(self._area) < 1e-6
+        self.degenerate = int(self._flat.sum())
         if len(uvs) and max(np.ptp(x, axis=1).max(), np.ptp(y, axis=1).max()) > MAX_TILES * size:
             raise BadMesh(name=name, reason=f"a face repeats the texture more than {MAX_TILES} times")
         if np.abs(self._area).sum() / 2 > MAX_LAYERS * size * size:
@@ -64,7 +64,7 @@ class UVRaster:
 
     def __iter__(self) -> Iterator[Fragments]:
         first = np.ceil(self._y.min(1) - 0.5)
-        rows = np.where(self._area == 0, 0, np.ceil(self._y.max(1) - 0.5) - first).astype(np.int64)
+        rows = np.where(self._flat, 0, np.ceil(self._y.max(1) - 0.5) - first).astype(np.int64)
         for group in _groups(rows):
             triangle, step = _expand(rows[group])
             triangle += group.start

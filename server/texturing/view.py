@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from paintover.bridge.scene import Camera, Passes
+from torch import Tensor
 
 GRAZING = math.cos(math.radians(75))
 """Surfaces steeper than 75° to the view are not painted from it."""
 JUMP = 2.0
 """Neighbouring pixels further than this from one plane, in pixel footprints, belong to different surfaces."""
 ERODED, CLEAR = 2.0, 8.0
-"""Paint counts for nothing up to ERODED pixels from a depth edge (pixels there mix two surfaces) and fully from CLEAR."""
+"""Pixels from a depth edge: up to ERODED paint counts for nothing (the sampler reaches into pixels that mix two
+surfaces), from CLEAR on it counts fully."""
 BORDER = 1 / 32
 """Paint counts fully from this share of the picture's sides on."""
 
@@ -99,7 +99,7 @@ class View:
         return (x * 0.5 + 0.5) * self.width, (0.5 - y * 0.5) * self.height, divisor
 
     def _clarity_map(self, normal: Tensor) -> Tensor:
-        """(H, W): 0 on depth edges and object borders, rising to 1 inside surfaces; likewise at the picture's border."""
+        """(H, W): 0 at depth edges and object borders, 1 well inside surfaces; likewise at the picture's border."""
         distance = _distance(self._edges(normal), int(CLEAR))
         clarity = _smoothstep((distance - ERODED) / (CLEAR - ERODED))
         for axis, length in ((0, self.height), (1, self.width)):
@@ -161,7 +161,7 @@ def _pixel_size(camera: Camera) -> float:
 
 
 def _neighbours(image: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Views of an image without its last and without its first row (axis 0) or column (1): pixels next to each other."""
+    """An image without its last and without its first row (axis 0) or column (1): pixels next to each other."""
     length = image.shape[axis] - 1
     return image.narrow(axis, 0, length), image.narrow(axis, 1, length)
 

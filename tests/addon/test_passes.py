@@ -127,6 +127,28 @@ def test_sheared_camera(scene: bpy.types.Scene) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "ortho"])
+def test_samples_are_at_pixel_centres(kind: str, scene: bpy.types.Scene) -> None:
+    plane = add_plane(scene, size=400)
+    plane.rotation_euler.x = 1.0
+    add_camera(scene, kind)
+    seen = render(scene)
+    normal = np.array(plane.rotation_euler.to_matrix().col[2])
+    off_plane = np.abs(seen.camera.unproject(seen.depth) @ normal)
+    pixel = 2 / seen.camera.projection[0, 0] / seen.camera.width * (1 if kind == "ortho" else seen.depth)
+    assert (off_plane < 0.02 * pixel).all()
+
+
+def test_marker_does_not_switch_the_camera(scene: bpy.types.Scene) -> None:
+    add_plane(scene, size=40)
+    away = add_camera(scene, location=(0, 0, 9))
+    add_camera(scene, location=(0, 0, 4))
+    here = scene.camera
+    scene.timeline_markers.new("Cut", frame=1).camera = away
+    scene.camera = here
+    np.testing.assert_allclose(render(scene).depth, 4.0, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["plain", "ortho"])
 def test_clipping(kind: str, scene: bpy.types.Scene) -> None:
     add_plane(scene, size=40)
     camera = add_camera(scene, kind, location=(0, 0, 4))
@@ -198,6 +220,20 @@ def test_edges(scene: bpy.types.Scene) -> None:
     assert (edge[32, 20:44] > 0).sum() == 1  # the border of two materials on one flat face
 
 
+def test_step_within_one_object_is_drawn(scene: bpy.types.Scene) -> None:
+    mesh = bpy.data.meshes.new("Steps")
+    sides = ((-1, 0, 0.0), (0, 1, 0.5))  # a low and a high half: one object, one material, one normal
+    corners = [[(x, y, z) for x, y in ((a, -1), (b, -1), (b, 1), (a, 1))] for a, b, z in sides]
+    mesh.from_pydata([corner for side in corners for corner in side], [], [(0, 1, 2, 3), (4, 5, 6, 7)])
+    scene.collection.objects.link(bpy.data.objects.new("Steps", mesh))
+    camera = add_camera(scene, "ortho", location=(0, 0, 9))
+    camera.data.ortho_scale, camera.rotation_euler = 1.5, (0, 0, 0)
+    scene.render.resolution_x = scene.render.resolution_y = 32
+    edge = render(scene).edge
+    assert (edge[:, 16] == 255).all()  # the high side's border
+    assert (edge > 0).sum() == 32
+
+
 def test_crease_is_drawn_and_a_smooth_bend_is_not(scene: bpy.types.Scene) -> None:
     ball = add_sphere(scene, fine=True)
     add_camera(scene, "ortho", location=(0.1, -9, 0.2))
@@ -267,14 +303,17 @@ def test_unknown_view_layer(scene: bpy.types.Scene) -> None:
 # ------------------------------------------------------------ the scene as it was found
 
 
-DEPRECATED = ("use_nodes",) if bpy.app.version >= (5, 0, 0) else ()
+UNREAD = {"use_nodes"} if bpy.app.version >= (5, 0, 0) else set()  # deprecated
+if bpy.app.version < (4, 5, 0):
+    # Blender 4.2 does not take back the users that a copied scene gave its objects, until the file is loaded again.
+    UNREAD.add("users")
 
 
 def values(block: Any) -> dict[str, Any]:
     """Every plain property of a struct."""
     found = {}
     for prop in block.bl_rna.properties:
-        if prop.type in {"BOOLEAN", "INT", "FLOAT", "STRING", "ENUM"} and prop.identifier not in DEPRECATED:
+        if prop.type in {"BOOLEAN", "INT", "FLOAT", "STRING", "ENUM"} and prop.identifier not in UNREAD:
             value = getattr(block, prop.identifier, None)
             found[prop.identifier] = tuple(value) if getattr(prop, "is_array", False) else value
         elif prop.type == "POINTER":
@@ -292,14 +331,14 @@ def snapshot(scene: bpy.types.Scene) -> dict[str, Any]:
     found["excluded"] = [child.exclude for child in scene.view_layers[0].layer_collection.children]
     found["markers"] = [(marker.name, marker.frame, marker.camera) for marker in scene.timeline_markers]
     found["objects"] = {
-        ob.name: (values(ob), ob.mode, ob.select_get(), ob.users, [tuple(row) for row in ob.matrix_world])
+        ob.name: (values(ob), ob.mode, ob.select_get(), [tuple(row) for row in ob.matrix_world])
         for ob in bpy.data.objects
     }
     found["materials"] = {material.name: values(material) for material in bpy.data.materials}
     found["active"] = bpy.context.view_layer.objects.active
     found["context"] = (bpy.context.scene, bpy.context.view_layer, bpy.context.mode)
     found["blocks"] = {
-        prop.identifier: sorted((b.name, b.users) for b in getattr(bpy.data, prop.identifier))
+        prop.identifier: sorted((b.name, "users" in UNREAD or b.users) for b in getattr(bpy.data, prop.identifier))
         for prop in bpy.data.bl_rna.properties
         if prop.type == "COLLECTION"
     }

@@ -120,6 +120,8 @@ def test_make_and_remove_leave_everything_else_alone(scene: bpy.types.Scene) -> 
     np.testing.assert_array_equal(coordinates(cube, "Second"), old[2])
     assert uvs.make(cube) == name, "a second time it is made anew in place"
     assert len(cube.data.uv_layers) == 3
+    cube.data.uv_layers.active = cube.data.uv_layers[name]
+    cube.data.uv_layers[name].active_render = True
     assert uvs.remove(cube.data)
     assert roles(cube.data) == old[0]
     assert not list(cube.data.keys())

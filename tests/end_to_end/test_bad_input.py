@@ -172,9 +172,7 @@ def test_another_protocol(blender: Blender) -> None:
                 connection.recv(4096)
 
         threading.Thread(target=answer, daemon=True).start()
-        told = blender.run(
-            "install(); tell(words=failure(bpy.ops.paintover.connect))", port=listener.getsockname()[1]
-        )
+        told = blender.run("install(); tell(words=failure(bpy.ops.paintover.connect))", port=listener.getsockname()[1])
     assert "protocol 77" in told["words"]
     assert "same Paintover version" in told["words"]
 

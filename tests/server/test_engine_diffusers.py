@@ -15,7 +15,6 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import torch
-
 from paintover.bridge.errors import (
     BadModelFile,
     BadParameter,
@@ -81,7 +80,8 @@ def picture() -> np.ndarray:
 
 def test_same_seed_same_picture(engine: DiffusersEngine) -> None:
     first = engine.paint(request(controls=True), Recorder()).image
-    assert first.shape == (HEIGHT, WIDTH, 3) and first.dtype == np.uint8
+    assert first.shape == (HEIGHT, WIDTH, 3)
+    assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, engine.paint(request(controls=True), Recorder()).image)
     assert (first != engine.paint(request(controls=True, seed=2), Recorder()).image).any()
 
@@ -96,7 +96,9 @@ def test_progress_rises_and_previews_are_small(engine: DiffusersEngine) -> None:
     recorder = Recorder()
     painting = engine.paint(request(steps=5, scheduler="ddim"), recorder)
     shares = [share for _, share in recorder.stages]
-    assert shares == sorted(shares) and 0 <= shares[0] and shares[-1] < 1
+    assert shares == sorted(shares)
+    assert shares[0] >= 0
+    assert shares[-1] < 1
     assert [stage for stage, _ in recorder.stages][:2] == ["Painting, step 1 of 5", "Painting, step 2 of 5"]
     assert len(recorder.previews) == 2
     assert all(image.dtype == np.uint8 and image.shape == (HEIGHT // 8, WIDTH // 8, 3) for image in recorder.previews)
@@ -169,7 +171,8 @@ def test_mask_keeps_its_pixels_and_blends_its_soft_edge(engine: DiffusersEngine)
     np.testing.assert_array_equal(soft[:, 32:], hard[:, 32:])
     assert (hard[:, 28:] != image[:, 28:]).mean() > 0.9
     between = np.stack([image[:, 28:32], hard[:, 28:32]]).astype(int)
-    assert (soft[:, 28:32] >= between.min(0)).all() and (soft[:, 28:32] <= between.max(0)).all()
+    assert (soft[:, 28:32] >= between.min(0)).all()
+    assert (soft[:, 28:32] <= between.max(0)).all()
 
 
 def test_strength(engine: DiffusersEngine) -> None:
@@ -243,7 +246,8 @@ def test_half_precision_vae_that_overflows_is_run_again(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(denoise, "decode", overflowing)
     picture, _ = engine.paint_float(request(), Recorder())
-    assert dtypes == [torch.bfloat16, torch.float32] and np.isfinite(picture).all()
+    assert dtypes == [torch.bfloat16, torch.float32]
+    assert np.isfinite(picture).all()
 
 
 def test_half_precision_is_near_full(engine: DiffusersEngine) -> None:

@@ -14,12 +14,11 @@ pytest.importorskip("diffusers")
 
 import diffusers
 import torch
-from PIL import Image
-
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
 from paintover.server import hints, models
 from paintover.server.pipelines.engine import DiffusersEngine
+from PIL import Image
 
 from .tiny_models import CONTROLS, Recorder, make_passes, write_model
 
@@ -114,7 +113,8 @@ class Stock:
     def __init__(self, folder: Path, controls: Path) -> None:
         self._pipe = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
         self._nets = {
-            control: diffusers.ControlNetModel.from_pretrained(controls / f"controlnet-{control}") for control in CONTROLS
+            control: diffusers.ControlNetModel.from_pretrained(controls / f"controlnet-{control}")
+            for control in CONTROLS
         }
 
     def paint(self, wanted: Generate, scheduler: Any = None) -> np.ndarray:
@@ -159,7 +159,8 @@ def assert_equal(engines: dict[str, Watched], stock: dict[str, Stock], wanted: G
     painted = engine.paint(wanted, Recorder()).image
     ours = engine.picture
     theirs = stock[wanted.settings.model].paint(wanted, scheduler)
-    assert ours.dtype == theirs.dtype == np.float32 and ours.shape == theirs.shape == (HEIGHT, WIDTH, 3)
+    assert ours.dtype == theirs.dtype == np.float32
+    assert ours.shape == theirs.shape == (HEIGHT, WIDTH, 3)
     assert ours.std() > 0.01, "a picture of one colour shows nothing"
     np.testing.assert_array_equal(ours, theirs)
     quantised = (theirs * 255).round().astype(np.uint8)

@@ -8,7 +8,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-
 from paintover.bridge.scene import Camera, Passes
 from paintover.server import hints
 
@@ -36,8 +35,10 @@ def sphere() -> Passes:
 def test_depth_is_near_white_and_background_black(sphere: Passes) -> None:
     hint = hints.make_hint(sphere, "depth")
     hit = np.isfinite(sphere.depth)
-    assert hint.shape == (SIZE, SIZE, 3) and hint.dtype == np.float32
-    assert (hint[~hit] == 0).all() and (hint[hit] >= 0.199).all()
+    assert hint.shape == (SIZE, SIZE, 3)
+    assert hint.dtype == np.float32
+    assert (hint[~hit] == 0).all()
+    assert (hint[hit] >= 0.199).all()
     nearest = np.unravel_index(np.argmin(sphere.depth), sphere.depth.shape)
     assert hint[nearest].tolist() == [1, 1, 1]
 
@@ -96,7 +97,8 @@ def training() -> ModuleType:
     if not path.exists():
         pytest.skip("the training tools are not in this checkout")
     spec = importlib.util.spec_from_file_location("train_mini_hints", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

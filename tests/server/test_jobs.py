@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from paintover.bridge.errors import BadMessage, DiskFull, QueueFull, ServerFailure, UnknownJob
 from paintover.bridge.messages import (
     CANCELLED,

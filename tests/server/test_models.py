@@ -6,10 +6,10 @@ import json
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from paintover.bridge.errors import (
     BadModelFile,
     BadParameter,
@@ -268,7 +268,7 @@ def test_a_model_that_was_moved_away(tmp_path: Path) -> None:
 def test_a_damaged_list_says_so(data: Path) -> None:
     data.mkdir()
     models.registry_file().write_text('{"models": ')
-    with pytest.raises(BadModelFile, match="models.json"):
+    with pytest.raises(BadModelFile, match=r"models\.json"):
         models.installed()
 
 
@@ -282,7 +282,8 @@ def test_defaults_are_valid_parameters() -> None:
 
 
 SD15_FILES = [
-    "README.md", "model_index.json", "v1-5-pruned.ckpt", "v1-5-pruned-emaonly.safetensors", "safety_checker/config.json",
+    "README.md", "model_index.json", "v1-5-pruned.ckpt", "v1-5-pruned-emaonly.safetensors",
+    "safety_checker/config.json",
     "safety_checker/model.safetensors", "scheduler/scheduler_config.json", "text_encoder/config.json",
     "text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder/pytorch_model.bin",
     "tokenizer/vocab.json", "tokenizer/merges.txt", "unet/config.json", "unet/diffusion_pytorch_model.bin",
@@ -301,18 +302,20 @@ def test_only_what_is_needed_is_fetched() -> None:
     assert {"model_index.json", "tokenizer/merges.txt", "unet/config.json"} <= set(wanted)
     assert not any(file.endswith((".bin", ".ckpt", ".md")) or "safety" in file for file in wanted)
     config = models.wanted_files(models.known("sd15-config"), SD15_FILES)
-    assert config and not any(file.endswith(".safetensors") for file in config)
+    assert config
+    assert not any(file.endswith(".safetensors") for file in config)
     control = ["config.json", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors", "images/a.png"]
     assert models.wanted_files(models.known("sd15-depth"), control) == [control[0], control[2]]
 
 
-def test_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", ["OSError", "HTTPError"])
+def test_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: str) -> None:
     import huggingface_hub
 
     def unreachable(*args: Any, **options: Any) -> None:
-        raise ConnectionError("no route to host")
+        raise OSError("no route") if error == "OSError" else huggingface_hub.errors.HTTPError("no route")
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", unreachable)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
     with pytest.raises(PaintoverError, match="sd15 could not be fetched") as caught:
         models.fetch("sd15", lambda done, total: None)
     assert "models add PATH" in caught.value.hint
@@ -322,44 +325,51 @@ def test_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fetched_models_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub is played by two functions that copy from a folder; progress counts the bytes of all files."""
+    """The hub is played by a folder in its cache's layout; progress counts the bytes of all files together."""
     import huggingface_hub
 
-    folder = write_folder(tmp_path / "hub")
-    files = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
-    asked: list[dict[str, Any]] = []
+    cache = tmp_path / "cache" / "models--stable-diffusion-v1-5--stable-diffusion-v1-5"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    listing = write_folder(tmp_path / "listing")
+    names = [file.relative_to(listing).as_posix() for file in listing.rglob("*") if file.is_file()]
+    siblings = [SimpleNamespace(rfilename=name, size=100) for name in [*names, "unet/old.bin"]]
 
-    class Info:
-        file_size, will_download = 100, True
+    def download(repo: str, allow_patterns: list[str], tqdm_class: Any) -> str:
+        tqdm_class(total=2, desc="Fetching files").update(1)
+        received = tqdm_class(total=100, unit="B", unit_scale=True)
+        written = tqdm_class(total=100, unit="B", unit_scale=True)
+        for _ in allow_patterns:
+            received.update(100)
+            written.update(100)
+        (cache / "refs").mkdir(parents=True)
+        (cache / "refs" / "main").write_text("abc")
+        write_folder(cache / "snapshots" / "abc")
+        return str(cache / "snapshots" / "abc")
 
-    def snapshot(repo: str, **options: Any) -> Any:
-        asked.append(options)
-        if options.get("dry_run"):
-            return [Info() for _ in options["allow_patterns"]]
-        if "tqdm_class" in options:
-            files_bar = options["tqdm_class"](total=2, desc="Fetching files")
-            files_bar.update(1)
-            bar = options["tqdm_class"](total=100, unit="B", unit_scale=True)
-            for _ in options["allow_patterns"]:
-                bar.update(100)
-        return str(folder)
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repo: files)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **o: SimpleNamespace(siblings=siblings))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(BadModelFile, match="not on this machine"):
+        models.located(models.known("sd15").hub)
+    assert models.plan("sd15").size == 100 * len(names)
     seen: list[tuple[int, int]] = []
     assert models.fetch("sd15", lambda done, total: seen.append((done, total))) == "sd15"
-    total = 100 * len(asked[0]["allow_patterns"])
-    assert seen[0] == (100, total) and seen[-1] == (total, total)
-    models.validate(models.resolve("sd15"))
+    assert seen[0] == (100, 100 * len(names))
+    assert seen[-1] == (100 * len(names), 100 * len(names))
     assert models.resolve("sd15").path == models.known("sd15").hub
+    models.validate(models.resolve("sd15"))
+    assert models.plan("sd15").size == 0
+    assert models.config_folder("sd15") == cache / "snapshots" / "abc"
 
 
 def test_the_catalogue_is_sound() -> None:
     names = [item.name for item in models.CATALOGUE]
     assert len(set(names)) == len(names)
     for item in models.CATALOGUE:
-        assert item.family in model_files.FAMILIES and item.control in ("", *CONTROLS)
-        assert models.HUB_ID.fullmatch(item.hub) and item.licence and item.gigabytes > 0
+        assert item.family in model_files.FAMILIES
+        assert item.control in ("", *CONTROLS)
+        assert models.HUB_ID.fullmatch(item.hub)
+        assert item.licence
+        assert item.gigabytes > 0
 
 
 def test_the_registry_needs_no_torch() -> None:

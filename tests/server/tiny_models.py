@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
 from paintover.bridge.scene import Camera, Passes
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 CONTROLS = ("depth", "normal", "edge")
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -39,9 +38,9 @@ def write_tokenizer(folder: Path) -> int:
     return len(tokens)
 
 
-def text_config(vocabulary: int) -> CLIPTextConfig:
+def text_config(vocabulary: int, width: int) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
         max_position_embeddings=77, projection_dim=32, bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1,
         pad_token_id=vocabulary - 1,
     )  # fmt: skip
@@ -50,7 +49,8 @@ def text_config(vocabulary: int) -> CLIPTextConfig:
 def unet_config(family: str, **changes: Any) -> dict[str, Any]:
     config: dict[str, Any] = {
         "block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "sample_size": 8,
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
         "attention_head_dim": 4, "cross_attention_dim": 32,
     }  # fmt: skip
     if family == "sdxl":
@@ -71,9 +71,11 @@ def make_vae() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def write_model(folder: Path, family: str, seed: int = 0, **unet_changes: Any) -> Path:
+def write_model(folder: Path, family: str, text_width: int = 32, **unet_changes: Any) -> Path:
     """A whole diffusers folder with three ControlNets in controlnet-… subfolders. Returns `folder`."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
+    if family == "sd15":
+        unet_changes.setdefault("cross_attention_dim", text_width)
     two = family == "sdxl"
     unet = UNet2DConditionModel(**unet_config(family, **unet_changes))
     unet.save_pretrained(folder / "unet")
@@ -84,9 +86,10 @@ def write_model(folder: Path, family: str, seed: int = 0, **unet_changes: Any) -
     if two:
         parts.append(("text_encoder_2", "tokenizer_2", CLIPTextModelWithProjection))
     for encoder, tokenizer, cls in parts:
-        cls(text_config(write_tokenizer(folder / tokenizer))).save_pretrained(folder / encoder)
+        cls(text_config(write_tokenizer(folder / tokenizer), text_width)).save_pretrained(folder / encoder)
     for control in CONTROLS:
-        net = ControlNetModel.from_unet(UNet2DConditionModel(**unet_config(family)))
+        shape = {"cross_attention_dim": unet.config.cross_attention_dim}
+        net = ControlNetModel.from_unet(UNet2DConditionModel(**unet_config(family, **shape)))
         with torch.no_grad():  # a fresh ControlNet says nothing: its last layers are zero
             for name, weights in net.named_parameters():
                 if "controlnet" in name and not weights.any():
@@ -95,11 +98,16 @@ def write_model(folder: Path, family: str, seed: int = 0, **unet_changes: Any) -
     transformers = {encoder: ["transformers", cls.__name__] for encoder, _, cls in parts}
     tokenizers = {tokenizer: ["transformers", "CLIPTokenizer"] for _, tokenizer, _ in parts}
     index = {
-        "_class_name": "StableDiffusionXLPipeline" if two else "StableDiffusionPipeline", "_diffusers_version": "0.30.0",
+        "_class_name": "StableDiffusionXLPipeline" if two else "StableDiffusionPipeline",
+        "_diffusers_version": "0.30.0",
         "scheduler": ["diffusers", type(scheduler).__name__], "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"], **transformers, **tokenizers,
     }  # fmt: skip
-    index |= {"force_zeros_for_empty_prompt": True} if two else {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    index |= (
+        {"force_zeros_for_empty_prompt": True}
+        if two
+        else {"safety_checker": [None, None], "feature_extractor": [None, None]}
+    )
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
 
@@ -115,7 +123,8 @@ def make_passes(width: int, height: int) -> Passes:
     normal = np.where(inside[..., None], sphere, np.where((y < 0.5)[..., None], wall, 0)).astype(np.float16)
     edge = (np.abs(x**2 + y**2 - 0.4) < 0.05).astype(np.uint8) * 255
     color = np.concatenate([normal * 127 + 128, np.full((height, width, 1), 255)], -1).astype(np.uint8)
-    camera = Camera("Camera", np.eye(4), np.diag([1.0, 1.0, -1.0, 0.0]) + np.eye(4)[[0, 1, 3, 2]] * 0, width, height)
+    projection = np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, -1.02, -0.2], [0, 0, -1, 0]])
+    camera = Camera("Camera", np.eye(4), projection, width, height)
     return Passes(camera, depth, normal, edge, inside.astype(np.uint16), {"1": "Sphere"}, color)
 
 

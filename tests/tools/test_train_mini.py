@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from tools.train_mini import hints, words  # noqa: E402
+from tools.train_mini.run import OutOfTime, Run  # noqa: E402
 
 
 def start(folder: Path) -> subprocess.Popen:
@@ -30,9 +31,9 @@ def start(folder: Path) -> subprocess.Popen:
         "--device",
         "cpu",
         "--images",
-        "6",
+        "4",
         "--samples",
-        "256",
+        "64",
     ]
     return subprocess.Popen(
         command,
@@ -55,7 +56,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    output, _ = (second := start(folder)).communicate(timeout=300)
+    second = start(folder)
+    try:
+        output, _ = second.communicate(timeout=280)
+    finally:
+        second.kill()
     assert second.returncode == 0, output
     assert "classifier: done before" in output
     return folder
@@ -69,7 +74,8 @@ def test_model_folder_runs_in_the_stock_pipelines(trained: Path) -> None:
     )
     hint = np.zeros((64, 64, 3), np.float32)
     made = pipeline("a gold sphere", image=[hint] * len(nets), num_inference_steps=2, output_type="np").images
-    assert made.shape[1:] == (64, 64, 3) and np.isfinite(made).all()
+    assert made.shape[1:] == (64, 64, 3)
+    assert np.isfinite(made).all()
     plain = diffusers.StableDiffusionPipeline(
         **{k: v for k, v in pipeline.components.items() if k != "controlnet"}, requires_safety_checker=False
     )
@@ -80,14 +86,35 @@ def test_model_folder_runs_in_the_stock_pipelines(trained: Path) -> None:
     assert sum(p.stat().st_size for p in model.rglob("*") if p.is_file()) <= 40_000_000
 
 
+def train_line(folder: Path, deadline: float = float("inf")) -> torch.Tensor:
+    """The weight of a layer that was trained for ten steps to draw a line, or until the deadline."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    trainer = Run(folder, torch.device("cpu"), deadline=deadline).trainer("line", model, 80, rate=0.1)
+    for rng in trainer.steps(batch=8):
+        x = torch.from_numpy(rng.random((8, 1))).float()
+        trainer.learn(((model(x) - 3 * x) ** 2).mean())
+    return model.weight.detach()
+
+
+def test_resumed_training_ends_where_unbroken_training_does(tmp_path: Path) -> None:
+    unbroken = train_line(tmp_path / "unbroken")
+    for _ in range(4):  # each go does one step, then finds that its time is over
+        with pytest.raises(OutOfTime):
+            train_line(tmp_path / "broken", deadline=time.monotonic())
+    torch.testing.assert_close(train_line(tmp_path / "broken"), unbroken)
+
+
 def test_losses_and_seeds_are_recorded(trained: Path) -> None:
     parts = json.loads((trained / "mini" / "training.json").read_text())["parts"]
     assert set(parts) >= {"classifier", "text", "vae", "joint", "depth", "edge"}
     for name, part in parts.items():
-        assert part["finished"] and part["samples"] > 0 and "seed" in part, name
-        assert part["losses"] and all(
-            np.isfinite(line["loss"]) for line in part["losses"] if "loss" in line
-        ), name
+        assert part["finished"], name
+        assert part["samples"] > 0, name
+        assert part["seed"] == 0, name
+        losses = [line["loss"] for line in part["losses"] if "loss" in line]
+        assert losses, name
+        assert np.isfinite(losses).all(), name
 
 
 def test_known_words_are_one_token_each(trained: Path) -> None:
@@ -102,7 +129,7 @@ def test_depth_hint_is_affine_in_disparity() -> None:
     depth = np.full((40, 50), np.inf, np.float32)
     depth[5:35, 5:45] = np.linspace(2, 8, 40)
     hint = hints.depth_hint(depth)[..., 0]
-    assert hint[0, 0] == 0 and hint[20, 5] == 255 and hint[20, 44] == 51
+    assert (hint[0, 0], hint[20, 5], hint[20, 44]) == (0, 255, 51)
     inner = slice(8, 42)
     fit = np.polyfit(1 / depth[20, inner], hint[20, inner], 1)
     assert np.abs(np.polyval(fit, 1 / depth[20, inner]) - hint[20, inner]).max() < 1

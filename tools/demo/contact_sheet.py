@@ -16,9 +16,7 @@ TITLE = 22
 def contact_sheet(folder: Path, target: Path) -> None:
     """Lay out folder/view-NN-*.npz (uint8 pictures by column name, and the view's name) as rows of `target`."""
     files = sorted(folder.glob("view-*.npz"))
-    sheet = Image.new(
-        "RGB", (GAP + (CELL + GAP) * len(COLUMNS), TITLE + (CELL + GAP) * len(files)), (24, 24, 26)
-    )
+    sheet = Image.new("RGB", (GAP + (CELL + GAP) * len(COLUMNS), TITLE + (CELL + GAP) * len(files)), (24, 24, 26))
     draw = ImageDraw.Draw(sheet)
     for column, name in enumerate(COLUMNS):
         draw.text((GAP + column * (CELL + GAP) + 4, 5), name, fill=(220, 220, 220))

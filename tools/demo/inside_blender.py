@@ -42,6 +42,7 @@ def open_scene(plan: dict[str, Any]) -> None:
                     ob.select_set(True)
     else:
         say("Building the sample scene")
+        bpy.ops.wm.read_factory_settings(use_empty=True)
         sys.path.insert(0, str(Path(__file__).parent))
         importlib.import_module("sample_scene").build()
 

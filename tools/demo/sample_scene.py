@@ -66,8 +66,8 @@ def _table(collection: bpy.types.Collection) -> list[bpy.types.Object]:
     top = _lathe("Table", PEDESTAL, collection, (0.33, 0.17, 0.08), steps=96, smooth=False)
     top.location.z = -0.14
     _bevel(top, 0.012)
-    backdrop = _backdrop(collection)
-    return [top, backdrop]
+    _backdrop(collection)  # left plain: cameras that had to see all of it would see little of the rest
+    return [top]
 
 
 def _vessels(collection: bpy.types.Collection) -> list[bpy.types.Object]:

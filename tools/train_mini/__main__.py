@@ -6,7 +6,7 @@ runs all parts, in order, each from where it was stopped:
   data        pictures of simple scenes with exact passes, rendered on the CPU
   classifier  the judge that names materials
   text        tokenizer and text encoder
-  vae         the VAE (taken as it is with --init), then the pictures' latents
+  vae         the VAE (taken as it is with --init)
   joint       UNet, text encoder and the ControlNet for normals, together
   depth, edge the other ControlNets, grown from the one for normals, with the UNet locked
   export      the model folder DIR/mini: fp16 safetensors for diffusers, with training.json and vocabulary.md
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> None:
         "data": lambda: data.make(run.folder / "data", options.images, run.seed),
         "classifier": lambda: classifier.train(run, samples["classifier"]),
         "text": lambda: text.train(run, samples["text"]),
-        "vae": lambda: (autoencoder.train(run, samples["vae"]), autoencoder.write_latents(run)),
+        "vae": lambda: autoencoder.train(run, samples["vae"]),
         "joint": lambda: diffusion.train_joint(run, samples["joint"]),
         "depth": lambda: diffusion.train_locked(run, "depth", samples["depth"]),
         "edge": lambda: diffusion.train_locked(run, "edge", samples["edge"]),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from . import classifier
 from .data import SIDE, Pictures
@@ -129,10 +129,10 @@ def psnr(vae: AutoencoderKL, pictures: Pictures, run: Run, n: int = 32) -> float
 
 def train(run: Run, samples: int) -> None:
     """Train the VAE on crops that grow, or take the one given to start from; leaves it in run.folder."""
-    if (run.folder / "vae" / "training.json").exists():
-        return
     pictures, held_out = (f(run.folder / "data") for f in (Pictures.training, Pictures.held_out))
     if run.init and (run.init / "vae").exists():
+        if (run.folder / "vae" / "training.json").exists():
+            return
         vae = AutoencoderKL.from_pretrained(run.init / "vae", torch_dtype=torch.float32).to(run.device)
         _keep(run, vae, pictures, held_out, vae.config.scaling_factor)
         return
@@ -184,6 +184,8 @@ def _keep(
     weight = vae.post_quant_conv.weight[:, :, 0, 0].norm(dim=0)
     weights = (weight / weight.mean()).tolist()
     vae.save_pretrained(run.folder / "vae")
+    for folder in (*pictures.folders, *held_out.folders):  # another VAE's
+        (folder / "latents.npy").unlink(missing_ok=True)
     facts = {"psnr": round(psnr(vae, held_out, run), 2), "channel_weights": [round(w, 3) for w in weights]}
     write_whole(run.folder / "vae" / "training.json", lambda path: path.write_text(json.dumps(facts)))
     print(json.dumps({"part": "vae", **facts}), flush=True)
@@ -191,7 +193,7 @@ def _keep(
 
 @torch.no_grad()
 def write_latents(run: Run) -> None:
-    """Encode every picture once: latents.npy (n, 4, 32, 32) float16 beside each shard's pictures."""
+    """Encode the pictures that have no latents yet: latents.npy (n, 4, 32, 32) float16 beside each shard's pictures."""
     vae = AutoencoderKL.from_pretrained(run.folder / "vae").to(run.device, memory_format=torch.channels_last)
     for pictures in (Pictures.held_out(run.folder / "data"), Pictures.training(run.folder / "data")):
         for folder in pictures.folders:

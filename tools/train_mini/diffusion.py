@@ -17,6 +17,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import text, words
+from .autoencoder import write_latents
 from .data import Pictures
 from .hints import CONTROLS
 from .run import Run, Trainer
@@ -42,11 +43,11 @@ class Stage:
 CURRICULUM = (
     Stage(0.50, 16, 32, (PLAIN,), 0.3),
     Stage(0.87, 16, 32, (PLAIN, FLOOR, TWO), 0.5),
-    Stage(1.00, 32, 16, (PLAIN, FLOOR, TWO), 0.5),
+    Stage(1.00, 32, 8, (PLAIN, FLOOR, TWO), 0.5),
 )
 LOCKED_CURRICULUM = (
     Stage(0.85, 16, 32, (PLAIN, FLOOR, TWO), 0.5),
-    Stage(1.00, 32, 16, (PLAIN, FLOOR, TWO), 0.5),
+    Stage(1.00, 32, 8, (PLAIN, FLOOR, TWO), 0.5),
 )
 
 
@@ -89,12 +90,12 @@ def make_unet() -> UNet2DConditionModel:
 
 
 @torch.no_grad()
-def grow_controlnet(unet: UNet2DConditionModel, hint: torch.Tensor, joint: bool) -> ControlNetModel:
+def grow_controlnet(unet: UNet2DConditionModel, hint: torch.Tensor) -> ControlNetModel:
     """A ControlNet from the UNet's weights. hint (n, 3, h, w) in 0..1 sets the scale of its first layers.
 
     At its default start the hint embedding shrinks what it sees a hundredfold before the zero convolutions:
-    nothing is learned for long; each layer is scaled to unit deviation instead. In joint training the UNet is
-    not yet worth protecting: there the zero convolutions start small instead of at zero.
+    nothing is learned for long; each layer is scaled to unit deviation instead. And as in joint training the
+    UNet is not yet worth protecting, the zero convolutions start small instead of at zero.
     """
     control = ControlNetModel(
         conditioning_channels=3, conditioning_embedding_out_channels=HINT_WIDTHS, **_SHARED
@@ -112,9 +113,8 @@ def grow_controlnet(unet: UNet2DConditionModel, hint: torch.Tensor, joint: bool)
         layer.weight *= (0.5 if last else 1.0) / deviation
         layer.bias -= layer(x).mean((0, 2, 3))
         x = nn.functional.silu(layer(x))
-    if joint:
-        for zero in (*control.controlnet_down_blocks, control.controlnet_mid_block):
-            zero.weight.normal_(0, 0.5 / zero.weight[0].numel() ** 0.5)
+    for zero in (*control.controlnet_down_blocks, control.controlnet_mid_block):
+        zero.weight.normal_(0, 0.5 / zero.weight[0].numel() ** 0.5)
     return control
 
 
@@ -252,6 +252,7 @@ def fit(
     rate: float,
 ) -> None:
     """Train what requires gradients in the painter. keep: the share of samples that see the control."""
+    write_latents(run)
     tokenizer = CLIPTokenizer.from_pretrained(run.folder / "tokenizer")
     feed = Feed(run, Pictures.training(run.folder / "data"), tokenizer)
     held_out = Feed(run, Pictures.held_out(run.folder / "data"), tokenizer)
@@ -301,7 +302,7 @@ def train_joint(run: Run, samples: int) -> None:
         net.controlnet_cond_embedding.requires_grad_(False)  # it reads normals already, and is costly
     else:
         unet = make_unet()
-        net = grow_controlnet(unet, _first_hints(run, control), joint=True)
+        net = grow_controlnet(unet, _first_hints(run, control))
     painter = Painter(unet, encoder, net)
     fit(run, "joint", painter, control, samples, CURRICULUM, keep=0.85, rate=4e-4)
     unet.save_pretrained(run.folder / "unet")

@@ -45,7 +45,7 @@ def fractal_noise(p: Vector, octaves: int) -> float:
 @jit
 def cells(p: Vector) -> tuple[float, float, float]:
     """Worley noise: distances to the nearest and second nearest point, and the nearest's number 0..1."""
-    i, j, k = int(math.floor(p[0])), int(math.floor(p[1])), int(math.floor(p[2]))
+    i, j, k = math.floor(p[0]), math.floor(p[1]), math.floor(p[2])
     first, second, name = 9.0, 9.0, 0.0
     for a in range(i - 1, i + 2):
         for b in range(j - 1, j + 2):

@@ -174,7 +174,7 @@ def _render_one(
 
 
 @njit(parallel=True, cache=True)
-def _render_all(views, shapes, counts, rgb, depth, normal, edge, material):  # noqa: ANN001, ANN202
+def _render_all(views, shapes, counts, rgb, depth, normal, edge, material):
     for i in prange(len(views)):
         _render_one(views[i], shapes[i], counts[i], rgb[i], depth[i], normal[i], edge[i], material[i])
 

@@ -99,7 +99,7 @@ def _objects(rng: np.random.Generator, arrangement: str, count: int, on_floor: b
                     break
             centers.append(center)
             lift = 0.0 if on_floor and rng.random() < 0.8 else rng.uniform(0, 0.7) * (count > 1)
-            center = center + [0, half + lift, 0]
+            center = center + np.array([0, half + lift, 0])
         out.append((kind, size, center, turn))
     return out
 
@@ -121,7 +121,7 @@ def _camera(
         azimuth = np.arctan2(facing[2], facing[0]) + np.radians(rng.uniform(-45, 45))
         elevation = np.radians(rng.uniform(2, 25))
         radius, tan_half = rng.uniform(0.9, 1.6), np.tan(np.radians(18))
-        middle = middle + [0, rng.uniform(-0.6, 0.3), 0]
+        middle = middle + np.array([0, rng.uniform(-0.6, 0.3), 0])
     fill = rng.uniform(0.65, 1.25) if not floor else rng.uniform(0.6, 1.05)
     away = max(radius / (tan_half * fill), 0.8 * radius + 0.7)
     direction = np.array(
