@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 from paintover.bridge.scene import Passes
 from paintover.server.texturing.bake import Texture, bake
 from paintover.server.texturing.gather import PaintedView, gather

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
 from paintover.bridge.scene import Camera, MeshData, Passes
 
 SIZE = 1024

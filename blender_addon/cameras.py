@@ -31,7 +31,7 @@ def view_size(scene: bpy.types.Scene, longer: int) -> tuple[int, int]:
     """Width and height in the proportions of the scene's render; the longer side is `longer`, both divisible by 8."""
     render = scene.render
     scale = longer / max(render.resolution_x, render.resolution_y)
-    width, height = (max(8, round(side * scale / 8) * 8) for side in (render.resolution_x, render.resolution_y))
+    width, height = (max(64, round(side * scale / 8) * 8) for side in (render.resolution_x, render.resolution_y))
     return width, height
 
 

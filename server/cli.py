@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
 from paintover.bridge import VERSION
 from paintover.bridge.client import Client
 from paintover.bridge.errors import PaintoverError
@@ -19,9 +23,6 @@ from paintover.bridge.messages import Generate, ImageResult
 from paintover.bridge.messages import Progress as ProgressMessage
 from paintover.bridge.parameters import PARAMETERS, Settings
 from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, data_folder, make_token
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .models_cli import models_app
 
@@ -46,6 +47,7 @@ def serve(
 ) -> None:
     """Run the server until Ctrl-C. Blender connects to it."""
     from filelock import FileLock, Timeout
+
     from paintover.bridge.errors import PortInUse
 
     from .front import Front

@@ -7,11 +7,12 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from rich.console import Console
+
 from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.client import Client
 from paintover.bridge.errors import PaintoverError, ServerNotRunning
 from paintover.bridge.paths import data_folder, read_token, token_file
-from rich.console import Console
 
 from . import models
 

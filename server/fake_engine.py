@@ -6,6 +6,7 @@ import hashlib
 import time
 
 import numpy as np
+
 from paintover.bridge.messages import Generate
 
 from .engine import Monitor, Painting

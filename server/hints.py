@@ -6,6 +6,7 @@ Every hint is float32 (H, W, 3) in 0…1, quantised to 8 bits as the training pi
 from __future__ import annotations
 
 import numpy as np
+
 from paintover.bridge.scene import Passes
 
 

@@ -59,7 +59,7 @@ MINI = ModelEntry(
     SD15,
     str(_MINI),
     {control: str(_MINI / f"controlnet-{control}") for control in CONTROLS},
-    {"size": 256, "steps": 12, "guidance": 3.0, "texture_size": 512},
+    {"size": 256, "steps": 12, "guidance": 3.0, "texture_size": 512, "control_depth": False, "control_normal": True},
     "Small model that comes with Paintover: a few dozen materials and colours, quick on any computer",
     normals="camera",
 )

@@ -16,6 +16,7 @@ import traceback
 from typing import Any
 
 import numpy as np
+
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import Cancelled, OutOfMemory, PaintoverError, ServerFailure
 from paintover.bridge.messages import Failure, Generate, ImageResult, Preview, Progress

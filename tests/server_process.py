@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
 from paintover.bridge.client import Client
 
 TOKEN = "a-token-for-tests"

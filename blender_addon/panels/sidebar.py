@@ -34,10 +34,8 @@ class PAINTOVER_PT_main(_Tab, bpy.types.Panel):
         draw_connection(layout)
         column = layout.column()
         column.active = session.online
-        column.prop(settings, "prompt", text="", icon="BRUSH_DATA")
-        column.prop(settings, "negative_prompt", text="", icon="REMOVE")
-        if not settings.prompt:
-            column.label(text="Write what to paint: “old red brick”", icon="INFO")
+        column.prop(settings, "prompt", text="", icon="BRUSH_DATA", placeholder="What to paint")
+        column.prop(settings, "negative_prompt", text="", icon="REMOVE", placeholder="What to leave out")
         layout.separator()
         buttons = layout.column(align=True)
         buttons.scale_y = 1.3
@@ -120,7 +118,7 @@ class PAINTOVER_PT_controls(_Tab, bpy.types.Panel):
         model = next((model for model in session.models if model.name == settings.model), None)
         for control in CONTROLS:
             name = f"control_{control}"
-            row = self.layout.row(align=True)
+            row = self.layout.split(factor=0.36)
             # What the model lacks is greyed out; without a server nothing is known, so nothing is.
             row.active = model is None or control in model.controls
             row.prop(settings, name)

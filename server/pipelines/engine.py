@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
 from paintover.bridge.errors import OutOfMemory
 from paintover.bridge.messages import Generate
 

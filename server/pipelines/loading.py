@@ -19,10 +19,11 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from paintover.bridge.errors import BadModelFile
 from safetensors import SafetensorError
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+from paintover.bridge.errors import BadModelFile
 
 from .. import model_files
 from ..model_files import SDXL

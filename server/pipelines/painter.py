@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import torch
+
 from paintover.bridge.errors import BadParameter, ServerFailure
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Control

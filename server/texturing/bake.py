@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
 from paintover.bridge.errors import OutsideCameras
 from paintover.bridge.scene import MeshData
-from torch import Tensor
 
 from .fill import fill_outside, fill_unseen
 from .gather import SHARPNESS, PaintedView, gather
@@ -63,7 +64,7 @@ class _Surface:
 
     def __init__(self, mesh: MeshData, device: torch.device) -> None:
         self._positions = torch.from_numpy(mesh.positions[mesh.triangles]).to(device)
-        self._normals = torch.from_numpy(mesh.normals).to(device)
+        self._normals = torch.tensor(mesh.normals, device=device)
         self.device = device
 
     def at(self, fragments: Fragments) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from paintover.bridge.scene import Passes
 from torch import Tensor
+
+from paintover.bridge.scene import Passes
 
 from .view import View, bilinear
 
+KEYS = ((0.0, 1.0, 0.0, 0.0), (-0.5, 0.0, 0.5, 0.0), (1.0, -2.5, 2.0, -0.5), (-0.5, 1.5, -1.5, 0.5))
+"""Keys' kernel with a = −1/2: powers of t by neighbours."""
 SHARPNESS = 6.0
 """Exponent of the facing weight: how strongly the view that faces a surface best wins."""
 LAST_RESORT = 1e-6
@@ -73,6 +77,9 @@ def gather(
     and weights of several copies of a texel can be compared. With `object_id`, only pixels of that object count.
     """
     channels = views[0].image.shape[2] if views else 3
+    # Coordinate by coordinate in memory, as `see` reads them.
+    points = points.T.contiguous().T
+    normals = F.normalize(normals, dim=1).T.contiguous().T
     color = points.new_zeros(len(points), channels)
     weight, facing = points.new_zeros(len(points)), points.new_zeros(len(points))
     for painted in views:
@@ -99,29 +106,24 @@ def catmull_rom(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """
     height, width, _ = image.shape
     left, top = (x - 0.5).floor(), (y - 0.5).floor()
-    columns = [(left.long() + i).clamp(0, width - 1) for i in range(-1, 3)]
-    rows = [(top.long() + i).clamp(0, height - 1) * width for i in range(-1, 3)]
-    across, down = _keys(x - 0.5 - left), _keys(y - 0.5 - top)
+    taps = torch.arange(-1, 3, device=x.device)
+    columns = (left.long()[:, None] + taps).clamp_(0, width - 1)
+    rows = (top.long()[:, None] + taps).clamp_(0, height - 1) * width
+    index = (rows[:, :, None] + columns[:, None, :]).view(-1, 16)
+    weight = (_keys(y - 0.5 - top)[:, :, None] * _keys(x - 0.5 - left)[:, None, :]).view(-1, 16)
     flat = image.reshape(height * width, -1)
-    total = image.new_zeros(len(x), flat.shape[1])
-    for row, weight_y in zip(rows, down, strict=True):
-        for column, weight_x in zip(columns, across, strict=True):
-            total.addcmul_(flat[row + column], (weight_x * weight_y)[:, None])
-    return total
+    if image.device.type == "mps":  # has no embedding_bag
+        return (flat[index] * weight[..., None]).sum(1)
+    return F.embedding_bag(index, flat, per_sample_weights=weight, mode="sum")
 
 
-def _keys(t: Tensor) -> list[Tensor]:
-    """Weights of the four neighbours at −1, 0, 1, 2 for a place t in 0…1."""
-    t2, t3 = t * t, t * t * t
-    return [
-        -0.5 * t3 + t2 - 0.5 * t,
-        1.5 * t3 - 2.5 * t2 + 1,
-        -1.5 * t3 + 2 * t2 + 0.5 * t,
-        0.5 * t3 - 0.5 * t2,
-    ]
+def _keys(t: Tensor) -> Tensor:
+    """Weights (M, 4) of the four neighbours at −1, 0, 1, 2 for places t (M,) in 0…1."""
+    powers = torch.stack([torch.ones_like(t), t, t * t, t * t * t], 1)
+    return powers @ t.new_tensor(KEYS)
 
 
 def to_tensor(image: NDArray[np.uint8] | NDArray[np.float32], device: torch.device | str = "cpu") -> Tensor:
     """An image (H, W, C), uint8 or float32 0…1, as a float32 tensor 0…1."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    tensor = torch.tensor(np.ascontiguousarray(image), device=device)
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor.float()

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from paintover.bridge.messages import Generate, Texture, TextureResult, ViewPainted
 from paintover.bridge.scene import MeshData, Passes
 
 from ..engine import Engine, Monitor
 from .bake import bake
-from .gather import PaintedView
+from .gather import PaintedView, to_tensor
 from .known import Known, known_in_view, order_of_views
 from .view import View
 
@@ -73,7 +74,7 @@ def paint_textures(
         if painted and known.open_share(targets) < LITTLE:
             continue
         image, fresh = _paint_view(engine, request, passes, known, number, part)
-        painted.append(PaintedView.of(passes, image, device, fresh=fresh))
+        painted.append(PaintedView(views[index], to_tensor(image, device), torch.from_numpy(fresh).to(device)))
         yield ViewPainted(job, passes.camera.name, image)
     painting = time.perf_counter()
     for number, mesh in enumerate(meshes):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from paintover.bridge.scene import Passes
 from scipy import ndimage
+
+from paintover.bridge.scene import Passes
 
 from .gather import PaintedView, gather
 from .view import View

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from paintover.bridge.errors import BadMesh
 
-CHUNK = 1 << 16
+CHUNK = 1 << 17
 """Fragments in a chunk, about: small enough for the processor's cache, large enough for a GPU."""
 MAX_TILES = 64
 MAX_LAYERS = 512

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from paintover.bridge.scene import Camera, Passes
 from torch import Tensor
+
+from paintover.bridge.scene import Camera, Passes
 
 GRAZING = math.cos(math.radians(75))
 """Surfaces steeper than 75° to the view are not painted from it."""
@@ -56,12 +57,13 @@ class View:
         self._rotation = [[float(v) for v in row] for row in camera.view[:3, :3]]
         self._projection = [[float(v) for v in row] for row in camera.projection]
         self._pixel = _pixel_size(camera)
-        self._depth = torch.from_numpy(passes.depth).to(self.device)
-        self._id = torch.from_numpy(passes.object_id.astype(np.int32)).to(self.device)
-        self._clarity = self._clarity_map(torch.from_numpy(passes.normal).to(self.device).float())
+        # Copies (torch.tensor): what came off the wire is read-only, and torch knows no such arrays.
+        self._depth = torch.tensor(passes.depth, device=self.device)
+        self._id = torch.tensor(passes.object_id.astype(np.int32), device=self.device)
+        self._clarity = self._clarity_map(torch.tensor(passes.normal, device=self.device).permute(2, 0, 1).float())
 
     def see(self, points: Tensor, normals: Tensor, object_id: int | None = None) -> Sight:
-        """Which of `points` (N, 3) with world `normals` (N, 3) this view sees, and where.
+        """Which of `points` (N, 3) with world unit `normals` (N, 3) this view sees, and where.
 
         A point is seen if it lies on the surface in the depth pass: within the pixel's footprint, more on slopes. With
         `object_id`, the pixel must show that object. Surfaces are two-sided, as Blender draws them: a normal that
@@ -70,11 +72,10 @@ class View:
         offset = [points[:, i] - self._position[i] for i in range(3)]
         right, up, back = (_dot(row, offset) for row in self._rotation)
         if self.orthographic:
-            facing = _dot(self._rotation[2], list(normals.unbind(1))).abs()
+            facing = _dot(self._rotation[2], list(normals.unbind(1))).abs_()
         else:
             along = _dot3(list(normals.unbind(1)), offset).abs()
             facing = along * torch.rsqrt(_dot3(offset, offset).clamp_min(1e-30))
-        facing = facing * torch.rsqrt(normals.square().sum(1).clamp_min(1e-30))
         x, y, divisor = self._to_pixels(right, up, back)
         inside = (divisor > 0) & (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
         index = torch.nonzero(inside & (facing >= GRAZING)).squeeze(1)
@@ -99,7 +100,7 @@ class View:
         return (x * 0.5 + 0.5) * self.width, (0.5 - y * 0.5) * self.height, divisor
 
     def _clarity_map(self, normal: Tensor) -> Tensor:
-        """(H, W): 0 at depth edges and object borders, 1 well inside surfaces; likewise at the picture's border."""
+        """From normals (3, H, W), (H, W): 0 at depth edges and object borders, 1 well inside surfaces; likewise at the picture's border."""
         distance = _distance(self._edges(normal), int(CLEAR))
         clarity = _smoothstep((distance - ERODED) / (CLEAR - ERODED))
         for axis, length in ((0, self.height), (1, self.width)):
@@ -114,22 +115,23 @@ class View:
         Two neighbours are on one surface if the nearer one's point lies close to the plane of the farther one. (The
         nearer one's plane says nothing at a smooth silhouette, where it contains the line of sight.)
         """
-        point = self._points()
+        point, normals = self._points(), list(normal.unbind(0))
         edges = torch.zeros_like(self._id, dtype=torch.bool)
         for axis in (0, 1):
             (a, b), (id_a, id_b) = _neighbours(self._depth, axis), _neighbours(self._id, axis)
-            (point_a, point_b), (normal_a, normal_b) = _neighbours(point, axis), _neighbours(normal, axis)
-            far = torch.where((a > b)[..., None], normal_a, normal_b)
-            gap = (far * (point_a - point_b)).sum(-1).abs()
+            first_is_far, gap = a > b, torch.zeros_like(a)
+            for place, direction in zip(point, normals, strict=True):
+                (place_a, place_b), (direction_a, direction_b) = _neighbours(place, axis), _neighbours(direction, axis)
+                gap.addcmul_(torch.where(first_is_far, direction_a, direction_b), place_a - place_b)
             divisor = self._projection[3][3] - self._projection[3][2] * torch.maximum(a, b)
-            broken = (gap > JUMP * self._pixel * divisor) | (id_a != id_b)
+            broken = (gap.abs_() > JUMP * self._pixel * divisor) | (id_a != id_b)
             broken |= torch.isfinite(a) != torch.isfinite(b)
             for side in _neighbours(edges, axis):
                 side.logical_or_(broken)
         return edges
 
-    def _points(self) -> Tensor:
-        """(H, W, 3): the surface's points in camera space; background is anywhere finite."""
+    def _points(self) -> list[Tensor]:
+        """x, y and z (H, W) of the surface's points in camera space; background is anywhere finite."""
         p = self._projection
         depth = torch.where(torch.isfinite(self._depth), self._depth, 0.0)
         x = (torch.arange(self.width, device=self.device) + 0.5) / self.width * 2 - 1
@@ -138,7 +140,7 @@ class View:
         # Blender's projections have no shear: x depends on clip x alone, y on clip y alone.
         right = (x[None, :] * divisor + p[0][2] * depth - p[0][3]) / p[0][0]
         up = (y[:, None] * divisor + p[1][2] * depth - p[1][3]) / p[1][1]
-        return torch.stack([right, up, -depth], -1)
+        return [right, up, -depth]
 
 
 def bilinear(image: Tensor, x: Tensor, y: Tensor) -> Tensor:

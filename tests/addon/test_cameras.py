@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Vector
+
 from paintover import cameras, meshes
 from paintover.bridge.errors import NoCamera, OutsideCameras, SceneError
 

@@ -6,6 +6,7 @@ import bpy
 import numpy as np
 import pytest
 from mathutils.bvhtree import BVHTree
+
 from paintover import cameras, meshes, passes
 from paintover.bridge.errors import BadMesh, EmptyMesh, SceneError, ZeroScale
 from paintover.bridge.scene import MeshData

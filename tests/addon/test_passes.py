@@ -8,6 +8,7 @@ import bpy
 import numpy as np
 import pytest
 from mathutils import Matrix, Vector
+
 from paintover import cameras, passes
 from paintover.bridge.errors import RenderFailed, SceneError
 from paintover.bridge.scene import Camera, Passes

@@ -8,6 +8,7 @@ from types import ModuleType
 import bpy
 import numpy as np
 import pytest
+
 from paintover import cameras, meshes, passes, uvs
 
 from .conftest import ROOT

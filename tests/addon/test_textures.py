@@ -10,6 +10,7 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
+
 from paintover import textures, uvs
 from paintover.bridge.errors import LinkedData, NoMesh, NothingToRevert, SceneError
 

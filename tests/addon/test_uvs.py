@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+
 from paintover import uvs
 from paintover.bridge.errors import EmptyMesh, LinkedData, SceneError
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from paintover.bridge.messages import Generate, Submit, Texture
 from paintover.bridge.parameters import Settings
 from paintover.bridge.scene import Camera, MeshData, Passes

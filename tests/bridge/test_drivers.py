@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from paintover.bridge.aio import Channel
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import BadFrame, ConnectionLost

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from paintover.bridge.errors import BadParameter
 from paintover.bridge.parameters import BY_NAME, CONTROLS, PARAMETERS, Settings
 

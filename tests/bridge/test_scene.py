@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from paintover.bridge.errors import BadMesh, BadMessage, BadPasses
 from paintover.bridge.scene import Camera
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from paintover.bridge.scene import Camera, MeshData, Passes
 
 DISTANCE = 4.0

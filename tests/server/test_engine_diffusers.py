@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import torch
+
 from paintover.bridge.errors import (
     BadModelFile,
     BadParameter,

@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import torch
+
 from paintover.bridge.errors import Cancelled
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings

@@ -14,12 +14,13 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import torch
+from safetensors.torch import load_file, save_file
+
 from paintover.bridge.errors import BadModelFile
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
 from paintover.server import models
 from paintover.server.pipelines.engine import DiffusersEngine
-from safetensors.torch import load_file, save_file
 
 from .tiny_models import Recorder, make_passes, write_model
 

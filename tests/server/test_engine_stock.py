@@ -14,11 +14,12 @@ pytest.importorskip("diffusers")
 
 import diffusers
 import torch
+from PIL import Image
+
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
 from paintover.server import hints, models
 from paintover.server.pipelines.engine import DiffusersEngine
-from PIL import Image
 
 from .tiny_models import CONTROLS, Recorder, make_passes, write_model
 

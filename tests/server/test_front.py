@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+
 from paintover.bridge import PROTOCOL
 from paintover.bridge.client import Client
 from paintover.bridge.errors import (

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from paintover.bridge.scene import Camera, Passes
 from paintover.server import hints
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from paintover.bridge.errors import BadMessage, DiskFull, QueueFull, ServerFailure, UnknownJob
 from paintover.bridge.messages import (
     CANCELLED,

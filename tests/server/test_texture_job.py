@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from paintover.bridge.errors import Cancelled, OutsideCameras
 from paintover.bridge.messages import Generate, Texture, TextureResult, ViewPainted
 from paintover.bridge.parameters import Settings

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from paintover.bridge.errors import BadMesh, OutsideCameras
 from paintover.bridge.scene import Passes
 from paintover.server.texturing.bake import bake

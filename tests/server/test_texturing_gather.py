@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from paintover.bridge.errors import BadPasses
 from paintover.server.texturing.gather import Gathered, PaintedView, catmull_rom, gather
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from paintover.bridge.errors import BadMesh
 from paintover.server.texturing import raster
 from paintover.server.texturing.raster import UVRaster

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
-from paintover.bridge.scene import Camera, Passes
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from paintover.bridge.scene import Camera, Passes
 
 CONTROLS = ("depth", "normal", "edge")
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

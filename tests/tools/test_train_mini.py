@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -55,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert first.poll() is None, first.stdout.read()
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.communicate()
     second = start(folder)
     try:
         output, _ = second.communicate(timeout=280)
@@ -72,17 +73,14 @@ def test_model_folder_runs_in_the_stock_pipelines(trained: Path) -> None:
     pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(
         model, controlnet=list(nets.values()), torch_dtype=torch.float32
     )
-    hint = np.zeros((64, 64, 3), np.float32)
+    hint = Image.fromarray(np.zeros((64, 64, 3), np.uint8))
     made = pipeline("a gold sphere", image=[hint] * len(nets), num_inference_steps=2, output_type="np").images
     assert made.shape[1:] == (64, 64, 3)
     assert np.isfinite(made).all()
     plain = diffusers.StableDiffusionPipeline(
         **{k: v for k, v in pipeline.components.items() if k != "controlnet"}, requires_safety_checker=False
     )
-    assert (
-        plain("a brick wall", num_inference_steps=2, height=64, width=64, output_type="np").images.shape[1]
-        == 64
-    )
+    assert plain("a brick wall", num_inference_steps=2, height=64, width=64, output_type="np").images.shape[1] == 64
     assert sum(p.stat().st_size for p in model.rglob("*") if p.is_file()) <= 40_000_000
 
 

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from paintover.bridge.paths import read_token
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import build_addon
+from paintover.bridge.paths import read_token
 from tools.demo.contact_sheet import contact_sheet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
