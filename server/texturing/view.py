@@ -100,7 +100,8 @@ class View:
         return (x * 0.5 + 0.5) * self.width, (0.5 - y * 0.5) * self.height, divisor
 
     def _clarity_map(self, normal: Tensor) -> Tensor:
-        """From normals (3, H, W), (H, W): 0 at depth edges and object borders, 1 well inside surfaces; likewise at the picture's border."""
+        """From normals (3, H, W) the clarity (H, W): 0 at depth edges and object borders, 1 well inside surfaces;
+        likewise at the picture's border."""
         distance = _distance(self._edges(normal), int(CLEAR))
         clarity = _smoothstep((distance - ERODED) / (CLEAR - ERODED))
         for axis, length in ((0, self.height), (1, self.width)):
