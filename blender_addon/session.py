@@ -116,7 +116,7 @@ class Session:
             self.error = event.failure.error()
         elif not isinstance(event, Pong):
             for task in self.tasks:
-                if task.job == event.job:
+                if task.job == getattr(event, "job", None):
                     self._guard(task, lambda task=task: task.receive(event))  # type: ignore[misc]
 
     def _welcome(self, client: Client) -> None:

@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 
 from . import cameras, images, passes
-from .bridge.errors import Cancelled, PaintoverError
+from .bridge.errors import Cancelled, PaintoverError, SceneError
 from .bridge.messages import (
     CANCELLED,
     DONE,
@@ -165,6 +165,14 @@ class Task(abc.ABC):
         self.undo_preparation()
 
 
+def find_scene(name: str) -> bpy.types.Scene:
+    """The scene that a task was started in, or SceneError: between two ticks the user may have opened another file."""
+    scene = bpy.data.scenes.get(name)
+    if scene is None:
+        raise SceneError(reason=f"the scene {name!r} is gone", hint="Run it again in the scene to paint.")
+    return scene
+
+
 class ViewTask(Task):
     """Paint what a camera sees as an image."""
 
@@ -179,7 +187,7 @@ class ViewTask(Task):
         super().__init__(settings)
 
     def prepare(self) -> Iterator[str]:
-        scene = bpy.data.scenes[self._scene]
+        scene = find_scene(self._scene)
         camera = cameras.from_scene(scene, self.settings.size)
         yield f"Rendering passes of {camera.name}"
         seen = passes.render(scene, camera, color=self.settings.strength < 1)

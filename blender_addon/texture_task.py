@@ -22,7 +22,7 @@ from .bridge.messages import MeshesMissing, MeshQuery, MeshUpload, Texture, Text
 from .bridge.parameters import Settings
 from .bridge.scene import Camera, MeshData, Passes
 from .link import Link
-from .tasks import Task, TaskState
+from .tasks import Task, TaskState, find_scene
 
 
 @dataclass
@@ -58,7 +58,7 @@ class TextureTask(Task):
     # ------------------------------------------------------------ out
 
     def prepare(self) -> Iterator[str]:
-        scene = bpy.data.scenes[self._scene]
+        scene = find_scene(self._scene)
         yield "Checking UVs"
         objects = [self._object(target) for target in self._targets]
         for target, ob in zip(self._targets, objects, strict=True):
@@ -90,7 +90,10 @@ class TextureTask(Task):
         if self.settings.cameras == "automatic":
             return cameras.automatic(scene, found, self.settings.views, self.settings.size)
         width, height = cameras.view_size(scene, self.settings.size)
-        return [cameras.from_object(scene, bpy.data.objects[name], width, height) for name in self._chosen_cameras]
+        chosen = [bpy.data.objects.get(name) for name in self._chosen_cameras]
+        if None in chosen:
+            raise SceneError(reason="a camera was deleted while the passes were rendered", hint="Run it again.")
+        return [cameras.from_object(scene, camera, width, height) for camera in chosen]
 
     def _check_views(self, found: Sequence[MeshData]) -> None:
         for mesh in found:

@@ -26,8 +26,11 @@ server_env() {  # server_env EXTRAS
     local extras=$1 python mark
     mark="$(fingerprint pyproject.toml constraints.txt) $extras"
     [ "$(cat .venv/.paintover 2>/dev/null)" = "$mark" ] && return
-    python=$(find_python python3.11 python3.12 python3.13 python3) ||
-        fail "No Python 3.11 or newer with venv was found." "Install one: apt-get install python3 python3-venv"
+    python=$(find_python python3.11 python3.12 python3.13) || {
+        debian_packages python3 python3-venv
+        python=$(find_python python3.11 python3.12 python3.13) ||
+            fail "No Python 3.11 or newer with venv was found." "Install one (on Debian: apt-get install python3-venv)."
+    }
     say "Setting up the server's environment in .venv ($("$python" --version)); the first time takes a few minutes"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
@@ -36,27 +39,28 @@ server_env() {  # server_env EXTRAS
 
 bpy_packages="libx11-6 libxrender1 libxxf86vm1 libxfixes3 libxi6 libxkbcommon0 libsm6 libgl1 libegl1 libgomp1"
 
-system_packages() {
+debian_packages() {  # debian_packages NAME…: install what is missing, or say how
     command -v dpkg-query >/dev/null || return 0
     local missing="" package
-    for package in $bpy_packages; do
+    for package in "$@"; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $package"
     done
     [ -z "$missing" ] && return
     if [ "$(id -u)" = 0 ]; then
-        say "Installing the Debian packages that Blender needs:$missing"
+        say "Installing Debian packages:$missing"
         apt-get update -qq
         # shellcheck disable=SC2086
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
     else
-        fail "Blender needs Debian packages that are not installed. Run this, then start again:" \
+        fail "Debian packages are missing. Run this, then start again:" \
             "sudo apt-get install$missing"
     fi
 }
 
 blender_env() {  # sets $blender_python
     local python version
-    system_packages
+    # shellcheck disable=SC2086
+    debian_packages $bpy_packages
     if python=$(find_python python3.11); then version=4.5 requirement=bpy==4.5.15
     elif python=$(find_python python3.13); then version=5.2 requirement=bpy==5.2.3
     else

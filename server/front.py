@@ -24,6 +24,7 @@ from paintover.bridge.errors import (
     PaintoverError,
     PortInUse,
     ProtocolError,
+    ServerFailure,
     WorkerDied,
     WrongProtocol,
     WrongToken,
@@ -70,6 +71,8 @@ log = logging.getLogger("paintover.front")
 
 GREETING_TIMEOUT = 10.0
 MAX_CLIENTS = 64
+MAX_UNREAD = 4096
+"""Messages that may wait for a client; one that never reads is let go, so that it cannot fill memory."""
 MAX_SIDE = 4096
 MAX_VIEWS = 32
 MESH_CACHE = 1 << 30
@@ -152,6 +155,8 @@ class Front:
         try:
             while True:
                 self._answer(channel, await channel.receive())
+                if channel.waiting > MAX_UNREAD:
+                    raise ProtocolError("The client does not read its answers.", hint="Read them, or ask for less.")
         except PaintoverError as error:
             if isinstance(error, ProtocolError):
                 log.warning("Closed a client: %s", error)
@@ -236,7 +241,12 @@ class Front:
                 log.error("%s", error)
                 self._end(await self._next_running(), FAILED, error)
                 continue
-            await self._run(await self._next_running())
+            job = await self._next_running()
+            try:
+                await self._run(job)
+            except Exception as error:  # noqa: BLE001 - a bug here costs this job, not all that wait behind it
+                log.error("Job %s failed unexpectedly", job.name, exc_info=error)
+                self._end(job, FAILED, ServerFailure(reason=f"{type(error).__name__}: {error}"))
 
     async def _next_running(self) -> Job:
         job = await self._jobs.next()

@@ -101,7 +101,11 @@ class Supervisor:
             channel = await self._greeting(connected)
         finally:
             listener.close()
-        hello = await channel.receive()
+        try:
+            hello = await asyncio.wait_for(channel.receive(), START_TIMEOUT)
+        except (PaintoverError, TimeoutError) as error:
+            reason = await self._bury()
+            raise ServerStartFailed(reason=f"the painting process did not start ({reason})") from error
         if not isinstance(hello, WorkerHello) or not secrets.compare_digest(hello.nonce, nonce):
             await self._bury()
             raise ServerStartFailed(reason="something else answered in the worker's place")

@@ -1,0 +1,256 @@
+"""The session and its tasks inside Blender, over a scripted link: what becomes of them when things change meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import bpy
+import numpy as np
+import pytest
+from paintover import properties
+from paintover.bridge.errors import ConnectionLost
+from paintover.bridge.messages import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    RUNNING,
+    Cancel,
+    Failure,
+    ImageResult,
+    Jobs,
+    JobState,
+    MeshesMissing,
+    MeshQuery,
+    MeshUpload,
+    ModelInfo,
+    Progress,
+    Submit,
+    TextureResult,
+)
+from paintover.bridge.parameters import PARAMETERS, Settings
+from paintover.link import LinkState
+from paintover.session import Session
+from paintover.tasks import TaskState, ViewTask
+from paintover.texture_task import TextureTask
+
+
+class ScriptedLink:
+    """Stands in for the network: hands out what the test put in, and notes what was sent."""
+
+    def __init__(self) -> None:
+        self.state = LinkState.ONLINE
+        self.events: list[Any] = []
+        self.sent: list[Any] = []
+
+    def poll(self, timeout: float = 0.0) -> Any | None:
+        return self.events.pop(0) if self.events else None
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def close(self) -> None:
+        self.state = LinkState.OFFLINE
+
+
+@pytest.fixture
+def session() -> Session:
+    made = Session()
+    made.link = ScriptedLink()
+    return made
+
+
+@pytest.fixture
+def registered(scene: Any) -> Iterator[Any]:
+    properties.register()
+    yield bpy.context.scene.paintover
+    properties.unregister()
+
+
+def cube() -> Any:
+    bpy.ops.mesh.primitive_cube_add()
+    return bpy.context.object
+
+
+def start(session: Session, **settings: Any) -> TextureTask:
+    values = {"size": 64, "views": 2, "texture_size": 64, **settings}
+    task = TextureTask(Settings(**values), bpy.context.scene, bpy.context.selected_objects, lit=False)
+    session.start(task)
+    return task
+
+
+def prepare(session: Session, task: Any) -> int:
+    """Tick until the task is prepared; returns how many ticks that took."""
+    ticks = 0
+    while task.preparing:
+        session.tick()
+        ticks += 1
+        assert ticks < 100
+    return ticks
+
+
+def result(task: TextureTask) -> TextureResult:
+    (mesh,) = task._meshes.values()
+    image = np.full((64, 64, 3), 200, np.uint8)
+    return TextureResult(task.job, mesh.object_id, mesh.name, image, 0.9, 0.8, 0.0, task.settings)
+
+
+def test_from_scene_to_material_one_view_a_tick(session: Session) -> None:
+    ob, task = cube(), start(session)
+    assert prepare(session, task) >= 5, "checks, meshes, cameras and each view are ticks of their own"
+    (query,) = session.link.sent
+    assert isinstance(query, MeshQuery)
+    session.link.events = [MeshesMissing(query.hashes)]
+    session.tick()
+    upload, submit = session.link.sent[1:]
+    assert isinstance(upload, MeshUpload)
+    assert isinstance(submit, Submit)
+    assert submit.request.meshes == query.hashes == (upload.mesh.content_hash(),)
+    assert len(submit.request.views) == 2
+    session.link.events = [JobState(task.job, RUNNING), Progress(task.job, "Painting", 0.5)]
+    session.tick()
+    assert (task.state, task.stage, task.fraction) == (TaskState.RUNNING, "Painting", 0.5)
+    session.link.events = [result(task), JobState(task.job, DONE)]
+    session.tick()
+    assert task.state is TaskState.DONE
+    assert ob.material_slots[0].material.name == "Paintover Cube"
+    assert task.coverage == {"Cube": 0.9}
+
+
+def offered(session: Session) -> TextureTask:
+    task = start(session)
+    prepare(session, task)
+    session.link.events = [MeshesMissing(())]
+    session.tick()
+    assert task.state is TaskState.WAITING
+    return task
+
+
+def test_a_renamed_object_is_still_found(session: Session) -> None:
+    ob = cube()
+    task = offered(session)
+    ob.name = "Renamed"
+    session.link.events = [result(task)]
+    session.tick()
+    assert task.error is None
+    assert ob.material_slots[0].material
+
+
+def test_the_texture_of_a_deleted_object_is_kept(session: Session) -> None:
+    ob = cube()
+    task = offered(session)
+    bpy.data.objects.remove(ob)
+    session.link.events = [result(task)]
+    session.tick()
+    assert task.error is None
+    assert bpy.data.images["Paintover Cube"].size[0] == 64
+    assert "is gone" in task.notes[-1]
+
+
+def test_another_file_is_opened_while_the_server_works(session: Session) -> None:
+    cube()
+    task = offered(session)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    other = cube()
+    session.link.events = [result(task), JobState(task.job, DONE)]
+    session.tick()
+    assert task.state is TaskState.DONE
+    assert not other.material_slots, "an object of the same name in another file is another object"
+    assert "Paintover Cube" in bpy.data.images
+
+
+def test_another_file_is_opened_while_passes_are_rendered(session: Session) -> None:
+    cube()
+    task = start(session)
+    session.tick()
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    prepare(session, task)
+    assert task.state is TaskState.FAILED
+    assert "was deleted" in task.error.message
+
+
+def test_an_error_that_nobody_foresaw_ends_the_task_only(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    cube()
+    broken, sound = offered(session), offered(session)
+    broken.apply = lambda message: 1 / 0
+    session.link.events = [result(broken), result(sound), JobState(sound.job, DONE)]
+    session.tick()
+    assert broken.state is TaskState.FAILED
+    assert "ZeroDivisionError" in broken.error.message
+    assert "Traceback" in capsys.readouterr().err, "and the console has the whole story"
+    assert sound.state is TaskState.DONE
+
+
+def test_a_lost_connection_ends_what_is_under_way(session: Session) -> None:
+    cube()
+    task = offered(session)
+    session.link.events = [ConnectionLost()]
+    session.tick()
+    assert task.state is TaskState.FAILED
+    assert isinstance(session.error, ConnectionLost)
+    assert "Connect again" in session.error.hint
+
+
+def test_failed_cancelled_and_unknown_messages(session: Session) -> None:
+    cube()
+    first, second = offered(session), offered(session)
+    session.cancel()
+    assert [message for message in session.link.sent if isinstance(message, Cancel)] == [
+        Cancel(first.job),
+        Cancel(second.job),
+    ]
+    failure = Failure("out_of_memory", "Too big.", "Make it smaller.")
+    session.link.events = [
+        Jobs(()),
+        JobState(first.job, CANCELLED, 0, Failure("cancelled", "Cancelled.", "")),
+        JobState(second.job, FAILED, 0, failure),
+        JobState(second.job, RUNNING),
+    ]
+    session.tick()
+    assert first.state is TaskState.CANCELLED
+    assert second.state is TaskState.FAILED, "an ended task stays ended"
+    assert str(second.error) == "Too big. Make it smaller."
+
+
+def test_a_view_becomes_an_image_of_any_size(session: Session) -> None:
+    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    bpy.context.scene.collection.objects.link(camera)
+    bpy.context.scene.camera = camera
+    cube()
+    for side in (64, 128):
+        task = ViewTask(Settings(size=side), bpy.context.scene)
+        session.start(task)
+        prepare(session, task)
+        image = np.full((side, side, 3), 10, np.uint8)
+        session.link.events = [ImageResult(task.job, image, task.settings), JobState(task.job, DONE)]
+        session.tick()
+        assert task.error is None
+        assert tuple(bpy.data.images[task.image].size) == (side, side)
+    assert len(bpy.data.images) == 1
+
+
+def test_every_parameter_is_a_property_and_snapshots_agree(registered: Any) -> None:
+    assert properties.snapshot(bpy.context.scene) == Settings()
+    registered.steps, registered.prompt, registered.scheduler, registered.control_edge = 33, "moss", "euler", True
+    expected = Settings(steps=33, prompt="moss", scheduler="euler", control_edge=True)
+    assert properties.snapshot(bpy.context.scene) == expected
+    for parameter in PARAMETERS:
+        shown = registered.bl_rna.properties[parameter.name]
+        assert shown.name == parameter.label
+        assert shown.description == parameter.description
+        if parameter.minimum is not None:
+            assert shown.hard_min == parameter.minimum
+            assert shown.hard_max == parameter.maximum
+
+
+def test_a_models_defaults_leave_alone_what_the_user_set(registered: Any) -> None:
+    registered.steps = 50
+    small = ModelInfo("small", "sd15", (), {"steps": 12, "size": 256})
+    large = ModelInfo("large", "sdxl", (), {"steps": 30, "size": 1024})
+    properties.apply_defaults(registered, small)
+    assert (registered.steps, registered.size) == (50, 256)
+    properties.apply_defaults(registered, large)
+    assert (registered.steps, registered.size) == (50, 1024)
+    registered.size = 768
+    properties.apply_defaults(registered, small)
+    assert registered.size == 768
