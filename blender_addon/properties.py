@@ -58,17 +58,29 @@ def _rounded(parameter: Parameter) -> Any:
 
 
 def _known_models(self: Any, context: Any, text: str) -> Iterable[str]:
-    from .session import session
-
-    return [model.name for model in session.models if text.lower() in model.name.lower()]
+    return [model.name for model in _models if text.lower() in model.name.lower()]
 
 
 def _model_changed(self: Any, context: Any) -> None:
-    from .session import session
+    if found := model(self.model):
+        apply_defaults(self, found)
 
-    model = next((model for model in session.models if model.name == self.model), None)
-    if model:
-        apply_defaults(self, model)
+
+_models: tuple[ModelInfo, ...] = ()
+
+
+def set_models(models: tuple[ModelInfo, ...]) -> None:
+    """What the connected server can paint with (nothing: not connected). Its recommendations go to every scene."""
+    global _models
+    _models = models
+    if models:
+        for scene in bpy.data.scenes:
+            _model_changed(scene.paintover, None)
+
+
+def model(name: str) -> ModelInfo | None:
+    """The server's model of that name, if there is one."""
+    return next((one for one in _models if one.name == name), None)
 
 
 def apply_defaults(properties: Any, model: ModelInfo) -> None:

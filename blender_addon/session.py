@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from . import properties
 from .bridge.client import Client
 from .bridge.errors import ConnectionLost, PaintoverError, RenderFailed
-from .bridge.messages import MeshesMissing, ModelInfo, Pong, Trouble
+from .bridge.messages import MeshesMissing, Pong, Trouble
 from .link import Link, LinkState
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ class Session:
         self.link = Link()
         self.error: PaintoverError | None = None
         """The last error that belongs to no task."""
-        self.models: tuple[ModelInfo, ...] = ()
         self.tasks: list[Task] = []
 
     # ------------------------------------------------------------ for operators and panels
@@ -53,7 +53,7 @@ class Session:
 
     def disconnect(self) -> None:
         self.link.close()
-        self.models = ()
+        properties.set_models(())
         self._fail_all(ConnectionLost())
 
     def start(self, task: Task) -> None:
@@ -70,7 +70,7 @@ class Session:
         self.link.close()
         self.tasks.clear()
         self.error = None
-        self.models = ()
+        properties.set_models(())
 
     def wait(self, done: Any, timeout: float | None = None) -> None:
         """Tick until `done()`: for background mode, where no timer fires. Raises TimeoutError."""
@@ -102,10 +102,10 @@ class Session:
 
     def _apply(self, event: Any) -> None:
         if isinstance(event, Client):
-            self._welcome(event)
+            properties.set_models(event.welcome.capabilities.models)
         elif isinstance(event, PaintoverError):
             self.error = event
-            self.models = ()
+            properties.set_models(())
             self._fail_all(event)
         elif isinstance(event, MeshesMissing):
             for task in self.active:
@@ -118,17 +118,6 @@ class Session:
             for task in self.tasks:
                 if task.job == getattr(event, "job", None):
                     self._guard(task, lambda task=task: task.receive(event))  # type: ignore[misc]
-
-    def _welcome(self, client: Client) -> None:
-        import bpy
-
-        from .properties import apply_defaults
-
-        self.models = client.welcome.capabilities.models
-        for scene in bpy.data.scenes:
-            for model in self.models:
-                if model.name == scene.paintover.model:
-                    apply_defaults(scene.paintover, model)
 
     def _guard(self, task: Task, work: Any) -> None:
         """Do a task's work; whatever goes wrong there is the task's own failure and stops nothing else."""

@@ -244,7 +244,7 @@ class Front:
             job = await self._next_running()
             try:
                 await self._run(job)
-            except Exception as error:  # noqa: BLE001 - a bug here costs this job, not all that wait behind it
+            except Exception as error:  # a bug here costs this job, not all that wait behind it
                 log.error("Job %s failed unexpectedly", job.name, exc_info=error)
                 self._end(job, FAILED, ServerFailure(reason=f"{type(error).__name__}: {error}"))
 

@@ -69,7 +69,7 @@ def test_the_addon_and_the_server_never_import_each_other() -> None:
 
 
 # Inside the add-on, a layer may import those to its right only: panels -> operators -> … -> bridge.
-LAYERS = ("panels", "operators", "pump", "session", "texture_task", "tasks", "link")
+LAYERS = ("panels", "operators", "pump", "session", "texture_task", "tasks", "link", "properties")
 
 
 @pytest.mark.parametrize("layer", LAYERS[1:])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .. import server_process, textures
+from .. import properties, server_process, textures
 from ..bridge.errors import Cancelled, PaintoverError
 from ..bridge.parameters import CONTROLS, PARAMETERS
 from ..link import LinkState
@@ -115,7 +115,7 @@ class PAINTOVER_PT_controls(_Tab, bpy.types.Panel):
 
     def draw(self, context: Context) -> None:
         settings = context.scene.paintover
-        model = next((model for model in session.models if model.name == settings.model), None)
+        model = properties.model(settings.model)
         for control in CONTROLS:
             name = f"control_{control}"
             row = self.layout.split(factor=0.36)

@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
+
 from paintover import properties
 from paintover.bridge.errors import ConnectionLost
 from paintover.bridge.messages import (
@@ -89,6 +90,13 @@ def prepare(session: Session, task: Any) -> int:
     return ticks
 
 
+def deliver(session: Session, *messages: Any) -> None:
+    """Let messages arrive, and tick until all are taken (a tick ends early when its time is up)."""
+    session.link.events = list(messages)
+    while session.link.events:
+        session.tick()
+
+
 def result(task: TextureTask) -> TextureResult:
     (mesh,) = task._meshes.values()
     image = np.full((64, 64, 3), 200, np.uint8)
@@ -100,18 +108,15 @@ def test_from_scene_to_material_one_view_a_tick(session: Session) -> None:
     assert prepare(session, task) >= 5, "checks, meshes, cameras and each view are ticks of their own"
     (query,) = session.link.sent
     assert isinstance(query, MeshQuery)
-    session.link.events = [MeshesMissing(query.hashes)]
-    session.tick()
+    deliver(session, MeshesMissing(query.hashes))
     upload, submit = session.link.sent[1:]
     assert isinstance(upload, MeshUpload)
     assert isinstance(submit, Submit)
     assert submit.request.meshes == query.hashes == (upload.mesh.content_hash(),)
     assert len(submit.request.views) == 2
-    session.link.events = [JobState(task.job, RUNNING), Progress(task.job, "Painting", 0.5)]
-    session.tick()
+    deliver(session, JobState(task.job, RUNNING), Progress(task.job, "Painting", 0.5))
     assert (task.state, task.stage, task.fraction) == (TaskState.RUNNING, "Painting", 0.5)
-    session.link.events = [result(task), JobState(task.job, DONE)]
-    session.tick()
+    deliver(session, result(task), JobState(task.job, DONE))
     assert task.state is TaskState.DONE
     assert ob.material_slots[0].material.name == "Paintover Cube"
     assert task.coverage == {"Cube": 0.9}
@@ -120,8 +125,7 @@ def test_from_scene_to_material_one_view_a_tick(session: Session) -> None:
 def offered(session: Session) -> TextureTask:
     task = start(session)
     prepare(session, task)
-    session.link.events = [MeshesMissing(())]
-    session.tick()
+    deliver(session, MeshesMissing(()))
     assert task.state is TaskState.WAITING
     return task
 
@@ -130,8 +134,7 @@ def test_a_renamed_object_is_still_found(session: Session) -> None:
     ob = cube()
     task = offered(session)
     ob.name = "Renamed"
-    session.link.events = [result(task)]
-    session.tick()
+    deliver(session, result(task))
     assert task.error is None
     assert ob.material_slots[0].material
 
@@ -140,8 +143,7 @@ def test_the_texture_of_a_deleted_object_is_kept(session: Session) -> None:
     ob = cube()
     task = offered(session)
     bpy.data.objects.remove(ob)
-    session.link.events = [result(task)]
-    session.tick()
+    deliver(session, result(task))
     assert task.error is None
     assert bpy.data.images["Paintover Cube"].size[0] == 64
     assert "is gone" in task.notes[-1]
@@ -152,8 +154,7 @@ def test_another_file_is_opened_while_the_server_works(session: Session) -> None
     task = offered(session)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     other = cube()
-    session.link.events = [result(task), JobState(task.job, DONE)]
-    session.tick()
+    deliver(session, result(task), JobState(task.job, DONE))
     assert task.state is TaskState.DONE
     assert not other.material_slots, "an object of the same name in another file is another object"
     assert "Paintover Cube" in bpy.data.images
@@ -173,8 +174,7 @@ def test_an_error_that_nobody_foresaw_ends_the_task_only(session: Session, capsy
     cube()
     broken, sound = offered(session), offered(session)
     broken.apply = lambda message: 1 / 0
-    session.link.events = [result(broken), result(sound), JobState(sound.job, DONE)]
-    session.tick()
+    deliver(session, result(broken), result(sound), JobState(sound.job, DONE))
     assert broken.state is TaskState.FAILED
     assert "ZeroDivisionError" in broken.error.message
     assert "Traceback" in capsys.readouterr().err, "and the console has the whole story"
@@ -184,8 +184,7 @@ def test_an_error_that_nobody_foresaw_ends_the_task_only(session: Session, capsy
 def test_a_lost_connection_ends_what_is_under_way(session: Session) -> None:
     cube()
     task = offered(session)
-    session.link.events = [ConnectionLost()]
-    session.tick()
+    deliver(session, ConnectionLost())
     assert task.state is TaskState.FAILED
     assert isinstance(session.error, ConnectionLost)
     assert "Connect again" in session.error.hint
@@ -200,13 +199,13 @@ def test_failed_cancelled_and_unknown_messages(session: Session) -> None:
         Cancel(second.job),
     ]
     failure = Failure("out_of_memory", "Too big.", "Make it smaller.")
-    session.link.events = [
+    deliver(
+        session,
         Jobs(()),
         JobState(first.job, CANCELLED, 0, Failure("cancelled", "Cancelled.", "")),
         JobState(second.job, FAILED, 0, failure),
         JobState(second.job, RUNNING),
-    ]
-    session.tick()
+    )
     assert first.state is TaskState.CANCELLED
     assert second.state is TaskState.FAILED, "an ended task stays ended"
     assert str(second.error) == "Too big. Make it smaller."
@@ -222,8 +221,7 @@ def test_a_view_becomes_an_image_of_any_size(session: Session) -> None:
         session.start(task)
         prepare(session, task)
         image = np.full((side, side, 3), 10, np.uint8)
-        session.link.events = [ImageResult(task.job, image, task.settings), JobState(task.job, DONE)]
-        session.tick()
+        deliver(session, ImageResult(task.job, image, task.settings), JobState(task.job, DONE))
         assert task.error is None
         assert tuple(bpy.data.images[task.image].size) == (side, side)
     assert len(bpy.data.images) == 1

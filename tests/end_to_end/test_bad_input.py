@@ -203,7 +203,7 @@ def test_blender_starts_and_stops_a_server(blender: Blender) -> None:
         preferences = bpy.context.preferences.addons[MODULE].preferences
         preferences.command, preferences.token = {str(program)!r}, ""
         tell(started=list(bpy.ops.paintover.start_server()), connected=list(bpy.ops.paintover.connect()))
-        tell(models=[model.name for model in part("session").session.models])
+        tell(models=[model.name for model in part("properties")._models])
         tell(stopped=list(bpy.ops.paintover.stop_server()), words=failure(bpy.ops.paintover.connect))
         """,
         port=port,
