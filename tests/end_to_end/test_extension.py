@@ -1,0 +1,65 @@
+"""The zip itself, and operators that need no server."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import build_addon
+
+from .conftest import BLENDER, Blender
+
+FIND_VALIDATOR = (
+    "import bpy, pathlib; print(pathlib.Path(bpy.utils.system_resource('SCRIPTS')) / "
+    "'addons_core/bl_pkg/cli/blender_ext.py')"
+)
+
+
+def test_blender_itself_accepts_the_zip(addon_zip: Path) -> None:
+    found = subprocess.run([BLENDER, "-c", FIND_VALIDATOR], capture_output=True, text=True, check=True, timeout=60)
+    validator = found.stdout.split()[-1]
+    result = subprocess.run(
+        [BLENDER, validator, "validate", str(addon_zip)], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "error" not in result.stdout.lower()
+
+
+def test_the_same_sources_give_the_same_zip(addon_zip: Path, tmp_path: Path) -> None:
+    again = build_addon.build(tmp_path)
+    assert again.name == f"paintover-{build_addon.version()}.zip"
+    assert again.read_bytes() == addon_zip.read_bytes()
+
+
+def test_export_passes(blender: Blender) -> None:
+    told = blender.run(
+        """
+        install(); cube("Würfel"); camera()
+        scene = bpy.context.scene
+        scene.render.resolution_x = scene.render.resolution_y = 500
+        scene.paintover.size = 128
+        tell(done=list(bpy.ops.paintover.export_passes(directory=os.path.abspath("new/passes"))))
+        open("file", "w").close()
+        tell(words=failure(bpy.ops.paintover.export_passes, directory=os.path.abspath("file/passes")),
+             images=len(bpy.data.images))
+        """
+    )
+    assert told["done"] == ["FINISHED"]
+    assert "cannot be written" in told["words"]
+    assert told["images"] == 0
+    folder = blender.folder / "new" / "passes"
+    with np.load(folder / "passes.npz") as exact:
+        # The cube's front is 5 m away from the camera and faces it.
+        assert exact["depth"][64, 64] == np.float32(5)
+        assert np.isinf(exact["depth"][0, 0])
+        np.testing.assert_allclose(exact["normal"][64, 64], (0, 0, 1), atol=1e-3)
+        assert [str(exact["object_id"][64, 64]), "Würfel"] in exact["names"].tolist()
+    for name in ("depth", "normal", "edge", "object_id"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.size == (128, 128)
+            assert np.asarray(picture.convert("RGB")).std() > 1
+    with Image.open(folder / "normal.png") as picture:
+        np.testing.assert_allclose(np.asarray(picture.convert("RGB"))[64, 64], (128, 128, 255), atol=1)
