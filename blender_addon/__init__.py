@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bpy
+
 from . import operators, panels, preferences, properties, pump, server_process
 from .session import session
 
@@ -11,9 +13,11 @@ PARTS = (preferences, properties, operators, panels)
 def register() -> None:
     for part in PARTS:
         part.register()
+    bpy.app.handlers.load_pre.append(pump.abandon)
 
 
 def unregister() -> None:
+    bpy.app.handlers.load_pre.remove(pump.abandon)
     pump.stop()
     session.close()
     server_process.stop()

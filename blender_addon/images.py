@@ -18,10 +18,11 @@ REQUEST = "paintover_request"
 def show(name: str, pixels: np.ndarray, settings: Settings) -> str:
     """A packed image of `pixels` (uint8 (H, W, 3), sRGB), in every open Image Editor too; returns its name.
 
-    An image of that name is replaced.
+    An image that was painted before under that name is replaced; any other gets to keep it.
     """
     image = bpy.data.images.get(name)
-    image = textures.fill_image(None if image is None or image.library else image, name, pixels)
+    ours = image is not None and not image.library and REQUEST in image
+    image = textures.fill_image(image if ours else None, name, pixels)
     image[REQUEST] = json.dumps(asdict(settings))
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:

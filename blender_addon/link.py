@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from .bridge.client import Client
-from .bridge.errors import ConnectionLost, PaintoverError
+from .bridge.errors import ConnectionLost, LinkError, PaintoverError
 from .bridge.wire import Malformed
 
 
@@ -39,6 +39,8 @@ class Link:
                 outcome: Client | PaintoverError = Client.connect(host, port, token, name=f"Blender {_blender()}")
             except PaintoverError as error:
                 outcome = error
+            except Exception as error:  # noqa: BLE001 - without an outcome the panel would say “Connecting” for ever
+                outcome = LinkError(reason=f"{type(error).__name__}: {error}")
             self._results.put((attempt, outcome))
 
         threading.Thread(target=work, name="paintover-connect", daemon=True).start()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from typing import Any
+
 import bpy
 
 from .session import session
@@ -16,6 +19,12 @@ def start() -> None:
         bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
 
 
+@bpy.app.handlers.persistent
+def abandon(*_: Any) -> None:
+    """Before another file is opened."""
+    session.abandon()
+
+
 def stop() -> None:
     """Unregister the timer: one that is left behind makes some Blenders hang at exit."""
     if bpy.app.timers.is_registered(_tick):
@@ -23,7 +32,12 @@ def stop() -> None:
 
 
 def _tick() -> float | None:
-    if session.tick():
+    try:
+        changed = session.tick()
+    except Exception:  # noqa: BLE001 - one that escapes here would end the timer, and freeze every task
+        traceback.print_exc()
+        changed = True
+    if changed:
         _redraw()
     if session.idle:
         return None

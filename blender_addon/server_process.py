@@ -54,7 +54,7 @@ def _collect(process: subprocess.Popen[str]) -> None:
 
 def listening() -> bool:
     """Whether the server has said that it listens. Raises ServerStartFailed or PortInUse if it ended instead."""
-    if any("listens on" in line for line in _log):
+    if any("listens on" in line for line in list(_log)):
         return True
     if _process is not None and _process.poll() is not None:
         text = " ".join(_log)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import properties
 from .bridge.client import Client
-from .bridge.errors import ConnectionLost, PaintoverError, RenderFailed
-from .bridge.messages import MeshesMissing, Pong, Trouble
+from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, RenderFailed, SceneError
+from .bridge.messages import Cancel, MeshesMissing, Pong, Trouble
 from .link import Link, LinkState
 
 if TYPE_CHECKING:
@@ -54,17 +54,27 @@ class Session:
     def disconnect(self) -> None:
         self.link.close()
         properties.set_models(())
-        self._fail_all(ConnectionLost())
+        for task in self.active:
+            task.lose(ConnectionLost())
 
     def start(self, task: Task) -> None:
         """Take on a task; it is prepared tick by tick."""
         self.error = None
-        self.tasks = [*self.tasks[-REMEMBERED:], task]
+        over = [old for old in self.tasks if old.ended][-REMEMBERED:]
+        self.tasks = [*over, *self.active, task]
 
     def cancel(self) -> None:
         """Stop all tasks: what is not sent yet at once, what runs on the server within a step."""
         for task in self.active:
             task.cancel(self.link)
+
+    def abandon(self) -> None:
+        """Another file is being opened: what is under way belongs to the old one, and must not reach the new one."""
+        for task in self.active:
+            if self.online:
+                self.link.send(Cancel(task.job))
+            task.fail(Cancelled())
+        self.tasks.clear()
 
     def close(self) -> None:
         self.link.close()
@@ -103,10 +113,13 @@ class Session:
     def _apply(self, event: Any) -> None:
         if isinstance(event, Client):
             properties.set_models(event.welcome.capabilities.models)
+            for task in self.active:
+                task.take_up(self.link)
         elif isinstance(event, PaintoverError):
             self.error = event
             properties.set_models(())
-            self._fail_all(event)
+            for task in self.active:
+                task.lose(event)
         elif isinstance(event, MeshesMissing):
             for task in self.active:
                 if task.wants(event):
@@ -125,15 +138,13 @@ class Session:
             work()
         except PaintoverError as error:
             task.fail(error)
+        except ReferenceError:  # what it worked on is gone: undo, another file
+            task.fail(SceneError(reason="it changed while it was being prepared", hint="Run it again."))
         except Exception as error:  # noqa: BLE001 - a bug, or a file that Blender cannot cope with: said, logged, not fatal
             import traceback
 
             traceback.print_exc()
             task.fail(RenderFailed(reason=f"{type(error).__name__}: {error}"))
-
-    def _fail_all(self, error: PaintoverError) -> None:
-        for task in self.active:
-            task.fail(error)
 
 
 session = Session()

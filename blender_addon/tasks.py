@@ -14,7 +14,7 @@ import bpy
 import numpy as np
 
 from . import cameras, images, passes
-from .bridge.errors import Cancelled, PaintoverError, SceneError
+from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, SceneError
 from .bridge.messages import (
     CANCELLED,
     DONE,
@@ -22,6 +22,7 @@ from .bridge.messages import (
     QUEUED,
     RUNNING,
     Cancel,
+    Follow,
     Generate,
     ImageResult,
     JobState,
@@ -32,6 +33,7 @@ from .bridge.messages import (
     Texture,
 )
 from .bridge.parameters import Settings
+from .bridge.wire import check_size
 from .link import Link
 
 
@@ -108,7 +110,9 @@ class Task(abc.ABC):
             self.stage = stage
 
     def offer(self, link: Link) -> None:
-        link.send(Submit(self.job, self.request()))
+        message = Submit(self.job, self.request())
+        check_size(message)
+        link.send(message)
         self.state, self.stage = TaskState.WAITING, "Waiting for the server"
 
     def wants(self, missing: MeshesMissing) -> bool:
@@ -121,7 +125,9 @@ class Task(abc.ABC):
     # ------------------------------------------------------------ on the way back
 
     def receive(self, message: Any) -> None:
-        """Take a message of this task's job."""
+        """Take a message of this task's job. After its end there is nothing more to take."""
+        if self.ended:
+            return
         if isinstance(message, Progress):
             self.stage, self.fraction = message.stage, message.fraction
         elif isinstance(message, Preview):
@@ -132,8 +138,6 @@ class Task(abc.ABC):
             self.apply(message)
 
     def _change(self, message: JobState) -> None:
-        if self.ended:
-            return
         if message.failure:
             self.fail(message.failure.error())
             return
@@ -145,13 +149,29 @@ class Task(abc.ABC):
             if not bpy.app.background:  # a timer applied the result: it is a step of its own for the user
                 bpy.ops.ed.undo_push(message=f"Paintover: {self.label}")
 
+    def lose(self, error: PaintoverError) -> None:
+        """The connection is gone. A job that the server has goes on there, and is taken up after the next Connect;
+        in background mode nobody would press it."""
+        if self.state in (TaskState.WAITING, TaskState.RUNNING) and not bpy.app.background:
+            self.stage = "Connection lost: connect again"
+        else:
+            self.fail(error)
+
+    def take_up(self, link: Link) -> None:
+        """There is a connection again: ask for what the job has reported meanwhile."""
+        if self.state in (TaskState.WAITING, TaskState.RUNNING):
+            link.send(Follow(self.job))
+
     def cancel(self, link: Link) -> None:
         """Stop it. Before it was sent it ends at once, later when the server says so."""
         if self.state in (TaskState.PREPARING, TaskState.OFFERED):
             self.fail(Cancelled())
         else:
             self.stage = "Cancelling"
-            link.send(Cancel(self.job))
+            try:
+                link.send(Cancel(self.job))
+            except ConnectionLost as error:
+                self.fail(error)
 
     def fail(self, error: PaintoverError) -> None:
         """End without (more) results."""
@@ -162,7 +182,10 @@ class Task(abc.ABC):
         # Lets the passes put the scene back if it stopped between two views.
         with contextlib.suppress(StopIteration):
             self._steps.close()  # type: ignore[attr-defined]
-        self.undo_preparation()
+        try:
+            self.undo_preparation()
+        except ReferenceError:  # the file it was prepared in is no longer open
+            self.notes.append("What it had prepared could not be taken back.")
 
 
 def find_scene(name: str) -> bpy.types.Scene:
@@ -187,10 +210,9 @@ class ViewTask(Task):
         super().__init__(settings)
 
     def prepare(self) -> Iterator[str]:
-        scene = find_scene(self._scene)
-        camera = cameras.from_scene(scene, self.settings.size)
+        camera = cameras.from_scene(find_scene(self._scene), self.settings.size)
         yield f"Rendering passes of {camera.name}"
-        seen = passes.render(scene, camera, color=self.settings.strength < 1)
+        seen = passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1)
         image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
         self._request = Generate(self.settings, camera.width, camera.height, seen, image)
 

@@ -58,23 +58,23 @@ class TextureTask(Task):
     # ------------------------------------------------------------ out
 
     def prepare(self) -> Iterator[str]:
-        scene = find_scene(self._scene)
+        # Blender's data is looked up anew after every yield: between two ticks anything may happen to it.
         yield "Checking UVs"
-        objects = [self._object(target) for target in self._targets]
-        for target, ob in zip(self._targets, objects, strict=True):
-            self._choose_uvs(target, ob)
+        for target in self._targets:
+            self._choose_uvs(target, self._object(target))
         yield "Collecting meshes"
+        scene = find_scene(self._scene)
+        objects = [self._object(target) for target in self._targets]
         layers = {ob.name: target.uv_layer for target, ob in zip(self._targets, objects, strict=True)}
         found = meshes.collect(scene, objects, layers)
         for mesh in found:
             mesh.check_values()
         self._meshes = {mesh.content_hash(): mesh for mesh in found}
         yield "Placing cameras"
-        views = self._cameras(scene, found)
+        views = self._cameras(find_scene(self._scene), found)
         for number, camera in enumerate(views, 1):
             yield f"Rendering passes of view {number} of {len(views)}"
-            self.fraction = 0.0
-            self.views.append(passes.render(scene, camera, color=self.settings.strength < 1))
+            self.views.append(passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1))
         self._check_views(found)
 
     def _choose_uvs(self, target: Target, ob: bpy.types.Object) -> None:
@@ -136,10 +136,15 @@ class TextureTask(Task):
         ob = target.find() if target else None
         if target is None or ob is None:
             # The object was deleted meanwhile: its texture is kept as an image, so nothing that was paid for is lost.
-            images.show(f"Paintover {result.name}", result.image, result.settings)
-            self.notes.append(f"{result.name} is gone; its texture is kept as an image.")
+            name = images.show(f"Paintover {result.name}", result.image, result.settings)
+            self.notes.append(f"{result.name} is gone; its texture is kept as the image “{name}”.")
             return
-        textures.apply(ob, result.image, target.uv_layer, shading="lit" if self._lit else "unlit")
+        try:
+            textures.apply(ob, result.image, target.uv_layer, shading="lit" if self._lit else "unlit")
+        except SceneError as error:  # Edit Mode, an undone UV layer: the picture must not be lost for that
+            name = images.show(f"Paintover {result.name}", result.image, result.settings)
+            self.notes.append(f"{error} Its texture is kept as the image “{name}”.")
+            return
         self.coverage[ob.name] = result.coverage
         self.seconds = dict(result.seconds)
         if result.shared > 0.01:

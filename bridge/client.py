@@ -16,7 +16,7 @@ from typing import Any
 
 from . import PROTOCOL, VERSION
 from .connection import Connection
-from .errors import ConnectionLost, ServerNotRunning, TooLarge
+from .errors import ConnectionLost, ServerNotRunning
 from .messages import (
     ENDED,
     Cancel,
@@ -34,7 +34,7 @@ from .messages import (
 )
 from .paths import DEFAULT_HOST, DEFAULT_PORT, read_token
 from .scene import MeshData
-from .wire import LIMITS, Decoder, Malformed, encode
+from .wire import Decoder, Malformed, check_size, encode
 
 
 class Client(Connection):
@@ -57,7 +57,7 @@ class Client(Connection):
         """Connect and greet. `token` defaults to this machine's own. Raises a LinkError that says what is wrong."""
         try:
             connection = socket.create_connection((host, port), timeout)
-        except OSError as reason:
+        except (OSError, UnicodeError) as reason:  # UnicodeError: not a host name at all
             raise ServerNotRunning(host=host, port=port) from reason
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -95,9 +95,7 @@ class Client(Connection):
     def submit(self, request: Generate | Texture) -> str:
         """Ask for a job; returns its name."""
         message = Submit(uuid.uuid4().hex, request)
-        size = sum(len(buffer) for buffer in encode(message))
-        if size > LIMITS.body:
-            raise TooLarge(what="The request", size=size, limit=LIMITS.body)
+        check_size(message)
         self.send(message)
         return message.job
 

@@ -11,6 +11,7 @@ PaintoverError
 │   ├── ConnectionLost       the connection ended
 │   ├── WrongToken           refused: token
 │   ├── WrongProtocol        refused: protocol version
+│   ├── TokenUnreadable      this machine's token file is not readable
 │   └── PortInUse            somebody else listens there
 ├── RequestError             what was asked for cannot be done
 │   ├── BadParameter, BadSize, BadPasses, BadMesh, MissingMesh, MissingModel, BadModelFile,
@@ -108,6 +109,12 @@ class WrongProtocol(LinkError):
     code = "wrong_protocol"
     text = "The other side speaks protocol {theirs}, this side (Paintover {version}) protocol {ours}."
     hint = "Install the same Paintover version on both sides."
+
+
+class TokenUnreadable(LinkError):
+    code = "token_unreadable"
+    text = "The token in {path} cannot be read: {reason}."
+    hint = "Make the file readable for you, or delete it: the server makes a new one when it starts."
 
 
 class PortInUse(LinkError):

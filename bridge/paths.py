@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import sys
 from pathlib import Path
+
+from .errors import TokenUnreadable
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9699
@@ -31,9 +32,11 @@ def token_file() -> Path:
 def read_token() -> str:
     """The token of this machine's server, or an empty text where none was made yet."""
     try:
-        return token_file().read_text(encoding="utf-8").strip()
+        return token_file().read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return ""
+    except (OSError, UnicodeError) as reason:
+        raise TokenUnreadable(path=token_file(), reason=reason) from reason
 
 
 def make_token() -> str:
@@ -42,11 +45,10 @@ def make_token() -> str:
         return token
     path = token_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_urlsafe(24)
-    # Two servers may start at once: whoever creates the file first decides.
-    with (
-        contextlib.suppress(FileExistsError),
-        open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
-    ):
-        file.write(token)
+    # Written whole before it gets its name: a crash, a full disk or another server's start never leaves half of one.
+    part = path.with_suffix(f".{os.getpid()}")
+    part.unlink(missing_ok=True)
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(24))
+    part.replace(path)
     return read_token()

@@ -41,6 +41,8 @@ class Camera:
         _check(self, "view", np.float64, 4, 4)
         _check(self, "projection", np.float64, 4, 4)
         finite = np.isfinite(self.view).all() and np.isfinite(self.projection).all()
+        if finite:
+            finite = bool(np.linalg.det(self.view)) and bool(np.linalg.det(self.projection[:2, :2]))
         if self.width < 1 or self.height < 1 or not finite:
             raise BadMessage(name="Camera", reason="its size or matrices are not valid")
 

@@ -41,8 +41,21 @@ class Limits:
 
 
 LIMITS = Limits()
+UNLIMITED = Limits(header=1 << 28, body=1 << 40, arrays=1 << 20)
+"""Between processes of one server, whose parts have been checked already."""
 GREETING = Limits(header=16 << 10, body=0, arrays=0)
 """Before a peer has shown its token it may say only Hello."""
+
+
+def check_size(message: Any, limits: Limits = LIMITS) -> None:
+    """Raise TooLarge for a message that the other side would refuse: better said before it is sent."""
+    buffers = encode(message)
+    header = len(buffers[0]) - PREFIX.size
+    body = sum(map(len, buffers)) - len(buffers[0])
+    if header > limits.header:
+        raise TooLarge(what="The request's description", size=header, limit=limits.header)
+    if body > limits.body:
+        raise TooLarge(what="The request", size=body, limit=limits.body)
 
 
 @dataclass(frozen=True)
@@ -173,8 +186,8 @@ class Decoder:
         for spec in specs:
             if not (isinstance(spec, list) and len(spec) == 2 and isinstance(spec[1], list) and len(spec[1]) <= 4):
                 raise BadFrame(reason="a malformed array description")
-            dtype, shape = spec
-            if not isinstance(dtype, str) or dtype not in DTYPES or any(type(n) is not int or n < 0 for n in shape):
+            dtype, shape = str(spec[0]), spec[1]
+            if dtype not in DTYPES or any(type(n) is not int or not 0 <= n <= self.limits.body for n in shape):
                 raise BadFrame(reason="an array of an unknown type or shape")
             checked.append((DTYPES[dtype], tuple(shape)))
         return checked

@@ -17,6 +17,7 @@ from typing import Any
 from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.aio import Channel
 from paintover.bridge.errors import (
+    BadMessage,
     BadParameter,
     BadSize,
     Cancelled,
@@ -25,6 +26,8 @@ from paintover.bridge.errors import (
     PortInUse,
     ProtocolError,
     ServerFailure,
+    ServerStartFailed,
+    TooLarge,
     WorkerDied,
     WrongProtocol,
     WrongToken,
@@ -84,6 +87,8 @@ class Front:
     """One server: its clients, its jobs, its worker."""
 
     def __init__(self, *, token: str, data: Path, engine: str = "diffusers") -> None:
+        if not token:
+            raise ServerStartFailed(reason="it has no token", hint="Delete the empty token file, then start again.")
         self._token = token
         self._jobs = Jobs()
         self._history = History(data / "jobs")
@@ -143,6 +148,12 @@ class Front:
     async def _client(self, channel: Channel) -> None:
         """One client, from its greeting to its end."""
         try:
+            await self._serve(channel)
+        finally:
+            channel.close()
+
+    async def _serve(self, channel: Channel) -> None:
+        try:
             hello = await asyncio.wait_for(channel.receive(), GREETING_TIMEOUT)
             self._greet(channel, hello)
         except (PaintoverError, TimeoutError) as error:
@@ -163,7 +174,6 @@ class Front:
                 channel.send(Trouble(Failure.of(error)))
                 await channel.part()
         finally:
-            channel.close()
             self._clients.discard(channel)
             for job in self._jobs:
                 with contextlib.suppress(ValueError):
@@ -176,7 +186,7 @@ class Front:
             raise ProtocolError(reason="the first message was not Hello")
         if hello.protocol != PROTOCOL:
             raise WrongProtocol(ours=PROTOCOL, version=VERSION, theirs=hello.protocol)
-        if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
+        if not hmac.compare_digest(_bytes(hello.token), _bytes(self._token)):
             raise WrongToken()
         if len(self._clients) >= MAX_CLIENTS:
             raise ProtocolError(f"The server already has {MAX_CLIENTS} clients.", hint="Close one of them.")
@@ -205,9 +215,11 @@ class Front:
 
     def _submit(self, channel: Channel, message: Submit) -> None:
         request = check(message.request)
-        if isinstance(request, Texture):
-            self._meshes.get(request.meshes)  # refused at once, not when its turn comes
-        job = Job(message.job, request)
+        if message.job in self._history:
+            raise BadMessage(name="Submit", reason="there is a job of this name already")
+        # The job keeps its meshes: by the time of its turn they may have made room for others.
+        meshes = self._meshes.get(request.meshes) if isinstance(request, Texture) else ()
+        job = Job(message.job, request, meshes=meshes)
         job.followers.append(channel.send)
         self._jobs.add(job)
 
@@ -216,18 +228,19 @@ class Front:
         if job.state == QUEUED:
             self._end(job, CANCELLED, Cancelled())
         elif job.state == RUNNING:
+            job.cancelled = True
             self._supervisor.stop_job(job.name)
 
     def _follow(self, channel: Channel, message: Follow) -> None:
-        if message.job in self._jobs:
-            job = self._jobs.get(message.job)
+        job = self._jobs.get(message.job) if message.job in self._jobs else None
+        if job and (job.state not in ENDED or job.results or job.name not in self._history):
             for old in (*job.results, *job.latest.values()):
                 channel.send(old)
             channel.send(self._jobs.state_of(job))
             if job.state not in ENDED and channel.send not in job.followers:
                 job.followers.append(channel.send)
             return
-        for old in self._history.load(message.job):
+        for old in self._history.load(message.job):  # ends with the job's final state: it was stored whole
             channel.send(old)
 
     # ------------------------------------------------------------ work
@@ -235,18 +248,24 @@ class Front:
     async def _work(self) -> None:
         """Run one job after the other, for ever."""
         while True:
+            trouble: PaintoverError | None = None
             try:
                 await self._supervisor.ready()
             except PaintoverError as error:
-                log.error("%s", error)
-                self._end(await self._next_running(), FAILED, error)
-                continue
+                trouble = error
+            except OSError as error:
+                trouble = ServerStartFailed(reason=f"the painting process did not start ({error})")
             job = await self._next_running()
+            if trouble:
+                log.error("%s", trouble)
+                self._end(job, FAILED, trouble)
+                continue
             try:
                 await self._run(job)
             except Exception as error:  # a bug here costs this job, not all that wait behind it
                 log.error("Job %s failed unexpectedly", job.name, exc_info=error)
-                self._end(job, FAILED, ServerFailure(reason=f"{type(error).__name__}: {error}"))
+                if job.state not in ENDED:
+                    self._end(job, FAILED, ServerFailure(reason=f"{type(error).__name__}: {error}"))
 
     async def _next_running(self) -> Job:
         job = await self._jobs.next()
@@ -256,11 +275,13 @@ class Front:
     async def _run(self, job: Job) -> None:
         job.attempts += 1
         try:
-            meshes = self._meshes.get(job.request.meshes) if isinstance(job.request, Texture) else ()
-            failure = await self._supervisor.run(Run(job.name, job.request, meshes), job.report)
+            assert job.request is not None
+            failure = await self._supervisor.run(Run(job.name, job.request, job.meshes), job.report)
         except WorkerDied as error:
             log.error("%s", error)
-            if job.attempts < MAX_ATTEMPTS:
+            if job.cancelled:
+                self._end(job, CANCELLED, Cancelled())
+            elif job.attempts < MAX_ATTEMPTS:
                 job.results.clear()
                 self._jobs.change(job, QUEUED)
             else:
@@ -280,8 +301,8 @@ class Front:
         final = JobState(job.name, state, 0, Failure.of(error) if error else None)
         if job.results:
             try:
-                for message in (*job.results, final):
-                    self._history.append(job.name, message)
+                self._history.store(job.name, (*job.results, final))
+                job.results.clear()  # whoever asks from now on gets them from disk
                 self._history.prune()
             except PaintoverError as trouble:
                 # The result itself is not lost: it is in memory and goes out to those who follow.
@@ -293,6 +314,10 @@ class Front:
             log.warning("Job %s failed: %s", job.name, error)
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # JSON may hold halves of characters
+
+
 class MeshStore:
     """Meshes by content hash, the least recently used ones forgotten beyond a size."""
 
@@ -301,11 +326,18 @@ class MeshStore:
         self._meshes: OrderedDict[str, MeshData] = OrderedDict()
 
     def missing(self, hashes: tuple[str, ...]) -> tuple[str, ...]:
+        for name in hashes:
+            if name in self._meshes:
+                self._meshes.move_to_end(name)
         return tuple(name for name in hashes if name not in self._meshes)
 
     def add(self, mesh: MeshData) -> None:
         mesh.check_values()
-        self._meshes[mesh.content_hash()] = mesh
+        if _size(mesh) > self._limit:
+            raise TooLarge(what=f"The mesh of {mesh.name!r}", size=_size(mesh), limit=self._limit)
+        name = mesh.content_hash()
+        self._meshes[name] = mesh
+        self._meshes.move_to_end(name)
         while len(self._meshes) > 1 and sum(map(_size, self._meshes.values())) > self._limit:
             self._meshes.popitem(last=False)
 
@@ -313,8 +345,6 @@ class MeshStore:
         """The meshes, or MissingMesh."""
         if missing := self.missing(hashes):
             raise MissingMesh(count=len(missing))
-        for name in hashes:
-            self._meshes.move_to_end(name)
         return tuple(self._meshes[name] for name in hashes)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,38 +29,59 @@ class History:
             raise UnknownJob(job=job[:40])
         return self.folder / f"{job}.frames"
 
-    def append(self, job: str, message: Any) -> None:
-        """Add a message to the job's file. Raises DiskFull or ServerFailure; the file then ends at a whole frame."""
+    def store(self, job: str, messages: Iterable[Any]) -> None:
+        """Keep a job's messages, whole or not at all. Raises DiskFull or ServerFailure."""
         path = self._path(job)
-        before = path.stat().st_size if path.exists() else 0
+        part = path.with_suffix(".part")
         try:
-            with path.open("ab") as file:
-                for buffer in encode(message):
-                    file.write(buffer)
+            with part.open("wb") as file:
+                for message in messages:
+                    for buffer in encode(message):
+                        file.write(buffer)
+            part.replace(path)
         except OSError as reason:
-            if path.exists():
-                os.truncate(path, before)
+            with contextlib.suppress(OSError):  # the disk's own trouble is what is reported
+                part.unlink(missing_ok=True)
             if reason.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(what="a finished result", folder=self.folder) from reason
             raise ServerFailure(reason=f"a result could not be stored: {reason.strerror}") from reason
 
+    def __contains__(self, job: str) -> bool:
+        return self._path(job).exists()
+
     def load(self, job: str) -> list[Any]:
-        """All messages of the job in order, or UnknownJob. A damaged rest is left out."""
+        """All messages of the job in order. Raises UnknownJob, or ServerFailure for a damaged file."""
         path = self._path(job)
-        if not path.exists():
-            raise UnknownJob(job=job)
         decoder = Decoder()
         try:
             messages = decoder.feed(path.read_bytes())
-        except PaintoverError as error:
-            raise ServerFailure(reason=f"the stored job {job} is damaged ({error.message})") from error
-        return [message for message in messages if not isinstance(message, Malformed)]
+        except FileNotFoundError as reason:
+            raise UnknownJob(job=job) from reason
+        except (OSError, PaintoverError) as error:
+            raise ServerFailure(reason=f"the stored job {job} cannot be read ({error})") from error
+        if not decoder.idle or any(isinstance(message, Malformed) for message in messages):
+            raise ServerFailure(reason=f"the stored job {job} is damaged")
+        return messages
 
     def prune(self) -> None:
-        """Remove the oldest jobs until the rest fits MAX_BYTES."""
-        files = sorted(self.folder.glob("*.frames"), key=lambda path: path.stat().st_mtime, reverse=True)
-        total = 0
-        for path in files:
-            total += path.stat().st_size
-            if total > MAX_BYTES:
-                path.unlink(missing_ok=True)
+        """Remove the oldest jobs until the rest fits MAX_BYTES. Raises ServerFailure."""
+        try:
+            found = [
+                (status.st_mtime, status.st_size, path)
+                for path in self.folder.glob("*.frames")
+                if (status := _status(path))
+            ]
+            total = 0
+            for _, size, path in sorted(found, reverse=True):
+                total += size
+                if total > MAX_BYTES:
+                    path.unlink(missing_ok=True)
+        except OSError as reason:
+            raise ServerFailure(reason=f"old results could not be removed: {reason.strerror}") from reason
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:  # another server of this data folder may have been quicker
+        return None

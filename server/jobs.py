@@ -24,6 +24,7 @@ from paintover.bridge.messages import (
     Progress,
     Texture,
 )
+from paintover.bridge.scene import MeshData
 
 NEXT: dict[str, set[str]] = {
     QUEUED: {RUNNING, CANCELLED, FAILED},
@@ -44,7 +45,13 @@ class Job:
     """A request and all that became of it."""
 
     name: str
-    request: Generate | Texture
+    request: Generate | Texture | None
+    """None once it is over: passes are large, and nobody asks for them again."""
+    meshes: tuple[MeshData, ...] = ()
+    cancelled: bool = False
+    """The user asked to stop it while it ran."""
+    kind: str = field(init=False)
+    prompt: str = field(init=False)
     state: str = QUEUED
     failure: Failure | None = None
     attempts: int = 0
@@ -53,6 +60,11 @@ class Job:
     """The newest Progress and Preview."""
     followers: list[Callable[[Any], None]] = field(default_factory=list)
     """Where to send what it reports."""
+
+    def __post_init__(self) -> None:
+        assert self.request is not None
+        self.kind = "texture" if isinstance(self.request, Texture) else "image"
+        self.prompt = self.request.settings.prompt
 
     def report(self, message: Any) -> None:
         """Keep what belongs to the job's history and tell its followers."""
@@ -64,8 +76,7 @@ class Job:
             follower(message)
 
     def summary(self) -> JobSummary:
-        kind = "texture" if isinstance(self.request, Texture) else "image"
-        return JobSummary(self.name, kind, self.state, self.request.settings.prompt)
+        return JobSummary(self.name, self.kind, self.state, self.prompt)
 
 
 class Jobs:
@@ -116,6 +127,7 @@ class Jobs:
         job.state, job.failure = state, Failure.of(error) if error else None
         if state in ENDED:
             job.latest.clear()
+            job.request, job.meshes = None, ()
         job.report(self.state_of(job))
         for other in self.waiting:
             if other is not job:

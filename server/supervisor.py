@@ -15,7 +15,7 @@ from typing import Any
 from paintover.bridge.aio import Channel
 from paintover.bridge.errors import PaintoverError, ServerStartFailed, WorkerDied
 from paintover.bridge.messages import Failure
-from paintover.bridge.wire import Malformed
+from paintover.bridge.wire import UNLIMITED, Malformed
 
 from .worker_messages import TO_FRONT, Ended, Run, Stop, WorkerHello
 
@@ -81,7 +81,7 @@ class Supervisor:
         connected: asyncio.Future[Channel] = loop.create_future()
 
         def accept() -> Channel:
-            channel = Channel(known=TO_FRONT)
+            channel = Channel(UNLIMITED, TO_FRONT)
             if not connected.done():
                 connected.set_result(channel)
             return channel
@@ -95,9 +95,10 @@ class Supervisor:
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
         assert self._process.stdin is not None
-        self._process.stdin.write(nonce.encode() + b"\n")
-        self._process.stdin.close()
         try:
+            with contextlib.suppress(BrokenPipeError):  # it ended already: said below
+                self._process.stdin.write(nonce.encode() + b"\n")
+                self._process.stdin.close()
             channel = await self._greeting(connected)
         finally:
             listener.close()

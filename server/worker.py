@@ -20,7 +20,7 @@ import numpy as np
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import Cancelled, OutOfMemory, PaintoverError, ServerFailure
 from paintover.bridge.messages import Failure, Generate, ImageResult, Preview, Progress
-from paintover.bridge.wire import Decoder, Malformed
+from paintover.bridge.wire import UNLIMITED, Decoder, Malformed
 
 from .engine import Engine
 from .worker_messages import TO_WORKER, Ended, Run, Stop, WorkerHello
@@ -137,7 +137,7 @@ def main() -> None:
     port, engine_name = int(sys.argv[1]), sys.argv[2]
     nonce = sys.stdin.readline().strip()
     engine = make_engine(engine_name)
-    connection = Connection(socket.create_connection(("127.0.0.1", port)), Decoder(known=TO_WORKER))
+    connection = Connection(socket.create_connection(("127.0.0.1", port)), Decoder(UNLIMITED, TO_WORKER))
     die_with(connection)
     connection.send(WorkerHello(nonce, engine.device))
     try:

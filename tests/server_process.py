@@ -48,12 +48,18 @@ class ServerProcess:
     def client(self, token: str = TOKEN) -> Client:
         return Client.connect("127.0.0.1", self.port, token, name="tests")
 
+    def workers(self) -> list[psutil.Process]:
+        """The worker process, or none between the death of one and the start of the next."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if any("server.worker" in part for part in child.cmdline()):
+                    found.append(child)
+        return found
+
     def worker(self) -> psutil.Process:
-        """The worker process, once it runs."""
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            if any("server.worker" in part for part in child.cmdline()):
-                return child
-        raise AssertionError("no worker process")
+        (worker,) = self.workers()
+        return worker
 
     def stop(self) -> int:
         """Stop as a user would; returns the exit code."""

@@ -129,7 +129,7 @@ class PAINTOVER_OT_stop_server(bpy.types.Operator):
 
 
 class PAINTOVER_OT_cancel(bpy.types.Operator):
-    """Stop painting; views that are finished already are dropped, the scene stays as it was"""
+    """Stop painting. Objects whose texture has arrived keep it; everything else stays as it was"""
 
     bl_idname = "paintover.cancel"
     bl_label = "Cancel"

@@ -57,6 +57,7 @@ def draw_connection(layout: Any) -> None:
         row.operator("paintover.disconnect", text="", icon="X")
     elif session.link.state is LinkState.CONNECTING:
         row.label(text="Connecting…", icon="SORTTIME")
+        row.operator("paintover.disconnect", text="", icon="X")
     else:
         row.operator("paintover.connect", icon="LINKED")
         if not server_process.running():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,14 +74,21 @@ class _Surface:
         return (self._positions[triangle] * weights).sum(1), (self._normals[triangle] * weights).sum(1)
 
 
-def bake(mesh: MeshData, views: Sequence[PaintedView], size: int, *, sharpness: float = SHARPNESS) -> Texture:
+def bake(
+    mesh: MeshData,
+    views: Sequence[PaintedView],
+    size: int,
+    *,
+    sharpness: float = SHARPNESS,
+    check: Callable[[], None] = lambda: None,
+) -> Texture:
     """The texture (size, size) of `mesh` as the views painted it; the work runs on the views' device.
 
     A texel at several places of the surface averages over all of them by weight. Texels that no view sees, and the
     space between UV islands, are filled (see fill.py). If hardly any of the mesh is clear of depth edges (wires,
     rails), paint from the edges is used too.
 
-    Raises BadMesh for a mesh that is empty or has NaN, OutsideCameras if no view sees any of it.
+    `check` is called every now and then; it may raise to stop the bake. Raises BadMesh for a mesh that is empty or has NaN, OutsideCameras if no view sees any of it.
     """
     mesh.check_values()
     if not views:
@@ -93,6 +100,7 @@ def bake(mesh: MeshData, views: Sequence[PaintedView], size: int, *, sharpness: 
     copies = torch.zeros(size * size, dtype=torch.int32, device=device)
     clear = torch.zeros(size * size, dtype=torch.bool, device=device)
     for fragments in raster:
+        check()
         points, normals = surface.at(fragments)
         texel = torch.from_numpy(fragments.texel).to(device)
         found = gather(points, normals, views, object_id=mesh.object_id, sharpness=sharpness)

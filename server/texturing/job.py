@@ -80,7 +80,7 @@ def paint_textures(
     for number, mesh in enumerate(meshes):
         monitor.check()
         monitor.progress(f"Baking {mesh.name}", 1 - BAKE_SHARE + BAKE_SHARE * number / len(meshes))
-        texture = bake(mesh, painted, request.settings.texture_size)
+        texture = bake(mesh, painted, request.settings.texture_size, check=monitor.check)
         report = texture.report
         yield TextureResult(
             job,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -18,6 +19,7 @@ from paintover.bridge.messages import (
     RUNNING,
     Cancel,
     Failure,
+    Follow,
     ImageResult,
     Jobs,
     JobState,
@@ -188,6 +190,62 @@ def test_a_lost_connection_ends_what_is_under_way(session: Session) -> None:
     assert task.state is TaskState.FAILED
     assert isinstance(session.error, ConnectionLost)
     assert "Connect again" in session.error.hint
+
+
+def test_a_job_is_taken_up_after_the_connection_was_lost(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    ob = cube()
+    task, unsent = offered(session), start(session)
+    windowed = SimpleNamespace(app=SimpleNamespace(background=False))
+    with monkeypatch.context() as patch:
+        patch.setattr("paintover.tasks.bpy", windowed)
+        for one in (task, unsent):
+            one.lose(ConnectionLost())
+    assert (task.state, unsent.state) == (TaskState.WAITING, TaskState.FAILED)
+    assert task.stage == "Connection lost: connect again"
+    task.take_up(session.link)
+    assert session.link.sent[-1] == Follow(task.job)
+    deliver(session, result(task))
+    assert ob.material_slots[0].material
+
+
+def test_a_texture_that_arrives_in_edit_mode_is_kept(session: Session) -> None:
+    cube()
+    task = offered(session)
+    bpy.ops.object.mode_set(mode="EDIT")
+    deliver(session, result(task), JobState(task.job, DONE))
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert task.state is TaskState.DONE
+    assert "Paintover Cube" in bpy.data.images
+    assert "Edit Mode" in task.notes[-1]
+
+
+def test_many_tasks_at_once_are_all_kept(session: Session) -> None:
+    cube()
+    tasks = [start(session) for _ in range(12)]
+    assert session.active == tasks
+    for task in tasks:
+        task.fail(ConnectionLost())
+    newest = start(session)
+    assert session.tasks == [*tasks[-8:], newest]
+
+
+def test_opening_another_file_ends_what_is_under_way(session: Session) -> None:
+    cube()
+    sent = offered(session)
+    session.abandon()
+    assert sent.state is TaskState.CANCELLED
+    assert session.link.sent[-1] == Cancel(sent.job)
+    assert session.tasks == []
+
+
+def test_an_image_of_the_users_own_is_not_overwritten(session: Session) -> None:
+    own = bpy.data.images.new("Paintover Cube", 8, 8)
+    ob = cube()
+    task = offered(session)
+    bpy.data.objects.remove(ob)
+    deliver(session, result(task))
+    assert tuple(own.size) == (8, 8)
+    assert bpy.data.images["Paintover Cube.001"].size[0] == 64
 
 
 def test_failed_cancelled_and_unknown_messages(session: Session) -> None:

@@ -30,6 +30,8 @@ from paintover.bridge.errors import (
     PaintoverError,
     ProtocolError,
     ServerNotRunning,
+    TokenUnreadable,
+    TooLarge,
     UnknownJob,
     WorkerDied,
     WrongProtocol,
@@ -231,6 +233,12 @@ def test_wrong_token(server: ServerProcess) -> None:
         server.client("wrong")
 
 
+@pytest.mark.parametrize("host", ["192.168..1", "no such host", "x" * 300])
+def test_hosts_that_are_none(host: str) -> None:
+    with pytest.raises(ServerNotRunning):
+        Client.connect(host, 1, TOKEN)
+
+
 def test_nobody_there() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -278,16 +286,66 @@ def test_a_killed_worker_comes_back_and_the_job_finishes(server: ServerProcess, 
     assert server.worker().pid != worker.pid
 
 
+def test_cancel_holds_even_if_the_worker_dies_first(server: ServerProcess, client: Client) -> None:
+    job = client.submit(request(150))
+    until(client, Progress, job)
+    worker = server.worker()
+    worker.suspend()
+    client.cancel(job)
+    client.send(Ping(8))
+    assert until(client, Pong, "").number == 8
+    worker.kill()
+    with pytest.raises(Cancelled):
+        list(client.follow(job, timeout=60))
+
+
+def test_a_history_that_cannot_be_written_costs_no_job(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        (tmp_path / "jobs").rmdir()
+        (tmp_path / "jobs").write_text("a file where the folder was")
+        for _ in range(2):
+            job = client.submit(request(1))
+            assert until(client, ImageResult, job).image.shape == (64, 64, 3)
+            state = until(client, JobState, job)
+            while state.state != DONE:
+                state = until(client, JobState, job)
+        client.send(Follow(job))
+        assert until(client, ImageResult, job).image.shape == (64, 64, 3), "what could not be stored stays in memory"
+
+
+def test_more_meshes_than_a_frame_may_hold_arrays(client: Client) -> None:
+    meshes = [dataclasses.replace(make_mesh(), name=f"Part {number}", object_id=number + 1) for number in range(230)]
+    hashes = client.upload(meshes)
+    job = client.submit(Texture(Settings(steps=1, texture_size=64), (make_passes(64, 64),), hashes))
+    with pytest.raises(PaintoverError) as caught:
+        list(client.follow(job, timeout=120))
+    assert caught.value.code == "outside_cameras", "it reached the worker, which found nothing to paint"
+
+
+@pytest.mark.parametrize("token", ["\ud800", "", "é"])
+def test_odd_tokens_are_refused_and_closed(server: ServerProcess, token: str) -> None:
+    with pytest.raises(WrongToken):
+        server.client(token)
+
+
+def test_too_large_a_request_is_said_before_it_is_sent(client: Client) -> None:
+    names = {str(number): "x" * 100 for number in range(10_000)}
+    passes = dataclasses.replace(make_passes(64, 64), names=names)
+    with pytest.raises(TooLarge, match="description"):
+        client.submit(Generate(Settings(), 64, 64, passes))
+
+
 def test_a_job_that_kills_every_worker_fails(server: ServerProcess, client: Client) -> None:
     job = client.submit(request(150))
-    killed = 0
+    killed: set[int] = set()
     try:
         for message in client.follow(job, timeout=60):
-            if isinstance(message, Progress):
-                server.worker().send_signal(signal.SIGKILL)
-                killed += 1
+            workers = server.workers() if isinstance(message, Progress) else []
+            for worker in workers:
+                worker.kill()
+                killed.add(worker.pid)
     except WorkerDied:
-        assert killed >= 2
+        assert len(killed) == 2
     else:
         raise AssertionError("the job should have failed")
     assert list(client.follow(client.submit(request(1)), timeout=60))[-1].state == DONE
@@ -326,6 +384,11 @@ def test_the_token_is_readable_by_its_owner_only(tmp_path: Path, monkeypatch: py
     assert len(token) >= 24
     assert paths.make_token() == token
     assert paths.token_file().stat().st_mode & 0o077 == 0
+    paths.token_file().write_text("")
+    assert len(paths.make_token()) >= 24, "half-made ones are made anew"
+    paths.token_file().write_bytes(b"\xff\xfe")
+    with pytest.raises(TokenUnreadable, match="delete it"):
+        paths.read_token()
 
 
 def test_job_names_are_not_paths(client: Client) -> None:

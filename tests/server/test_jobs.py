@@ -99,48 +99,55 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         queue.get(job(1).name)
 
 
-def test_history_comes_back_and_survives_a_cut(tmp_path: Path) -> None:
+def test_history_comes_back_whole_or_says_that_it_cannot(tmp_path: Path) -> None:
     history, name = History(tmp_path), "ab" * 16
-    history.append(name, ViewPainted(name, "one", IMAGE))
-    history.append(name, ViewPainted(name, "two", IMAGE))
+    history.store(name, [ViewPainted(name, "one", IMAGE), ViewPainted(name, "two", IMAGE)])
+    assert name in history
     assert [message.view for message in history.load(name)] == ["one", "two"]
     path = tmp_path / f"{name}.frames"
-    path.write_bytes(path.read_bytes()[:-10])
-    assert [message.view for message in history.load(name)] == ["one"], "whole frames are still read"
-    with pytest.raises(UnknownJob):
-        history.load("cd" * 16)
-    with pytest.raises(UnknownJob):
-        history.load("../passwd")
-    path.write_bytes(b"noise" * 10)
-    with pytest.raises(ServerFailure, match="damaged"):
-        history.load(name)
+    whole = path.read_bytes()
+    for damaged in (whole[:-10], b"noise" * 10):
+        path.write_bytes(damaged)
+        with pytest.raises(ServerFailure, match=r"damaged|cannot be read"):
+            history.load(name)
+    for unknown in ("cd" * 16, "../passwd"):
+        with pytest.raises(UnknownJob):
+            history.load(unknown)
 
 
-def test_a_full_disk_is_said_and_leaves_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     history, name = History(tmp_path), "ab" * 16
-    history.append(name, ViewPainted(name, "one", IMAGE))
-    real = os.truncate
-    cut: list[int] = []
+    history.store(name, [ViewPainted(name, "one", IMAGE)])
 
     def full(_: object) -> list[bytes]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("paintover.server.history.encode", full)
-    monkeypatch.setattr(os, "truncate", lambda path, size: (cut.append(size), real(path, size)))
     with pytest.raises(DiskFull, match="disk is full"):
-        history.append(name, ViewPainted(name, "two", IMAGE))
-    monkeypatch.undo()
-    assert cut
+        history.store(name, [ViewPainted(name, "two", IMAGE)])
     assert [message.view for message in history.load(name)] == ["one"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".frames"]
 
 
-def test_old_results_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_results_make_room_and_what_vanished_meanwhile_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     history = History(tmp_path)
     names = [f"{number:032x}" for number in range(4)]
     for age, name in enumerate(names):
-        history.append(name, ViewPainted(name, "v", IMAGE))
+        history.store(name, [ViewPainted(name, "v", IMAGE)])
         os.utime(tmp_path / f"{name}.frames", (age, age))
     size = (tmp_path / f"{names[0]}.frames").stat().st_size
+    (tmp_path / f"{'e' * 32}.frames").symlink_to(tmp_path / "gone")
     monkeypatch.setattr("paintover.server.history.MAX_BYTES", 2 * size)
     history.prune()
-    assert {path.stem for path in tmp_path.glob("*.frames")} == set(names[2:])
+    assert {path.stem for path in tmp_path.glob("*.frames") if path.exists()} == set(names[2:])
+
+
+def test_an_ended_job_lets_go_of_its_passes() -> None:
+    queue, one = Jobs(), job(1)
+    queue.add(one)
+    queue.change(one, RUNNING)
+    queue.change(one, DONE)
+    assert one.request is None
+    assert (one.summary().kind, one.summary().prompt) == ("image", "")

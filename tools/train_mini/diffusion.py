@@ -62,6 +62,7 @@ def make_scheduler() -> DDIMScheduler:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,  # unused with "trailing", but the pipelines warn of any other value
     )
 
 
