@@ -88,7 +88,8 @@ def bake(
     space between UV islands, are filled (see fill.py). If hardly any of the mesh is clear of depth edges (wires,
     rails), paint from the edges is used too.
 
-    `check` is called every now and then; it may raise to stop the bake. Raises BadMesh for a mesh that is empty or has NaN, OutsideCameras if no view sees any of it.
+    `check` is called every now and then; it may raise to stop the bake. Raises BadMesh for a mesh that is empty or has
+    NaN, OutsideCameras if no view sees any of it.
     """
     mesh.check_values()
     if not views:
