@@ -13,7 +13,7 @@ import bpy
 import numpy as np
 
 MODULE = "bl_ext.user_default.paintover"
-SAMPLE_PROMPT = "old red brick"
+SAMPLE_PROMPT = "gold, white background"
 
 
 def say(text: str) -> None:
