@@ -78,6 +78,7 @@ def main(plan: dict[str, Any]) -> None:
         clock = now
 
     bpy.context.preferences.view.show_splash = False
+    bpy.context.preferences.filepaths.save_version = 0  # no textured.blend1 beside textured.blend
     open_scene(plan)
     install(plan)
     lap("scene")
