@@ -22,10 +22,16 @@ find_python() {
 # What the files given as arguments contain, as one number: the marker of a step.
 fingerprint() { cat "$@" | cksum | cut -d' ' -f1; }
 
-server_env() {  # server_env EXTRAS
-    local extras=$1 python mark
-    mark="$(fingerprint pyproject.toml constraints.txt) $extras"
-    [ "$(cat .venv/.paintover 2>/dev/null)" = "$mark" ] && return
+server_env() {  # server_env [EXTRA…]: at least these; the marker says which are installed, and from which files
+    local python mark have extra extras="" missing=""
+    mark=$(fingerprint pyproject.toml constraints.txt)
+    have=" $(cat .venv/.paintover 2>/dev/null || true) "
+    [[ $have == " $mark "* ]] || missing=1
+    for extra in "$@"; do
+        [[ $have == *" $extra "* ]] || missing=1
+        extras+="$extra,"
+    done
+    [ -z "$missing" ] && return
     python=$(find_python python3.11 python3.12 python3.13) || {
         debian_packages python3 python3-venv
         python=$(find_python python3.11 python3.12 python3.13) ||
@@ -33,8 +39,8 @@ server_env() {  # server_env EXTRAS
     }
     say "Setting up the server's environment in .venv ($("$python" --version)); the first time takes a few minutes"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
-    printf '%s' "$mark" > .venv/.paintover
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${extras:+[${extras%,}]}"
+    printf '%s' "$mark $*" > .venv/.paintover
 }
 
 bpy_packages="libx11-6 libxrender1 libxxf86vm1 libxfixes3 libxi6 libxkbcommon0 libsm6 libgl1 libegl1 libgomp1"
