@@ -21,6 +21,7 @@ from paintover.bridge.errors import (
     BadParameter,
     BadSize,
     Cancelled,
+    ConnectionLost,
     MissingMesh,
     PaintoverError,
     PortInUse,
@@ -157,7 +158,7 @@ class Front:
             hello = await asyncio.wait_for(channel.receive(), GREETING_TIMEOUT)
             self._greet(channel, hello)
         except (PaintoverError, TimeoutError) as error:
-            if isinstance(error, (ProtocolError, WrongToken, WrongProtocol)):
+            if isinstance(error, PaintoverError) and not isinstance(error, ConnectionLost):
                 log.warning("Refused a client: %s", error)
                 channel.send(Refused(Failure.of(error)))
             await channel.part()

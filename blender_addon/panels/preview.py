@@ -8,7 +8,7 @@ import bpy.utils.previews
 import numpy as np
 
 _previews: Any = None
-_shown: tuple[str, int] = ("", 0)
+_shown: np.ndarray | None = None
 
 
 def icon(key: str, image: np.ndarray) -> int:
@@ -16,15 +16,16 @@ def icon(key: str, image: np.ndarray) -> int:
     global _shown
     if key not in _previews:
         _previews.clear()
+        _shown = None
         _previews.new(key)
     entry = _previews[key]
-    if _shown != (key, id(image)):
+    if _shown is not image:
         height, width = image.shape[:2]
         rgba = np.ones((height, width, 4), np.float32)
         rgba[..., :3] = image[::-1] / np.float32(255)
         entry.image_size = (width, height)
         entry.image_pixels_float.foreach_set(rgba.ravel())
-        _shown = (key, id(image))
+        _shown = image
     return int(entry.icon_id)
 
 
@@ -34,6 +35,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    global _previews
+    global _previews, _shown
     bpy.utils.previews.remove(_previews)
     _previews = None
+    _shown = None

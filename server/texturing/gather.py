@@ -40,15 +40,10 @@ class PaintedView:
 
     @classmethod
     def of(
-        cls,
-        passes: Passes,
-        image: NDArray[np.uint8] | NDArray[np.float32],
-        device: torch.device | str = "cpu",
-        fresh: NDArray[np.float32] | None = None,
+        cls, passes: Passes, image: NDArray[np.uint8] | NDArray[np.float32], device: torch.device | str = "cpu"
     ) -> PaintedView:
-        """From passes and an image (H, W, C): uint8, or float32 0…1. `fresh` is (H, W) in 0…1."""
-        share = None if fresh is None else torch.from_numpy(fresh).to(device)
-        return cls(View(passes, device), to_tensor(image, device), share)
+        """From passes and an image (H, W, C) that was painted whole: uint8, or float32 0…1."""
+        return cls(View(passes, device), to_tensor(image, device))
 
 
 class Gathered(NamedTuple):

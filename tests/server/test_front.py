@@ -20,6 +20,7 @@ import pytest
 from paintover.bridge import PROTOCOL
 from paintover.bridge.client import Client
 from paintover.bridge.errors import (
+    BadModelFile,
     BadParameter,
     BadPasses,
     BadSize,
@@ -320,6 +321,13 @@ def test_more_meshes_than_a_frame_may_hold_arrays(client: Client) -> None:
     with pytest.raises(PaintoverError) as caught:
         list(client.follow(job, timeout=120))
     assert caught.value.code == "outside_cameras", "it reached the worker, which found nothing to paint"
+
+
+def test_a_damaged_model_list_is_said_to_who_connects(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        (tmp_path / "models.json").write_text('{"models": ')
+        with pytest.raises(BadModelFile, match=r"models\.json"):
+            server.client()
 
 
 @pytest.mark.parametrize("token", ["\ud800", "", "é"])

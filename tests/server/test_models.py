@@ -276,7 +276,7 @@ def test_a_damaged_list_says_so(data: Path) -> None:
 def test_defaults_are_valid_parameters() -> None:
     for defaults in (models.MINI.defaults, *models.DEFAULTS.values()):
         for name, value in defaults.items():
-            BY_NAME[name].check(value)
+            assert BY_NAME[name].check(value) == value
 
 
 # ---------------------------------------------------------------- fetching
