@@ -51,6 +51,10 @@ class ModelEntry:
     description: str = ""
     normals: str = "bae"
     """How its normal ControlNet wants normals drawn (see hints.normal_hint)."""
+    lora: str = ""
+    """A LoRA for the UNet, .safetensors in diffusers' format, that is part of the model."""
+    decoder: str = ""
+    """A folder with an AutoencoderTiny that decodes in place of the VAE."""
 
 
 _MINI = Path(__file__).parent / "mini"
@@ -63,6 +67,16 @@ MINI = ModelEntry(
     "Small model that comes with Paintover: a few dozen materials and colours, quick on any computer",
     normals="camera",
 )
+_TURBO = Path(__file__).parent / "mini_turbo"
+MINI_TURBO = replace(
+    MINI,
+    name="mini-turbo",
+    defaults={**MINI.defaults, "steps": 2, "guidance": 1.0, "scheduler": "lcm"},
+    description="mini in one to four steps, for live work: quicker and rougher",
+    lora=str(_TURBO / "pytorch_lora_weights.safetensors"),
+    decoder=str(_TURBO / "decoder"),
+)
+BUILT_IN = (MINI, MINI_TURBO)
 DEFAULTS: dict[str, dict[str, Any]] = {
     SD15: {"size": 512, "steps": 20, "guidance": 7.0},
     SDXL: {"size": 1024, "steps": 25, "guidance": 6.0},
@@ -146,13 +160,13 @@ def _save(registry: _Registry) -> None:
 
 
 def installed() -> list[ModelEntry]:
-    """Every installed model, mini first."""
+    """Every installed model, the built-in ones first."""
     registry = _load()
     own = [
         replace(entry, controls={**registry.controls.get(entry.family, {}), **entry.controls})
         for entry in registry.models.values()
     ]
-    return ([MINI] if _MINI.is_dir() else []) + own
+    return [entry for entry in BUILT_IN if Path(entry.decoder or entry.path).is_dir()] + own
 
 
 def resolve(name: str) -> ModelEntry:
@@ -216,6 +230,10 @@ def validate(entry: ModelEntry) -> None:
     model_files.check_model(located(entry.path), entry.family)
     for source in entry.controls.values():
         model_files.check_control(located(source))
+    if entry.lora:
+        model_files.read_header(Path(entry.lora))
+    if entry.decoder:
+        model_files.check_component(Path(entry.decoder))
 
 
 def add(path: str | Path, name: str | None = None, family: str | None = None, control: str | None = None) -> str:
@@ -252,8 +270,10 @@ def add(path: str | Path, name: str | None = None, family: str | None = None, co
 def _add_entry(registry: _Registry, entry: ModelEntry) -> None:
     if not NAME.fullmatch(entry.name):
         raise BadParameter(name="name", reason=f"{entry.name!r} is not a plain name", hint="Choose one with --name.")
-    if entry.name == MINI.name:
-        raise BadParameter(name="name", reason="“mini” is the built-in model", hint="Choose another with --name.")
+    if entry.name in {built_in.name for built_in in BUILT_IN}:
+        raise BadParameter(
+            name="name", reason=f"“{entry.name}” is a built-in model", hint="Choose another with --name."
+        )
     registry.models[entry.name] = entry
     _save(registry)
 

@@ -231,5 +231,6 @@ def _guidance_embedding(model: Model, guidance: float) -> torch.Tensor | None:
 
 def decode(model: Model, latents: torch.Tensor) -> np.ndarray:
     """float32 (H, W, 3) in 0…1 of finished latents; NaN where the VAE fails."""
-    image = model.vae.decode((latents / model.vae.config.scaling_factor).to(model.vae.dtype), return_dict=False)[0]
+    decoder = model.decoder
+    image = decoder.decode((latents / decoder.config.scaling_factor).to(decoder.dtype), return_dict=False)[0]
     return (image * 0.5 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).float().cpu().numpy()

@@ -17,6 +17,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import SafetensorError
@@ -45,6 +46,8 @@ class Model:
     scheduler_config: dict[str, Any]
     zero_negative: bool
     """An empty negative prompt is zeros (SDXL) instead of an embedding."""
+    decoder: Any = None
+    """What turns latents into pictures: the VAE, or a smaller one in its place."""
     controlnets: dict[str, Any] = field(default_factory=dict)
     """Control -> ControlNetModel, loaded when first used."""
 
@@ -64,7 +67,9 @@ def load_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, repo
     with _bad_file(entry.path):
         load = _load_single_file if path.is_file() else _load_folder
         model = load(entry, path, device, dtype, report)
-    for part in (model.unet, model.vae, *model.text_encoders):
+        _add_lora(model)
+        model.decoder = _component(AutoencoderTiny, Path(entry.decoder), dtype) if entry.decoder else model.vae
+    for part in (model.unet, model.vae, model.decoder, *model.text_encoders):
         part.requires_grad_(False).eval()
         part.to(device)
     if dtype == torch.float16 and entry.family == SDXL and model.vae.config.force_upcast:
@@ -73,6 +78,15 @@ def load_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, repo
         model.unet.to(memory_format=torch.channels_last)
     report(1.0)
     return model
+
+
+def _add_lora(model: Model) -> None:
+    """Merge the entry's LoRA into the UNet: afterwards it costs nothing."""
+    if model.entry.lora:
+        path = Path(model.entry.lora)
+        model.unet.load_lora_adapter(str(path.parent), weight_name=path.name, prefix=None, use_safetensors=True)
+        model.unet.fuse_lora()
+        model.unet.unload_lora()
 
 
 def load_control(model: Model, control: str) -> Any:

@@ -175,9 +175,10 @@ def _decode(model: Model, latents: torch.Tensor) -> np.ndarray:
             "fetch it again.",
         )
     picture = denoise.decode(model, latents)
-    if np.isnan(picture).any() and model.vae.dtype != torch.float32:
-        log.warning("The VAE of %s overflows in %s; it runs in float32 from now on", model.entry.name, model.vae.dtype)
-        model.vae.to(torch.float32)
+    if np.isnan(picture).any() and model.decoder.dtype != torch.float32:
+        dtype = model.decoder.dtype
+        log.warning("The VAE of %s overflows in %s; it runs in float32 from now on", model.entry.name, dtype)
+        model.decoder.to(torch.float32)
         picture = denoise.decode(model, latents)
     if np.isnan(picture).any():
         raise ServerFailure(

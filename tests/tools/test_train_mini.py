@@ -18,7 +18,7 @@ pytest.importorskip("numba")
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from tools.train_mini import hints, words  # noqa: E402
+from tools.train_mini import hints, muon, words  # noqa: E402
 from tools.train_mini.run import OutOfTime, Run  # noqa: E402
 
 
@@ -84,28 +84,57 @@ def test_model_folder_runs_in_the_stock_pipelines(trained: Path) -> None:
     assert sum(p.stat().st_size for p in model.rglob("*") if p.is_file()) <= 40_000_000
 
 
-def train_line(folder: Path, deadline: float = float("inf")) -> torch.Tensor:
+def test_turbo_runs_in_the_stock_pipeline(trained: Path) -> None:
+    turbo = trained / "mini_turbo"
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(trained / "mini", torch_dtype=torch.float32)
+    size = {"num_inference_steps": 2, "height": 64, "width": 64}
+    before = pipeline("a gold sphere", **size, output_type="latent", generator=seed())
+    pipeline.unet.load_lora_adapter(turbo, weight_name="pytorch_lora_weights.safetensors", prefix=None)
+    pipeline.vae = diffusers.AutoencoderTiny.from_pretrained(turbo / "decoder", torch_dtype=torch.float32)
+    pipeline.scheduler = diffusers.LCMScheduler.from_config(pipeline.scheduler.config)
+    made = pipeline("a gold sphere", **size, guidance_scale=1.0, output_type="np")
+    assert made.images.shape[1:] == (64, 64, 3)
+    assert np.isfinite(made.images).all()
+    after = pipeline("a gold sphere", **size, output_type="latent", generator=seed())
+    assert not torch.equal(before.images, after.images)
+    assert sum(p.stat().st_size for p in turbo.rglob("*") if p.is_file()) <= 6_000_000
+
+
+def seed() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def train_line(folder: Path, deadline: float = float("inf"), orthogonal: bool = False) -> torch.Tensor:
     """The weight of a layer that was trained for ten steps to draw a line, or until the deadline."""
     torch.manual_seed(0)
     model = torch.nn.Linear(1, 1)
-    trainer = Run(folder, torch.device("cpu"), deadline=deadline).trainer("line", model, 80, rate=0.1)
+    trainer = Run(folder, torch.device("cpu"), deadline=deadline).trainer("line", model, 80, 0.1, orthogonal)
     for rng in trainer.steps(batch=8):
         x = torch.from_numpy(rng.random((8, 1))).float()
         trainer.learn(((model(x) - 3 * x) ** 2).mean())
     return model.weight.detach()
 
 
-def test_resumed_training_ends_where_unbroken_training_does(tmp_path: Path) -> None:
-    unbroken = train_line(tmp_path / "unbroken")
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_resumed_training_ends_where_unbroken_training_does(tmp_path: Path, orthogonal: bool) -> None:
+    unbroken = train_line(tmp_path / "unbroken", orthogonal=orthogonal)
     for _ in range(4):  # each go does one step, then finds that its time is over
         with pytest.raises(OutOfTime):
-            train_line(tmp_path / "broken", deadline=time.monotonic())
-    torch.testing.assert_close(train_line(tmp_path / "broken"), unbroken)
+            train_line(tmp_path / "broken", time.monotonic(), orthogonal)
+    torch.testing.assert_close(train_line(tmp_path / "broken", orthogonal=orthogonal), unbroken)
+
+
+def test_muon_makes_every_direction_equally_strong() -> None:
+    matrix = torch.randn(24, 60, generator=seed()) * torch.logspace(0, -2, 24)[:, None]
+    strengths = torch.linalg.svdvals(muon.orthogonalize(matrix))
+    assert torch.linalg.svdvals(matrix).max() > 20 * torch.linalg.svdvals(matrix).min()
+    assert (0.6 < strengths).all()
+    assert (strengths < 1.3).all()
 
 
 def test_losses_and_seeds_are_recorded(trained: Path) -> None:
     parts = json.loads((trained / "mini" / "training.json").read_text())["parts"]
-    assert set(parts) >= {"classifier", "text", "vae", "joint", "depth", "edge"}
+    assert set(parts) >= {"classifier", "text", "vae", "joint", "depth", "edge", "decoder", "turbo"}
     for name, part in parts.items():
         assert part["finished"], name
         assert part["samples"] > 0, name

@@ -9,7 +9,10 @@ runs all parts, in order, each from where it was stopped:
   vae         the VAE (taken as it is with --init)
   joint       UNet, text encoder and the ControlNet for normals, together
   depth, edge the other ControlNets, grown from the one for normals, with the UNet locked
-  export      the model folder DIR/mini: fp16 safetensors for diffusers, with training.json and vocabulary.md
+  decoder     mini-turbo's small decoder
+  turbo       mini-turbo's LoRA, distilled from the joint part
+  export      the model folders DIR/mini and DIR/mini_turbo: fp16 safetensors for diffusers, with training.json and
+              vocabulary.md
 
 Checkpoints lie in DIR/checkpoints, losses in DIR/losses. Stop it at any time; the same command goes on.
 """
@@ -21,12 +24,21 @@ from pathlib import Path
 
 import torch
 
-from . import autoencoder, classifier, data, diffusion, export, text
+from . import autoencoder, classifier, data, diffusion, export, text, turbo
 from .run import OutOfTime, Run
 
-PARTS = ("data", "classifier", "text", "vae", "joint", "depth", "edge", "export")
+PARTS = ("data", "classifier", "text", "vae", "joint", "depth", "edge", "decoder", "turbo", "export")
 # How many samples each part sees, as a share of --samples.
-SHARES = {"classifier": 0.1, "text": 0.1, "vae": 0.3, "joint": 1.0, "depth": 0.15, "edge": 0.15}
+SHARES = {
+    "classifier": 0.1,
+    "text": 0.1,
+    "vae": 0.3,
+    "joint": 1.0,
+    "depth": 0.15,
+    "edge": 0.15,
+    "decoder": 0.2,
+    "turbo": 0.3,
+}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -73,6 +85,8 @@ def main(arguments: list[str]) -> None:
         "joint": lambda: diffusion.train_joint(run, samples["joint"]),
         "depth": lambda: diffusion.train_locked(run, "depth", samples["depth"]),
         "edge": lambda: diffusion.train_locked(run, "edge", samples["edge"]),
+        "decoder": lambda: turbo.train_decoder(run, samples["decoder"]),
+        "turbo": lambda: turbo.train_lora(run, samples["turbo"]),
         "export": lambda: export.export(run),
     }
     try:

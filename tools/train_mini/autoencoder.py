@@ -95,7 +95,7 @@ def start_as_resampler(vae: AutoencoderKL) -> AutoencoderKL:
     return vae
 
 
-def _gradient_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def gradient_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """L1 of differences between neighbours, at three scales: for sharp edges."""
     loss = torch.zeros((), device=a.device)
     for _ in range(3):
@@ -105,7 +105,7 @@ def _gradient_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def _feature_loss(judge: classifier.Classifier, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def feature_loss(judge: classifier.Classifier, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Distance in the classifier's first layers: for textures that it can tell (as LPIPS does)."""
     loss = torch.zeros((), device=a.device)
     for x, y in zip(judge.features(a)[:3], judge.features(b)[:3], strict=True):
@@ -152,12 +152,12 @@ def train(run: Run, samples: int) -> None:
             z = posterior.sample()
             y = vae.decode(z + 0.05 * torch.randn_like(z)).sample
             features = (
-                _feature_loss(judge, y, x) if trainer.progress > 0.3 else torch.zeros((), device=x.device)
+                feature_loss(judge, y, x) if trainer.progress > 0.3 else torch.zeros((), device=x.device)
             )
         y, mean, log_variance = y.float(), posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         l1 = (y - x).abs().mean()
-        trainer.learn(l1 + 0.5 * _gradient_loss(y, x) + 0.06 * features.float() + 2e-4 * kl, l1=l1.item())
+        trainer.learn(l1 + 0.5 * gradient_loss(y, x) + 0.06 * features.float() + 2e-4 * kl, l1=l1.item())
     _keep(run, vae, pictures, held_out, scaling_factor=None)
 
 

@@ -1,5 +1,7 @@
 """The judge: names the material at every fourth pixel. It measures mini, and helps to train the VAE."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,7 +13,9 @@ from .materials import MATERIALS
 from .run import Run
 
 FILE = "classifier.safetensors"
+SHIPPED = Path(__file__).with_name("judge.safetensors")
 _CROP = 128
+_BATCH = 24
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -67,9 +71,9 @@ def train(run: Run, samples: int) -> None:
     """Train the classifier; leaves it in run.folder."""
     pictures = Pictures.training(run.folder / "data")
     model = Classifier().to(run.device, memory_format=torch.channels_last)
-    trainer = run.trainer("classifier", model, samples, rate=3e-3)
-    for rng in trainer.steps(batch=12):
-        indices = np.sort(rng.integers(len(pictures), size=12))
+    trainer = run.trainer("classifier", model, samples, rate=3e-3, orthogonal=True)
+    for rng in trainer.steps(_BATCH):
+        indices = np.sort(rng.integers(len(pictures), size=_BATCH))
         rgb, material = crops(pictures, ("rgb", "material"), indices, _CROP, rng)
         x = to_tensor(rgb, run.device)
         if rng.random() < 0.4:  # generated pictures are softer, noisier, and off in brightness
@@ -87,6 +91,13 @@ def load(run: Run) -> Classifier:
     model = Classifier()
     model.load_state_dict(load_file(run.folder / FILE))
     return model.to(run.device).eval().requires_grad_(False)
+
+
+def shipped() -> Classifier:
+    """The trained judge that lies beside this file."""
+    model = Classifier()
+    model.load_state_dict({name: weight.float() for name, weight in load_file(SHIPPED).items()})
+    return model.eval().requires_grad_(False)
 
 
 def name_materials(model: Classifier, rgb: list[np.ndarray], masks: list[np.ndarray]) -> list[np.ndarray]:

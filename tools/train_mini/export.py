@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
-from . import diffusion, words
+from . import diffusion, turbo, words
 from .hints import CONTROLS
 from .run import Run
 
@@ -85,11 +86,28 @@ def export(run: Run) -> Path:
     (temporary / "model_index.json").write_text(json.dumps(_INDEX, indent=2) + "\n")
     (temporary / "training.json").write_text(json.dumps(how_it_was_made(run), indent=1) + "\n")
     (temporary / "vocabulary.md").write_text(words.vocabulary_page())
+    _finish(temporary, folder)
+    if (run.folder / "turbo" / turbo.LORA_FILE).exists() and (run.folder / "turbo" / "decoder").exists():
+        _export_turbo(run)
+    return folder
+
+
+def _export_turbo(run: Run) -> None:
+    folder, temporary = run.folder / "mini_turbo", run.folder / "mini_turbo.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    _save(AutoencoderTiny.from_pretrained(run.folder / "turbo" / "decoder"), temporary / "decoder")
+    lora = load_file(run.folder / "turbo" / turbo.LORA_FILE)
+    save_file({name: weight.half().contiguous() for name, weight in lora.items()}, temporary / turbo.LORA_FILE)
+    _finish(temporary, folder)
+
+
+def _finish(temporary: Path, folder: Path) -> None:
+    """Give a finished folder its name, in place of an older one."""
     for config in temporary.glob("*/config.json"):  # no traces of where it was made
         settings = json.loads(config.read_text())
         settings.pop("_name_or_path", None)
         config.write_text(json.dumps(settings, indent=2) + "\n")
-    old = run.folder / "mini.old"
+    old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
@@ -97,4 +115,3 @@ def export(run: Run) -> Path:
     shutil.rmtree(old, ignore_errors=True)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     print(f"export: {folder}, {size / 1e6:.2f} MB", flush=True)
-    return folder

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from .muon import Muon
+
 CHECKPOINT_SECONDS = 120
 LOG_STEPS = 50
 WARM_UP_STEPS = 50
@@ -32,8 +34,10 @@ class Run:
     deadline: float = float("inf")  # of time.monotonic()
     init: Path | None = None
 
-    def trainer(self, name: str, model: nn.Module, samples: int, rate: float) -> "Trainer":
-        return Trainer(self, name, model, samples, rate)
+    def trainer(
+        self, name: str, model: nn.Module, samples: int, rate: float, orthogonal: bool = False
+    ) -> "Trainer":
+        return Trainer(self, name, model, samples, rate, orthogonal=orthogonal)
 
     def finished(self, name: str, samples: int) -> bool:
         """Whether a part has been trained to its end, and on no fewer samples than now asked for."""
@@ -42,8 +46,9 @@ class Run:
         return summary["finished"] and summary["samples"] >= samples
 
     def autocast(self) -> torch.autocast:
-        # Few CPUs are faster with bfloat16, and many are far slower.
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        # CPUs without instructions for bfloat16 are far slower with it.
+        fast = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -68,6 +73,7 @@ class Trainer:
     samples: int
     rate: float
     average_decay: float = 0.998
+    orthogonal: bool = False  # matrices learn with Muon
     seen: int = 0
     step: int = 0
     seconds: float = 0.0
@@ -76,7 +82,14 @@ class Trainer:
     def __post_init__(self) -> None:
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.names, self.parameters = list(named), list(named.values())
-        self.optimizer = torch.optim.AdamW(self.parameters, self.rate, betas=(0.9, 0.99), fused=True)
+        matrices = [p for n, p in named.items() if self.orthogonal and p.ndim > 1 and "embedding" not in n]
+        chosen = {id(p) for p in matrices}
+        others = [p for p in self.parameters if id(p) not in chosen]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, self.rate, betas=(0.9, 0.99), fused=True)
+        ]
+        if matrices:
+            self.optimizers.append(Muon(matrices, self.rate))
         self.average = [p.detach().clone() for p in self.parameters]
         self._checkpoint = self.run.folder / "checkpoints" / f"{self.name}.pt"
         if self._checkpoint.exists():
@@ -86,7 +99,8 @@ class Trainer:
                 {k: v for k, v in state["model"].items() if k not in locked}, strict=False
             )
             if list(state["average"]) == self.names:  # else something has been locked or unlocked since
-                self.optimizer.load_state_dict(state["optimizer"])
+                for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+                    optimizer.load_state_dict(kept)
             self.average = [state["average"].get(n, p.detach().clone()) for n, p in named.items()]
             self.seen, self.step, self.seconds = state["seen"], state["step"], state["seconds"]
 
@@ -121,12 +135,14 @@ class Trainer:
     def learn(self, loss: torch.Tensor, **numbers: float) -> None:
         """One optimizer step on the loss; numbers are logged beside it."""
         rate = self.rate * min((self.step + 1) / WARM_UP_STEPS, (1 - self.progress) / DECAY_SHARE, 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         decay = min(self.average_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
@@ -171,7 +187,7 @@ class Trainer:
     def save(self, finished: bool = False) -> None:
         state = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "average": dict(zip(self.names, self.average, strict=True)),
             "seen": self.seen,
             "step": self.step,
