@@ -103,7 +103,7 @@ def paint(
 def accuracy(judge: classifier.Classifier, some: list[Scene], pictures: list[np.ndarray]) -> float:
     """Share of the pictures whose material the judge names first."""
     ranks = classifier.name_materials(judge, pictures, [scene.mask for scene in some])
-    return statistics.mean(rank[0] == scene.material for rank, scene in zip(ranks, some, strict=True))
+    return float(np.mean([rank[0] == scene.material for rank, scene in zip(ranks, some, strict=True)]))
 
 
 def find_edges(picture: np.ndarray) -> np.ndarray:

@@ -309,7 +309,6 @@ def train_joint(run: Run, samples: int) -> None:
     if run.init and (run.init / "unet").exists():
         unet = UNet2DConditionModel.from_pretrained(run.init / "unet", torch_dtype=torch.float32)
         net = ControlNetModel.from_pretrained(run.init / f"controlnet-{control}", torch_dtype=torch.float32)
-        net.controlnet_cond_embedding.requires_grad_(False)  # it reads normals already, and is costly
     else:
         unet = make_unet()
         net = grow_controlnet(unet, _first_hints(run, control))
