@@ -53,6 +53,7 @@ from paintover.bridge.messages import (
     MeshUpload,
     Ping,
     Pong,
+    Probe,
     Refused,
     Submit,
     Texture,
@@ -65,7 +66,7 @@ from paintover.bridge.messages import (
 from paintover.bridge.scene import MeshData
 from paintover.bridge.wire import GREETING, LIMITS, Malformed
 
-from . import models
+from . import models, probe
 from .history import History
 from .jobs import Job, Jobs
 from .supervisor import Supervisor
@@ -105,6 +106,7 @@ class Front:
             Cancel: self._cancel,
             Follow: self._follow,
             ListJobs: lambda channel, message: channel.send(JobList(self._jobs.summaries())),
+            Probe: lambda channel, message: channel.send(probe.answer(message)),
         }
 
     # ------------------------------------------------------------ life
@@ -193,6 +195,7 @@ class Front:
             raise ProtocolError(f"The server already has {MAX_CLIENTS} clients.", hint="Close one of them.")
         channel.set_limits(LIMITS)
         channel.send(Welcome(PROTOCOL, VERSION, self.capabilities()))
+        channel.offer_lane()
         log.info("Client %r (Paintover %s) connected", hello.client[:80], hello.version[:20])
 
     def capabilities(self) -> Capabilities:
