@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import lane
@@ -46,6 +46,8 @@ class Channel(asyncio.BufferedProtocol):
         self._arrived = asyncio.Event()
         self._outbox = Mailbox()
         self._patience = patience
+        self.on_traffic: Callable[[Channel], None] | None = None
+        """Called when something was queued, or a part of something has come in."""
         self._parts: deque[memoryview] = deque()
         """What is left of the message that is being sent."""
         self._can_write = True
@@ -77,18 +79,30 @@ class Channel(asyncio.BufferedProtocol):
         return message
 
     def send(self, message: Any) -> None:
-        """Queue a message. It leaves when the socket has room; a stale one may be superseded before that."""
+        """Queue a message. It leaves when the socket has room; a stale one may be superseded before that.
+
+        Behind the end of the conversation it is dropped.
+        """
+        if self._error:
+            return
         if self._patience and (len(self._outbox) > self._patience[0] or self._outbox.bytes > self._patience[1]):
-            self._outbox.clear()
-            self._finish(ProtocolError("The client does not read its answers.", hint="Read them, or ask for less."))
+            self.fail(ProtocolError("The client does not read its answers.", hint="Read them, or ask for less."))
             return
         self._outbox.put(message)
         self._flush()
+        if self.on_traffic:
+            self.on_traffic(self)
 
     @property
     def waiting(self) -> int:
         """Messages that have not begun to leave."""
         return len(self._outbox)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that have not left, about."""
+        below = self._transport.get_write_buffer_size() if self._transport else 0
+        return self._outbox.bytes + sum(map(len, self._parts)) + below
 
     @property
     def expected(self) -> int:
@@ -102,8 +116,8 @@ class Channel(asyncio.BufferedProtocol):
 
     @property
     def shares_memory(self) -> bool:
-        """Whether large arrays bypass the socket."""
-        return self._lane is not None
+        """Whether large arrays bypass the socket, or will if the peer can see the memory that it was offered."""
+        return self._lane is not None or self._offer is not None
 
     def offer_lane(self) -> None:
         """Offer shared memory to a peer that seems to be on this machine; it is used once the peer proves that."""
@@ -118,9 +132,19 @@ class Channel(asyncio.BufferedProtocol):
         self._decoder.limits = limits
 
     def fail(self, error: PaintoverError) -> None:
-        """End the conversation: whoever waits in `receive` gets the error, and may still say why before it closes."""
+        """End the conversation: whoever waits in `receive` gets the error, and may still say why before it closes.
+
+        What the peer still sends is thrown away, and the memory that it was received in is free.
+        """
         self._outbox.clear()
+        self._rubbish = bytearray(1 << 16)
+        self._decoder = Decoder()
         self._finish(error)
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport:
+            self._transport.abort()
 
     def close(self) -> None:
         """Close once everything that was handed to the transport has left, or soon if the peer does not take it."""
@@ -128,20 +152,20 @@ class Channel(asyncio.BufferedProtocol):
             self._transport.close()
             asyncio.get_running_loop().call_later(PARTING, self._transport.abort)
 
-    async def part(self) -> None:
-        """Close so that the peer can still read the last words: say that no more comes, and let it go first.
+    async def part(self, last: Any) -> None:
+        """Close so that the peer can still read this `last` message: say that no more comes, and let it go first.
 
         Closing with unread bytes would reset the connection, and the last words with it.
         """
         if self._transport and self._transport.can_write_eof():
-            self._rubbish = bytearray(1 << 16)
+            self._rubbish = self._rubbish or bytearray(1 << 16)
             self._transport.resume_reading()
             self._parting = True
+            self._outbox.put(last)
             self._flush()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lost.wait(), PARTING)
-        if self._transport:
-            self._transport.abort()  # what it still has not read, it never will
+        self.abort()  # what it still has not read, it never will
 
     # ------------------------------------------------------------ for asyncio
 
@@ -170,6 +194,8 @@ class Channel(asyncio.BufferedProtocol):
             self._lose_place(error)
         except Exception as error:  # noqa: BLE001 - nothing that a peer sends may cost more than its own connection
             self._lose_place(BadFrame(reason=f"{type(error).__name__}: {error}"))
+        if self.on_traffic:
+            self.on_traffic(self)
         if self._inbox:
             self._arrived.set()
         if len(self._inbox) > HIGH_WATER and self._reading and self._transport:
@@ -220,7 +246,10 @@ class Channel(asyncio.BufferedProtocol):
             self._transport.write(self._parts.popleft())
         if self._parting and self._can_write and self._transport and not self._transport.is_closing():
             self._parting = False
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer is gone already
+                self._transport.abort()
 
     def _cut(self, buffers: list[bytes | memoryview]) -> list[memoryview]:
         """The same bytes in pieces of a size that the transport can take: small ones joined, large ones cut."""

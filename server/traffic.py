@@ -17,8 +17,8 @@ from paintover.bridge.errors import PaintoverError, ProtocolError
 log = logging.getLogger("paintover.front")
 
 MAX_CLIENTS = 64
-MAX_CONNECTIONS = 256
-"""Connections at all, with those that have not greeted yet."""
+MAX_STRANGERS = 64
+"""Connections that have not greeted yet; beyond them the oldest goes, so that a flood of them keeps nobody out."""
 MAX_LANES = 16
 """Clients that share memory; the others get everything through the socket."""
 UNREAD = (4096, 1 << 30)
@@ -33,6 +33,8 @@ SLOWEST = 64 << 10
 """Bytes a second that it must have come with, on average, beyond that."""
 WATCH = 1.0
 """Seconds between looks at what comes in too slowly."""
+LINES = 20
+"""Lines about clients that a minute may add to the log, which nobody should be able to fill."""
 
 
 @dataclass
@@ -49,22 +51,44 @@ class Traffic:
 
     def __init__(self) -> None:
         self._channels: dict[Channel, _Incoming | None] = {}
-
-    def __len__(self) -> int:
-        return len(self._channels)
+        self._strangers: dict[Channel, None] = {}
+        self._minute, self._lines = 0, 0
 
     def add(self, channel: Channel) -> None:
-        """Look after a connection until `remove`."""
+        """Look after a new connection until `remove`."""
         self._channels[channel] = None
+        self._strangers[channel] = None
         channel.on_traffic = self._changed
+        if len(self._strangers) > MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort()
+
+    def greet(self, channel: Channel) -> None:
+        """A connection has shown its token. Raises ProtocolError if there are too many of them."""
+        if len(self._channels) - len(self._strangers) >= MAX_CLIENTS:
+            raise ProtocolError(f"The server already has {MAX_CLIENTS} clients.", hint="Close one of them.")
+        self._strangers.pop(channel, None)
 
     def remove(self, channel: Channel) -> None:
         self._channels.pop(channel, None)
+        self._strangers.pop(channel, None)
+
+    def note(self, level: int, text: str) -> None:
+        """Log what a client did, unless the log has enough of that already."""
+        minute = int(time.monotonic() / 60)
+        if minute != self._minute:
+            if self._lines > LINES:
+                log.warning("… and %d lines more about clients", self._lines - LINES)
+            self._minute, self._lines = minute, 0
+        self._lines += 1
+        if self._lines <= LINES:
+            log.log(level, "%s", text[:500])
 
     @property
     def may_share_memory(self) -> bool:
         """Whether there is room for one more lane."""
-        return sum(channel.shares_memory or channel.offers_memory for channel in self._channels) < MAX_LANES
+        return sum(channel.shares_memory for channel in self._channels) < MAX_LANES
 
     async def watch(self) -> None:
         """Let go, for ever, of clients whose messages come in too slowly."""
@@ -80,10 +104,13 @@ class Traffic:
         if channel not in self._channels:
             return
         self._note_incoming(channel)
-        waiting = sum(other.waiting_bytes for other in self._channels) if channel.waiting_bytes else 0
-        if waiting > UNREAD_IN_ALL:
+        # Whoever has no more than its share cannot be the one; counting the others takes time.
+        if channel.waiting_bytes > UNREAD_IN_ALL // MAX_CLIENTS and self._waiting_bytes() > UNREAD_IN_ALL:
             greedy = max(self._channels, key=lambda other: other.waiting_bytes)
             self._drop(greedy, "The client does not read its answers.", "Read them, or ask for less.")
+
+    def _waiting_bytes(self) -> int:
+        return sum(channel.waiting_bytes for channel in self._channels)
 
     def _note_incoming(self, channel: Channel) -> None:
         announced, old = channel.expected, self._channels[channel]
@@ -115,5 +142,4 @@ class Traffic:
     def _drop(self, channel: Channel, text: str, hint: str) -> None:
         self._channels[channel] = None
         error: PaintoverError = ProtocolError(text, hint=hint)
-        log.warning("Let go of a client: %s", error)
         channel.fail(error)
