@@ -200,7 +200,8 @@ class Decoder:
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Any]:
         """Messages completed by `data`, which may hold any part of one or several frames."""
-        view, done = memoryview(data), []
+        view = memoryview(data)
+        done: list[Any] = []
         while len(view):
             room = self.get_buffer()
             count = min(len(room), len(view))
@@ -281,7 +282,7 @@ class Decoder:
         if not isinstance(specs, list):
             raise BadFrame(reason="no list of arrays")
         if len(specs) > self.limits.arrays:
-            raise TooLarge(what="The number of arrays", size=len(specs), limit=self.limits.arrays)
+            raise TooLarge(f"A message has {len(specs):,} arrays; the limit is {self.limits.arrays:,}.")
         checked = []
         for spec in specs:
             if not (isinstance(spec, list) and len(spec) in (2, 4) and isinstance(spec[1], list) and len(spec[1]) <= 4):

@@ -226,7 +226,7 @@ class Front:
         size = array_bytes((request, meshes))
         held = sum(job.size for job in self._jobs if job.state not in ENDED)
         if held and held + size > QUEUE_BYTES:
-            raise QueueFull(f"The server already holds {held / 1e9:.1f} GB of jobs that wait or run.")
+            raise QueueFull(f"The server already holds {held / 1e6:,.0f} MB of jobs that wait or run.")
         job = Job(message.job, request, meshes=meshes, size=size)
         job.followers.append(channel.send)
         self._jobs.add(job)
