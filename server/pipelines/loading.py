@@ -134,9 +134,8 @@ def _component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     )
     for trouble in ("missing_keys", "mismatched_keys"):
         if keys := info.get(trouble):  # the libraries would go on with random weights
-            reason = (
-                f"its weights do not fit its configuration ({len(keys)} tensors, for example {min(map(str, keys))})"
-            )
+            example = min(map(str, keys))
+            reason = f"its weights do not fit its configuration ({len(keys)} tensors, for example {example})"
             raise BadModelFile(name=f"{folder.parent.name}/{folder.name}", reason=reason)
     return part
 
