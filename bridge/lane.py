@@ -24,6 +24,7 @@ import secrets
 import stat
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,8 @@ RING = 32 << 20
 MAX_RING = 1 << 30
 """The largest ring that a client maps."""
 HEAD = 64
+ORPHANED = 600.0
+"""Seconds after which a file that still has its name has lost its server."""
 _MAGIC = b"PTOVLANE"
 _NONCE, _FREED, _RINGS = 64, (128, 192), 4096
 _NAME = re.compile(r"paintover-[0-9a-f]{32}")
@@ -195,6 +198,7 @@ def _create_nameless(size: int) -> tuple[mmap.mmap, str, _Forget]:
 
 def _create_file(size: int) -> tuple[mmap.mmap, str, _Forget]:
     """Other systems: a file of this user alone, which loses its name as soon as the peer has answered."""
+    _sweep()
     name = f"paintover-{secrets.token_hex(16)}"
     path = Path(tempfile.gettempdir()) / name
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -206,6 +210,14 @@ def _create_file(size: int) -> tuple[mmap.mmap, str, _Forget]:
         forget()
         raise
     return memory, name, forget
+
+
+def _sweep() -> None:
+    """Remove what a server left that was killed in the moment between offer and answer."""
+    for path in Path(tempfile.gettempdir()).glob("paintover-*"):
+        with contextlib.suppress(OSError):  # another's, or gone already
+            if _NAME.fullmatch(path.name) and time.time() - path.stat().st_mtime > ORPHANED:
+                path.unlink()
 
 
 class _Forget:

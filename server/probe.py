@@ -13,7 +13,7 @@ from paintover.bridge.schema import array_bytes
 
 MAX_BYTES = 64 << 20
 """More would keep the front from its other clients."""
-MAX_SIDE = 2048
+MAX_SIDE = 1024
 
 
 def answer(probe: Probe) -> ProbeAnswer:
@@ -39,14 +39,20 @@ def checksum(arrays: Iterable[np.ndarray]) -> int:
 def picture(width: int, height: int) -> np.ndarray:
     """A picture like a painted one, uint8 (height, width, 3): shaded discs over a gradient, with grain."""
     rng = np.random.default_rng(1)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / max(width, height)
-    image = np.stack([0.5 + 0.4 * x, 0.6 - 0.3 * y, 0.4 + 0.2 * np.sin(9 * x + 5 * y)], -1)
+    y, x = (np.linspace(0, 1, side, dtype=np.float32) for side in (height, width))
+    image = np.empty((height, width, 3), np.float32)
+    image[..., 0] = 110 + 90 * x
+    image[..., 1] = (150 - 80 * y)[:, None]
+    image[..., 2] = 100 + 50 * np.sin(9 * x + 5 * y[:, None])
     for _ in range(12):
-        cx, cy, radius = rng.random(3) * (1, 1, 0.25)
-        inside = (height2 := 1 - ((x - cx) ** 2 + (y - cy) ** 2) / max(radius, 0.02) ** 2) > 0
-        shade = np.sqrt(height2.clip(0))[..., None] * rng.random(3).astype(np.float32)
-        image = np.where(inside[..., None], 0.15 + 0.8 * shade, image)
-    image += rng.normal(0, 0.02, image.shape).astype(np.float32)
-    painted = (image.clip(0, 1) * 255).astype(np.uint8)
+        row, column, radius = rng.random(3) * (height, width, max(width, height) / 4) + (0, 0, 4)
+        top, left = int(max(0, row - radius)), int(max(0, column - radius))
+        part = image[top : int(row + radius) + 1, left : int(column + radius) + 1]
+        down, across = (np.arange(side, dtype=np.float32) for side in part.shape[:2])
+        height2 = 1 - ((down + top - row)[:, None] ** 2 + (across + left - column) ** 2) / np.float32(radius) ** 2
+        shade = 40 + np.sqrt(height2.clip(0))[..., None] * rng.uniform(40, 200, 3).astype(np.float32)
+        np.copyto(part, shade, where=height2[..., None] > 0)
+    image += rng.integers(-5, 6, image.shape, np.int8)
+    painted = image.clip(0, 255).astype(np.uint8)
     painted.flags.writeable = False
     return painted

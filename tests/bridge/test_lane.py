@@ -212,6 +212,22 @@ def test_no_room_for_memory_means_the_socket(monkeypatch: pytest.MonkeyPatch, tm
     offer.withdraw()
 
 
+def test_what_a_killed_server_left_is_swept_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    orphan, other, young = (
+        tmp_path / f"paintover-{'a' * 32}",
+        tmp_path / "paintover-notes",
+        tmp_path / f"paintover-{'b' * 32}",
+    )
+    for path in (orphan, other, young):
+        path.write_bytes(b"x")
+    for path in (orphan, other):
+        os.utime(path, (1e9, 1e9))
+    _, _, forget = lane._create_file(SMALL)
+    forget()
+    assert sorted(tmp_path.iterdir()) == sorted([other, young])
+
+
 # ---------------------------------------------------------------- with the codec
 
 
