@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -37,15 +37,22 @@ def checksum(arrays: Iterable[np.ndarray]) -> int:
 
 @lru_cache(maxsize=4)
 def picture(width: int, height: int) -> np.ndarray:
-    """A picture like a painted one, uint8 (height, width, 3): shaded discs over a gradient, with grain."""
+    """A picture like a painted one, uint8 (height, width, 3), no side over MAX_SIDE: shaded discs over a gradient."""
+    part = np.ascontiguousarray(_painting()[:height, :width])
+    part.flags.writeable = False
+    return part
+
+
+@cache
+def _painting() -> np.ndarray:
+    """Made once: whoever asks for many sizes should not keep the front busy."""
     rng = np.random.default_rng(1)
-    y, x = (np.linspace(0, 1, side, dtype=np.float32) for side in (height, width))
-    image = np.empty((height, width, 3), np.float32)
-    image[..., 0] = 110 + 90 * x
-    image[..., 1] = (150 - 80 * y)[:, None]
-    image[..., 2] = 100 + 50 * np.sin(9 * x + 5 * y[:, None])
+    x = np.linspace(0, 1, MAX_SIDE, dtype=np.float32)
+    y = x[:, None]
+    image = np.empty((MAX_SIDE, MAX_SIDE, 3), np.float32)
+    image[..., 0], image[..., 1], image[..., 2] = 110 + 90 * x, 150 - 80 * y, 100 + 50 * np.sin(9 * x + 5 * y)
     for _ in range(12):
-        row, column, radius = rng.random(3) * (height, width, max(width, height) / 4) + (0, 0, 4)
+        row, column, radius = rng.uniform((0, 0, 20), (MAX_SIDE, MAX_SIDE, MAX_SIDE / 4))
         top, left = int(max(0, row - radius)), int(max(0, column - radius))
         part = image[top : int(row + radius) + 1, left : int(column + radius) + 1]
         down, across = (np.arange(side, dtype=np.float32) for side in part.shape[:2])
@@ -53,6 +60,4 @@ def picture(width: int, height: int) -> np.ndarray:
         shade = 40 + np.sqrt(height2.clip(0))[..., None] * rng.uniform(40, 200, 3).astype(np.float32)
         np.copyto(part, shade, where=height2[..., None] > 0)
     image += rng.integers(-5, 6, image.shape, np.int8)
-    painted = image.clip(0, 255).astype(np.uint8)
-    painted.flags.writeable = False
-    return painted
+    return image.clip(0, 255).astype(np.uint8)
