@@ -3,5 +3,5 @@
 VERSION = "0.1.0"
 """Paintover's version: the same in the manifest, in pyproject.toml and in CHANGELOG.md (a test compares them)."""
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the wire protocol. Two sides with different numbers refuse each other, naming both."""

@@ -8,36 +8,59 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import socket
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .errors import ConnectionLost, PaintoverError
+from . import lane
+from .errors import BadFrame, ConnectionLost, PaintoverError, ProtocolError
 from .mailbox import Mailbox
-from .messages import MESSAGES
+from .messages import MESSAGES, LaneProof
 from .wire import LIMITS, Decoder, Limits, encode
 
 PARTING = 2.0
 """Seconds for which a peer that was refused may keep its end open."""
 HIGH_WATER = 64
 """Received messages that wait unread before the socket is paused, so that a fast sender cannot fill memory."""
+CHUNK = 1 << 20
+"""Bytes that are handed to the transport at once: it copies what the system does not take."""
 
 
 class Channel(asyncio.BufferedProtocol):
-    """One connection. `receive` gives messages (and Malformed ones) in order; it raises when the connection ends."""
+    """One connection. `receive` gives messages (and Malformed ones) in order; it raises when the connection ends.
 
-    def __init__(self, limits: Limits = LIMITS, known: Mapping[str, type] = MESSAGES) -> None:
+    `patience` is how many messages and bytes may wait for the peer before something more is queued: one that does not
+    read is let go with ProtocolError, so that it cannot fill memory.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = LIMITS,
+        known: Mapping[str, type] = MESSAGES,
+        patience: tuple[int, int] | None = None,
+    ) -> None:
         self._decoder = Decoder(limits, known)
         self._inbox: deque[Any] = deque()
         self._arrived = asyncio.Event()
         self._outbox = Mailbox()
+        self._patience = patience
+        self.on_traffic: Callable[[Channel], None] | None = None
+        """Called when something was queued, or a part of something has come in."""
+        self._parts: deque[memoryview] = deque()
+        """What is left of the message that is being sent."""
         self._can_write = True
         self._reading = True
         self._error: PaintoverError | None = None
         self._rubbish = bytearray()
         """Where bytes go after the stream has lost its place."""
+        self._parting = False
+        """No more comes once what waits has left."""
         self._lost = asyncio.Event()
         self._transport: asyncio.Transport | None = None
+        self._offer: lane.Offer | None = None
+        self._lane: lane.Lane | None = None
         self.sent = 0
 
     # ------------------------------------------------------------ for its owner
@@ -56,36 +79,93 @@ class Channel(asyncio.BufferedProtocol):
         return message
 
     def send(self, message: Any) -> None:
-        """Queue a message. It leaves when the socket has room; a stale one may be superseded before that."""
+        """Queue a message. It leaves when the socket has room; a stale one may be superseded before that.
+
+        Behind the end of the conversation it is dropped.
+        """
+        if self._error:
+            return
+        if self._patience and (len(self._outbox) > self._patience[0] or self._outbox.bytes > self._patience[1]):
+            self.fail(ProtocolError("The client does not read its answers.", hint="Read them, or ask for less."))
+            return
         self._outbox.put(message)
         self._flush()
+        if self.on_traffic:
+            self.on_traffic(self)
 
     @property
     def waiting(self) -> int:
-        """Messages that have not left yet."""
+        """Messages that have not begun to leave."""
         return len(self._outbox)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that have not left, about."""
+        below = self._transport.get_write_buffer_size() if self._transport else 0
+        return self._outbox.bytes + sum(map(len, self._parts)) + below
+
+    @property
+    def expected(self) -> int:
+        """Bytes of memory that a message which is still coming in has announced; 0 if none is."""
+        return self._decoder.expected
+
+    @property
+    def received(self) -> int:
+        """Bytes of that message that have come."""
+        return self._decoder.received
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether large arrays bypass the socket, or will if the peer can see the memory that it was offered."""
+        return self._lane is not None or self._offer is not None
+
+    def offer_lane(self) -> None:
+        """Offer shared memory to a peer that seems to be on this machine; it is used once the peer proves that."""
+        if not self._transport or not _is_local(self._transport):
+            return
+        with contextlib.suppress(OSError):  # no memory, or no way to share it: the socket will do
+            self._offer = lane.Offer()
+            self.send(self._offer.message)
 
     def set_limits(self, limits: Limits) -> None:
         """Change what the peer may send from its next frame on."""
         self._decoder.limits = limits
 
+    def fail(self, error: PaintoverError) -> None:
+        """End the conversation: whoever waits in `receive` gets the error, and may still say why before it closes.
+
+        What the peer still sends is thrown away, and the memory that it was received in is free.
+        """
+        self._outbox.clear()
+        self._rubbish = bytearray(1 << 16)
+        self._decoder = Decoder()
+        self._finish(error)
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport:
+            self._transport.abort()
+
     def close(self) -> None:
-        """Close once everything that was handed to the transport has left."""
+        """Close once everything that was handed to the transport has left, or soon if the peer does not take it."""
         if self._transport:
             self._transport.close()
+            asyncio.get_running_loop().call_later(PARTING, self._transport.abort)
 
-    async def part(self) -> None:
-        """Close so that the peer can still read the last words: say that no more comes, and let it go first.
+    async def part(self, last: Any) -> None:
+        """Close so that the peer can still read this `last` message: say that no more comes, and let it go first.
 
         Closing with unread bytes would reset the connection, and the last words with it.
         """
         if self._transport and self._transport.can_write_eof():
-            self._rubbish = bytearray(1 << 16)
+            self._rubbish = self._rubbish or bytearray(1 << 16)
             self._transport.resume_reading()
-            self._transport.write_eof()
+            self._parting = True
+            self._outbox.put(last)
+            self._flush()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lost.wait(), PARTING)
-        self.close()
+        self.abort()  # what it still has not read, it never will
 
     # ------------------------------------------------------------ for asyncio
 
@@ -94,21 +174,28 @@ class Channel(asyncio.BufferedProtocol):
         self._transport = transport
         # Little buffering below us: what waits should wait in the mailbox, where it can be superseded.
         transport.set_write_buffer_limits(high=1 << 18)
+        if (sock := transport.get_extra_info("socket")) is not None and sock.family != getattr(socket, "AF_UNIX", None):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # notices machines that vanish
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return memoryview(self._rubbish) if self._rubbish else self._decoder.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        try:
-            self._inbox.extend(self._decoder.advance(nbytes))
-        except PaintoverError as error:
-            self._finish(error)
-            # The stream has lost its place. The owner may still say why before it closes.
-            if self._transport:
-                self._transport.pause_reading()
-                self._reading = True
+        if self._rubbish or self._error:
             return
+        try:
+            for message in self._decoder.advance(nbytes):
+                if isinstance(message, LaneProof) and self._offer:
+                    self._prove(self._offer, message)
+                else:
+                    self._inbox.append(message)
+        except PaintoverError as error:
+            self._lose_place(error)
+        except Exception as error:  # noqa: BLE001 - nothing that a peer sends may cost more than its own connection
+            self._lose_place(BadFrame(reason=f"{type(error).__name__}: {error}"))
+        if self.on_traffic:
+            self.on_traffic(self)
         if self._inbox:
             self._arrived.set()
         if len(self._inbox) > HIGH_WATER and self._reading and self._transport:
@@ -125,8 +212,24 @@ class Channel(asyncio.BufferedProtocol):
     def connection_lost(self, reason: Exception | None) -> None:
         self._transport = None
         self._outbox.close()
+        self._outbox.clear()
+        self._parts.clear()
+        if self._offer:
+            self._offer.withdraw()
+        self._offer = self._lane = self._decoder.shared = None
         self._lost.set()
         self._finish(ConnectionLost())
+
+    def _lose_place(self, error: PaintoverError) -> None:
+        """The stream makes no sense any more. The owner may still say why before it closes."""
+        self._finish(error)
+        if self._transport:
+            self._transport.pause_reading()
+            self._reading = True
+
+    def _prove(self, offer: lane.Offer, proof: LaneProof) -> None:
+        self._offer, self._lane = None, offer.prove(proof.nonce)
+        self._decoder.shared = self._lane.incoming if self._lane else None
 
     def _finish(self, error: PaintoverError) -> None:
         self._error = self._error or error
@@ -134,8 +237,43 @@ class Channel(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         while self._can_write and self._transport and not self._transport.is_closing():
-            message = self._outbox.take(timeout=0)
-            if message is None:
-                return
-            self._transport.writelines(encode(message))
-            self.sent += 1
+            if not self._parts:
+                message = self._outbox.take(timeout=0)
+                if message is None:
+                    break
+                self._parts.extend(self._cut(encode(message, self._lane.outgoing if self._lane else None)))
+                self.sent += 1
+            self._transport.write(self._parts.popleft())
+        if self._parting and self._can_write and self._transport and not self._transport.is_closing():
+            self._parting = False
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer is gone already
+                self._transport.abort()
+
+    def _cut(self, buffers: list[bytes | memoryview]) -> list[memoryview]:
+        """The same bytes in pieces of a size that the transport can take: small ones joined, large ones cut."""
+        parts, small = [], bytearray()
+        for buffer in buffers:
+            if len(buffer) < CHUNK // 16:
+                small += buffer
+                continue
+            if small:
+                parts.append(memoryview(bytes(small)))
+                small.clear()
+            view = memoryview(buffer)
+            parts += [view[at : at + CHUNK] for at in range(0, len(view), CHUNK)]
+        if small:
+            parts.append(memoryview(bytes(small)))
+        return parts
+
+
+def _is_local(transport: asyncio.Transport) -> bool:
+    peer = transport.get_extra_info("peername")
+    if not isinstance(peer, tuple) or not peer:
+        return False
+    try:
+        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

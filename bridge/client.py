@@ -16,7 +16,7 @@ from typing import Any
 
 from . import PROTOCOL, VERSION
 from .connection import Connection
-from .errors import ConnectionLost, ServerNotRunning
+from .errors import ConnectionLost, ServerNotRunning, ServerSilent
 from .messages import (
     ENDED,
     Cancel,
@@ -36,13 +36,18 @@ from .paths import DEFAULT_HOST, DEFAULT_PORT, read_token
 from .scene import MeshData
 from .wire import Decoder, Malformed, check_size, encode
 
+PATIENCE = 20.0
+"""Seconds after which a server that does nothing at all counts as hanging."""
+
 
 class Client(Connection):
     """A greeted connection."""
 
-    def __init__(self, connection: socket.socket, decoder: Decoder, welcome: Welcome) -> None:
+    def __init__(
+        self, connection: socket.socket, decoder: Decoder, welcome: Welcome, *, patience: float, share: bool
+    ) -> None:
         self.welcome = welcome
-        super().__init__(connection, decoder)
+        super().__init__(connection, decoder, patience=patience, share=share)
 
     @classmethod
     def connect(
@@ -53,8 +58,14 @@ class Client(Connection):
         *,
         name: str = "python",
         timeout: float = 10.0,
+        patience: float = PATIENCE,
+        share: bool = True,
     ) -> Client:
-        """Connect and greet. `token` defaults to this machine's own. Raises a LinkError that says what is wrong."""
+        """Connect and greet. `token` defaults to this machine's own. Raises a LinkError that says what is wrong.
+
+        A server that hangs for `patience` seconds ends the connection with ServerSilent. `share=False` keeps
+        everything in the socket, even on the server's own machine.
+        """
         try:
             connection = socket.create_connection((host, port), timeout)
         except (OSError, UnicodeError) as reason:  # UnicodeError: not a host name at all
@@ -65,13 +76,14 @@ class Client(Connection):
             connection.sendall(b"".join(encode(hello)))
             decoder = Decoder()
             welcome = _first_answer(connection, decoder, time.monotonic() + timeout)
-            connection.settimeout(None)
         except BaseException as error:
             connection.close()
+            if isinstance(error, TimeoutError):
+                raise ServerSilent(seconds=timeout) from error
             if isinstance(error, OSError):
                 raise ConnectionLost() from error
             raise
-        return cls(connection, decoder, welcome)
+        return cls(connection, decoder, welcome, patience=patience, share=share)
 
     def receive(self, timeout: float | None = None) -> Any:
         """The next message. Raises what is wrong with a message, what ended the connection, or queue.Empty."""

@@ -9,29 +9,63 @@ import contextlib
 import queue
 import socket
 import threading
+import time
 from typing import Any
 
-from .errors import ConnectionLost, PaintoverError
+from . import lane
+from .errors import ConnectionLost, LinkError, PaintoverError, ServerSilent
 from .mailbox import Mailbox
+from .messages import LaneOffer, LaneProof, Ping, Pong
 from .wire import Decoder, encode
+
+PULSE = 1.0
+"""Seconds after which a waiting thread looks around."""
+_OUR_PING = -1
+"""Its answer is for the connection itself."""
 
 
 class Connection:
-    """Messages that arrive wait in `inbox`; behind the last one comes the error that ended the connection."""
+    """Messages that arrive wait in `inbox`; behind the last one comes the error that ended the connection.
 
-    def __init__(self, connection: socket.socket, decoder: Decoder | None = None) -> None:
+    With `patience`, a peer that neither sends nor takes anything for half of that many seconds is asked whether it is
+    there (Ping); after all of them the connection ends with ServerSilent. Shared memory that the peer offers is used
+    unless `share` is False.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        decoder: Decoder | None = None,
+        *,
+        patience: float | None = None,
+        share: bool = True,
+    ) -> None:
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.ended = threading.Event()
         """Set once the connection is over, whoever ended it."""
         self._socket = connection
         self._decoder = decoder or Decoder()
         self._outbox = Mailbox()
+        self._patience = patience
+        self._share = share
+        self._lane: lane.Lane | None = None
+        self._alive = time.monotonic()
+        """When the peer last sent or took something."""
+        self._asked = False
+        if connection.family != getattr(socket, "AF_UNIX", None):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(PULSE)
         self._threads = [
             threading.Thread(target=self._read, name="paintover-reader", daemon=True),
             threading.Thread(target=self._write, name="paintover-writer", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether large arrays bypass the socket."""
+        return self._lane is not None
 
     def send(self, message: Any) -> None:
         """Queue a message; returns at once. Raises ConnectionLost after the connection has ended."""
@@ -67,26 +101,94 @@ class Connection:
             self.inbox.put(error)
             self.ended.set()
 
+    # ------------------------------------------------------------ the reader's thread
+
     def _read(self) -> None:
         try:
-            while count := self._socket.recv_into(self._decoder.get_buffer()):
-                for message in self._decoder.advance(count):
-                    self.inbox.put(message)
+            self._receive_all()
             self._end(ConnectionLost())
         except PaintoverError as error:
             self._end(error)
         except OSError:
             self._end(ConnectionLost())
+        except Exception as error:  # noqa: BLE001 - a bug; without an end, whoever waits would wait for ever
+            self._end(LinkError(reason=f"{type(error).__name__}: {error}"))
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the writer if it is in the middle of a send
 
+    def _receive_all(self) -> None:
+        count = 0  # bytes that came behind the greeting may hold whole messages
+        while not self.ended.is_set():
+            for message in self._decoder.advance(count):
+                if isinstance(message, LaneOffer):
+                    self._join(message)
+                elif message != Pong(_OUR_PING):
+                    self.inbox.put(message)
+            try:
+                count = self._socket.recv_into(self._decoder.get_buffer())
+            except TimeoutError:
+                count = 0
+                self._look_around()
+            else:
+                if not count:
+                    return
+                self._alive, self._asked = time.monotonic(), False
+
+    def _join(self, offer: LaneOffer) -> None:
+        joined = lane.join(offer) if self._share else None
+        if joined:
+            self._lane = joined[0]
+            self._decoder.shared = self._lane.incoming
+        # The writer uses the lane for what it sends behind this.
+        self._outbox.put(LaneProof(joined[1] if joined else ""))
+
+    def _look_around(self) -> None:
+        """Nothing came for a while: ask whether somebody is there, or give up. Raises ServerSilent."""
+        if self._patience is None:
+            return
+        silent = time.monotonic() - self._alive
+        if silent > self._patience and self._asked:
+            raise ServerSilent(seconds=self._patience)
+        if silent > self._patience / 2 and not self._asked:
+            self._asked = True
+            self._outbox.put(Ping(_OUR_PING))
+
+    # ------------------------------------------------------------ the writer's thread
+
     def _write(self) -> None:
+        shared = None
         try:
             while (message := self._outbox.take()) is not None:
-                for buffer in encode(message):
-                    self._socket.sendall(buffer)
+                self._send(encode(message, shared))
+                if isinstance(message, LaneProof) and self._lane:
+                    shared = self._lane.outgoing
                 self._outbox.done()
         except OSError:
             self._end(ConnectionLost())
         except PaintoverError as error:
             self._end(error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._end(LinkError(reason=f"{type(error).__name__}: {error}"))
+
+    def _send(self, buffers: list[bytes | memoryview]) -> None:
+        """All of a frame, however long the peer takes for it, unless the connection ends meanwhile."""
+        views = [memoryview(buffer) for buffer in buffers]
+        first = 0
+        while first < len(views):
+            try:
+                if hasattr(self._socket, "sendmsg"):
+                    sent = self._socket.sendmsg(views[first : first + 64])
+                else:  # Windows
+                    sent = self._socket.send(views[first])
+            except TimeoutError:
+                if self.ended.is_set():
+                    raise
+                continue
+            # Small frames fit any buffer: that one left says nothing about the peer.
+            if sent > 1 << 16:
+                self._alive = time.monotonic()
+            while first < len(views) and sent >= len(views[first]):
+                sent -= len(views[first])
+                first += 1
+            if sent:
+                views[first] = views[first][sent:]

@@ -9,6 +9,7 @@ PaintoverError
 ├── LinkError                the two sides are not connected
 │   ├── ServerNotRunning     nobody listens there
 │   ├── ConnectionLost       the connection ended
+│   ├── ServerSilent         connected, but nobody answers
 │   ├── WrongToken           refused: token
 │   ├── WrongProtocol        refused: protocol version
 │   ├── TokenUnreadable      this machine's token file is not readable
@@ -97,6 +98,12 @@ class ConnectionLost(LinkError):
     code = "connection_lost"
     text = "The connection to the server was lost."
     hint = "Connect again; jobs that had started go on, and finished results are kept on the server."
+
+
+class ServerSilent(LinkError):
+    code = "server_silent"
+    text = "The server is connected but has not answered for {seconds:.0f} seconds."
+    hint = "It may hang, or its machine may be overloaded. Connect again; if that does not help, restart the server."
 
 
 class WrongToken(LinkError):

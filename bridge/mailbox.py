@@ -10,37 +10,47 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from .schema import array_bytes
+
 
 class Mailbox:
     """Thread-safe; at most one waiting message of each superseding name, any number of the others."""
 
     def __init__(self) -> None:
-        self._items: OrderedDict[object, Any] = OrderedDict()
+        self._items: OrderedDict[object, tuple[Any, int]] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
         self._underway = 0
+        self.bytes = 0
+        """What waits, about."""
         self.dropped = 0
         """Superseded messages that never left."""
 
     def put(self, message: Any) -> None:
         """Add a message. After `close` it is dropped: nobody will take it."""
         name = message.supersedes() if hasattr(message, "supersedes") else object()
+        size = array_bytes(message)
         with self._changed:
             if self._closed:
                 return
-            if self._items.pop(name, None) is not None:
+            if old := self._items.pop(name, None):
                 self.dropped += 1
-            self._items[name] = message
+                self.bytes -= old[1]
+            self._items[name] = (message, size)
+            self.bytes += size
             self._changed.notify()
 
     def take(self, timeout: float | None = None) -> Any | None:
         """The oldest message, waiting up to `timeout` seconds (None: for ever). None if none came or it is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed, timeout)
+            if not self._items:
+                self._changed.wait_for(lambda: self._items or self._closed, timeout)
             if not self._items:
                 return None
             self._underway += 1
-            return self._items.popitem(last=False)[1]
+            message, size = self._items.popitem(last=False)[1]
+            self.bytes -= size
+            return message
 
     def done(self) -> None:
         """What was taken last has been sent."""
@@ -52,6 +62,13 @@ class Mailbox:
         """Wait until nothing waits and everything taken was reported done; False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed or not (self._items or self._underway), timeout)
+
+    def clear(self) -> None:
+        """Drop all that waits."""
+        with self._changed:
+            self._items.clear()
+            self.bytes = 0
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let whoever waits in `take` go on; what is still inside can be taken."""

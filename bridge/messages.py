@@ -108,6 +108,27 @@ class Refused:
 
 @message
 @dataclass(frozen=True)
+class LaneOffer:
+    """Here is memory that both of us could use, if you can see it (see lane.py)."""
+
+    name: str
+    ring: int
+    """Bytes of each of its two rings."""
+
+
+@message
+@dataclass(frozen=True)
+class LaneProof:
+    """The nonce that the peer read in the memory that was offered; empty if it does not see it, or does not want it.
+
+    From here on both sides may put arrays there.
+    """
+
+    nonce: str
+
+
+@message
+@dataclass(frozen=True)
 class Ping:
     number: int
 
@@ -116,6 +137,24 @@ class Ping:
 @dataclass(frozen=True)
 class Pong:
     number: int
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Measure the link: touch every byte of these arrays, and send a picture of this size back."""
+
+    arrays: tuple[np.ndarray, ...]
+    width: int
+    height: int
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class ProbeAnswer:
+    checksum: int
+    image: np.ndarray
+    """uint8 (height, width, 3)."""
 
 
 # ---------------------------------------------------------------- requests

@@ -42,7 +42,9 @@ class Camera:
         _check(self, "projection", np.float64, 4, 4)
         finite = np.isfinite(self.view).all() and np.isfinite(self.projection).all()
         if finite:
-            finite = bool(np.linalg.det(self.view)) and bool(np.linalg.det(self.projection[:2, :2]))
+            with np.errstate(over="ignore", invalid="ignore"):
+                sizes = np.array([np.linalg.det(self.view), np.linalg.det(self.projection[:2, :2])])
+            finite = np.isfinite(sizes).all() and sizes.all()
         if self.width < 1 or self.height < 1 or not finite:
             raise BadMessage(name="Camera", reason="its size or matrices are not valid")
 

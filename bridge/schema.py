@@ -9,6 +9,7 @@ Supported annotations: str, int, float, bool, None, np.ndarray, dataclasses, tup
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from functools import cache
@@ -34,6 +35,21 @@ def to_plain(value: Any, arrays: list[np.ndarray]) -> Any:
     if isinstance(value, dict):
         return {key: to_plain(item, arrays) for key, item in value.items()}
     return value
+
+
+def array_bytes(value: Any) -> int:
+    """About how much memory a message holds: the bytes of its arrays and texts."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, str):
+        return len(value)
+    if dataclasses.is_dataclass(value):
+        return sum(array_bytes(getattr(value, f.name)) for f in dataclasses.fields(value))
+    if isinstance(value, (tuple, list)):
+        return sum(map(array_bytes, value))
+    if isinstance(value, dict):
+        return sum(len(key) + array_bytes(item) for key, item in value.items())
+    return 0
 
 
 @cache
@@ -68,11 +84,18 @@ def from_plain(want: Any, plain: Any, arrays: list[np.ndarray], path: str = "") 
             return {key: from_plain(item, one, arrays, f"{path}[{key}]") for key, one in plain.items()}
     elif dataclasses.is_dataclass(want):
         return _dataclass(want, plain, arrays, path)
-    elif want is float and type(plain) in (int, float):
-        return float(plain)
+    elif want is float and type(plain) in (int, float) and math.isfinite(number := _float(plain)):
+        return number
     elif type(plain) is want:
         return plain
     raise _wrong(path, want, plain)
+
+
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def _union(want: Any, plain: Any, arrays: list[np.ndarray], path: str) -> Any:
@@ -109,5 +132,5 @@ def _dataclass(want: Any, plain: Any, arrays: list[np.ndarray], path: str) -> An
         return want(**values)
     except PaintoverError:
         raise
-    except (TypeError, ValueError, AttributeError) as reason:
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as reason:
         raise BadMessage(name=path, reason=str(reason)) from reason

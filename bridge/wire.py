@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,10 @@ from .schema import from_plain, to_plain
 MAGIC = b"PTOV"
 PREFIX = struct.Struct("<4sHHIQ")
 ALIGNMENT = 64
+SHARED_FROM = 64 << 10
+"""Arrays of at least this many bytes go through shared memory."""
+READ_AHEAD = 64 << 10
+"""Bytes that may be received before it is known what they are: most messages take one call to the system."""
 DTYPES = {name: np.dtype(name) for name in ("uint8", "uint16", "int32", "int64", "float16", "float32", "float64")}
 
 
@@ -72,27 +76,75 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def encode(message: Any) -> list[bytes | memoryview]:
-    """Buffers to send, in order. Arrays that are already contiguous are not copied."""
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1).view(np.uint8)
+
+
+class Outgoing(Protocol):
+    """Shared memory as the encoder sees it (lane.Ring)."""
+
+    def place(self, data: np.ndarray) -> tuple[int, int] | None: ...
+
+    def mark(self) -> tuple[int, int]: ...
+
+    def rewind(self, mark: tuple[int, int]) -> None: ...
+
+
+class Incoming(Protocol):
+    """Shared memory as the decoder sees it (lane.Ring)."""
+
+    @property
+    def size(self) -> int: ...
+
+    def take(self, position: int, sequence: int, nbytes: int) -> np.ndarray: ...
+
+
+def encode(message: Any, shared: Outgoing | None = None) -> list[bytes | memoryview]:
+    """Buffers to send, in order. Arrays that are already contiguous are not copied; large ones go to `shared`.
+
+    What has been encoded with `shared` must be sent, and in that order.
+    """
     arrays: list[np.ndarray] = []
     plain = to_plain(message, arrays)
     arrays = [np.ascontiguousarray(array) for array in arrays]
     for array in arrays:
         if array.dtype.name not in DTYPES:
             raise BadMessage(name=type(message).__name__, reason=f"arrays of {array.dtype} do not travel")
-    header = json.dumps(
-        {"message": plain, "arrays": [[array.dtype.name, list(array.shape)] for array in arrays]},
-        allow_nan=False,
-        separators=(",", ":"),
-    ).encode()
-    body = sum(_aligned(array.nbytes) for array in arrays)
-    buffers: list[bytes | memoryview] = [PREFIX.pack(MAGIC, PROTOCOL, 0, len(header), body) + header]
+    mark = shared.mark() if shared else None
+    specs: list[list[Any]] = []
+    body: list[np.ndarray] = []
     for array in arrays:
+        place = shared.place(_flat(array)) if shared and array.nbytes >= SHARED_FROM else None
+        specs.append([array.dtype.name, list(array.shape), *(place or ())])
+        if place is None:
+            body.append(array)
+    try:
+        text = json.dumps({"message": plain, "arrays": specs}, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        if shared and mark:
+            shared.rewind(mark)
+        raise
+    header, size = text.encode(), sum(_aligned(array.nbytes) for array in body)
+    buffers: list[bytes | memoryview] = [PREFIX.pack(MAGIC, PROTOCOL, 0, len(header), size) + header]
+    for array in body:
         if array.nbytes:
-            buffers.append(array.reshape(-1).view(np.uint8).data)
+            buffers.append(_flat(array).data)
         if padding := _aligned(array.nbytes) - array.nbytes:
             buffers.append(bytes(padding))
     return buffers
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """An array that a header announces; with a place, it lies in shared memory."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    place: tuple[int, int] | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 class Decoder:
@@ -103,37 +155,53 @@ class Decoder:
 
     def __init__(self, limits: Limits = LIMITS, known: Mapping[str, type] = MESSAGES) -> None:
         self.limits = limits
+        self.shared: Incoming | None = None
+        """Where the peer may place arrays."""
         self._known = known
-        self._stage = "prefix"
-        self._buffer = bytearray(PREFIX.size)
+        self._ahead = bytearray(READ_AHEAD)
+        """Received and not yet understood: from _start to _end."""
+        self._start = self._end = 0
+        self._sizes: tuple[int, int] | None = None
+        """Header and body bytes of the frame whose prefix has come."""
+        self._body: np.ndarray | None = None
         self._filled = 0
-        self._body_size = 0
         self._tag: type = object
         self._plain: Any = None
-        self._specs: list[tuple[np.dtype, tuple[int, ...]]] = []
+        self._specs: list[_Spec] = []
 
     def get_buffer(self) -> memoryview:
         """Where the next bytes belong; never empty."""
-        return memoryview(self._buffer)[self._filled :]
+        if self._body is not None:
+            return memoryview(self._body)[self._filled :]  # type: ignore[arg-type]
+        waiting = self._ahead[self._start : self._end]
+        size = max(READ_AHEAD, self._sizes[0] if self._sizes else 0, len(waiting) + PREFIX.size)
+        if len(self._ahead) != size:
+            self._ahead = bytearray(size)
+        self._ahead[: len(waiting)] = waiting
+        self._start, self._end = 0, len(waiting)
+        return memoryview(self._ahead)[self._end :]
 
-    def advance(self, count: int) -> list[Any]:
-        """Take note that `count` bytes of `get_buffer()` were filled; returns the messages that are now complete."""
-        self._filled += count
-        if self._stage == "prefix" and not MAGIC.startswith(start := bytes(self._buffer[: min(4, self._filled)])):
-            raise BadFrame(reason=f"it starts with {start!r}")
-        done: list[Any] = []
-        while self._filled == len(self._buffer):
-            if self._stage == "prefix":
-                self._begin_header()
-            elif self._stage == "header":
-                self._begin_body()
-            if self._stage == "body" and self._filled == len(self._buffer):
-                done.append(self._finish())
-        return done
+    def advance(self, count: int) -> Iterator[Any]:
+        """Take note that `count` bytes of `get_buffer()` were filled; yields the messages that are now complete.
+
+        What has changed before the next message is asked for (limits, shared memory) counts for that message.
+        """
+        if self._body is not None:
+            self._filled += count
+        else:
+            self._end += count
+        while True:
+            if self._body is None and not self._begin():
+                return
+            assert self._body is not None
+            if self._filled < len(self._body):
+                return
+            yield self._finish()
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Any]:
         """Messages completed by `data`, which may hold any part of one or several frames."""
-        view, done = memoryview(data), []
+        view = memoryview(data)
+        done: list[Any] = []
         while len(view):
             room = self.get_buffer()
             count = min(len(room), len(view))
@@ -145,67 +213,112 @@ class Decoder:
     @property
     def idle(self) -> bool:
         """True between frames: an end of the stream here cuts nothing short."""
-        return self._stage == "prefix" and self._filled == 0
+        return self._body is None and self._sizes is None and self._start == self._end
 
-    def _expect(self, stage: str, size: int) -> None:
-        self._stage, self._buffer, self._filled = stage, bytearray(size), 0
+    @property
+    def expected(self) -> int:
+        """Bytes of memory that the frame under way has announced; 0 if none is."""
+        if self._body is not None:
+            return len(self._body) + READ_AHEAD
+        return self._sizes[0] if self._sizes else 0
 
-    def _begin_header(self) -> None:
-        _, protocol, _, header, body = PREFIX.unpack(self._buffer)
+    @property
+    def received(self) -> int:
+        """Bytes of that frame's body that have come."""
+        return self._filled if self._body is not None else self._end - self._start
+
+    def _begin(self) -> bool:
+        """Understand prefix and header as far as they have come. True when the body can be received."""
+        if self._sizes is None:
+            start = bytes(self._ahead[self._start : min(self._end, self._start + 4)])
+            if not MAGIC.startswith(start):
+                raise BadFrame(reason=f"it starts with {start!r}")
+            if self._end - self._start < PREFIX.size:
+                return False
+            self._sizes = self._check_prefix()
+            self._start += PREFIX.size
+        header, body = self._sizes
+        if self._end - self._start < header:
+            return False
+        text = self._ahead[self._start : self._start + header]
+        self._start += header
+        self._check_header(text, body)
+        self._body = np.empty(body, np.uint8)
+        self._filled = min(body, self._end - self._start)
+        memoryview(self._body)[: self._filled] = self._ahead[self._start : self._start + self._filled]  # type: ignore[arg-type]
+        self._start += self._filled
+        return True
+
+    def _check_prefix(self) -> tuple[int, int]:
+        _, protocol, _, header, body = PREFIX.unpack_from(self._ahead, self._start)
         if protocol != PROTOCOL:
             raise WrongProtocol(ours=PROTOCOL, version=VERSION, theirs=protocol)
         if header > self.limits.header or header == 0:
             raise TooLarge(what="A message header", size=header, limit=self.limits.header)
         if body > self.limits.body:
             raise TooLarge(what="A message body", size=body, limit=self.limits.body)
-        self._body_size = body
-        self._expect("header", header)
+        return header, body
 
-    def _begin_body(self) -> None:
+    def _check_header(self, text: bytearray, body: int) -> None:
         try:
-            header = json.loads(self._buffer, parse_constant=_refuse_constant)
+            header = json.loads(text, parse_constant=_refuse_constant)
             self._plain, specs = header["message"], header["arrays"]
             tag = self._plain["type"]
         except (ValueError, KeyError, TypeError, RecursionError) as reason:
             raise BadFrame(reason=f"unreadable header ({type(reason).__name__})") from reason
-        if not isinstance(tag, str) or tag not in self._known:
-            raise UnknownMessage(name=str(tag)[:80])
+        if not isinstance(tag, str):
+            raise BadFrame(reason="a message without a type")
+        if tag not in self._known:
+            raise UnknownMessage(name=tag[:80])
         self._tag = self._known[tag]
         self._specs = self._check_specs(specs)
-        size = sum(_aligned(dtype.itemsize * math.prod(shape)) for dtype, shape in self._specs)
-        if size != self._body_size:
+        if sum(_aligned(spec.nbytes) for spec in self._specs if not spec.place) != body:
             raise BadFrame(reason="the body is not as long as its arrays")
-        self._expect("body", size)
+        room = self.shared.size if self.shared else 0
+        if sum(spec.nbytes for spec in self._specs if spec.place) > room:
+            raise BadFrame(reason="more in shared memory than it holds")
 
-    def _check_specs(self, specs: Any) -> list[tuple[np.dtype, tuple[int, ...]]]:
+    def _check_specs(self, specs: Any) -> list[_Spec]:
         if not isinstance(specs, list):
             raise BadFrame(reason="no list of arrays")
         if len(specs) > self.limits.arrays:
-            raise TooLarge(what="The number of arrays", size=len(specs), limit=self.limits.arrays)
+            raise TooLarge(f"A message has {len(specs):,} arrays; the limit is {self.limits.arrays:,}.")
         checked = []
         for spec in specs:
-            if not (isinstance(spec, list) and len(spec) == 2 and isinstance(spec[1], list) and len(spec[1]) <= 4):
+            if not (isinstance(spec, list) and len(spec) in (2, 4) and isinstance(spec[1], list) and len(spec[1]) <= 4):
                 raise BadFrame(reason="a malformed array description")
-            dtype, shape = str(spec[0]), spec[1]
-            if dtype not in DTYPES or any(type(n) is not int or not 0 <= n <= self.limits.body for n in shape):
+            dtype, shape, place = spec[0], spec[1], spec[2:]
+            if not isinstance(dtype, str) or dtype not in DTYPES or not all(map(_is_count, shape + place)):
                 raise BadFrame(reason="an array of an unknown type or shape")
-            checked.append((DTYPES[dtype], tuple(shape)))
+            # numpy cannot hold a shape whose sides, zeros apart, multiply to more than its index type.
+            if math.prod(max(1, side) for side in shape) > self.limits.body:
+                raise BadFrame(reason="an array larger than any that may be sent")
+            checked.append(_Spec(DTYPES[dtype], tuple(shape), (place[0], place[1]) if place else None))
         return checked
 
     def _finish(self) -> Any:
+        assert self._body is not None
         arrays, offset = [], 0
-        for dtype, shape in self._specs:
-            array = np.frombuffer(self._buffer, dtype, math.prod(shape), offset).reshape(shape)
+        for spec in self._specs:
+            if spec.place and self.shared:
+                flat = self.shared.take(*spec.place, spec.nbytes)
+            else:
+                flat = self._body[offset : offset + spec.nbytes]
+                offset += _aligned(spec.nbytes)
+            array = flat.view(spec.dtype).reshape(spec.shape)
             array.flags.writeable = False
             arrays.append(array)
-            offset += _aligned(array.nbytes)
         plain, self._plain, self._specs = self._plain, None, []
-        self._expect("prefix", PREFIX.size)
+        self._body, self._filled, self._sizes = None, 0, None
         try:
             return from_plain(self._tag, plain, arrays)
         except PaintoverError as error:
             job = plain.get("job")
             return Malformed(self._tag.__name__, error, job if isinstance(job, str) else "")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 62
 
 
 def _refuse_constant(name: str) -> float:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import platform
+import queue
 import shutil
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
 from rich.console import Console
 
 from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.client import Client
-from paintover.bridge.errors import PaintoverError, ServerNotRunning
+from paintover.bridge.errors import PaintoverError, ServerNotRunning, ServerSilent
+from paintover.bridge.messages import Ping, Pong, Probe, ProbeAnswer
 from paintover.bridge.paths import data_folder, read_token, token_file
 
 from . import models
@@ -58,13 +62,44 @@ def examine(console: Console, host: str, port: int) -> bool:
         f"Token: {token}" if token else f"No token yet; the first start writes {token_file()}",
     )
     try:
-        with Client.connect(host, port, name="doctor", timeout=3):
+        with Client.connect(host, port, name="doctor", timeout=3) as client:
             line(True, f"A server answers at {host}:{port}")
+            line(True, measure_link(client))
     except ServerNotRunning as error:
         line(None, error.message, "Start it with: paintover serve")
     except PaintoverError as error:
         line(False, error.message, error.hint)
     return sound
+
+
+PROBE_BYTES = 16 << 20
+PROBE_TIMEOUT = 60.0
+"""Seconds: the first part of it also on a slow line."""
+
+
+def measure_link(client: Client) -> str:
+    """What the connection can do, in words: the way that arrays take, their speed, and the time of a small message.
+
+    Raises what is wrong with the connection.
+    """
+
+    def timed(question: Ping | Probe, kind: type) -> float:
+        start = time.perf_counter()
+        client.send(question)
+        while not isinstance(client.receive(PROBE_TIMEOUT), kind):
+            pass
+        return time.perf_counter() - start
+
+    array = np.random.default_rng(0).integers(0, 256, PROBE_BYTES, dtype=np.uint8)
+    try:
+        reply = min(timed(Ping(number), Pong) for number in range(20))
+        # The second one, since the first still makes room.
+        seconds = [timed(Probe((array,), 1, 1), ProbeAnswer) for _ in range(2)][1]
+    except queue.Empty:
+        raise ServerSilent(seconds=PROBE_TIMEOUT) from None
+    way = "shared memory" if client.shares_memory else "the socket (no shared memory)"
+    speed = PROBE_BYTES / max(seconds - reply, 1e-6) / 1e6
+    return f"The link: {speed:,.0f} MB/s through {way}, {reply * 1000:.1f} ms for a small message"
 
 
 def _device() -> str:

@@ -26,6 +26,7 @@ from paintover.bridge.errors import (
     PaintoverError,
     PortInUse,
     ProtocolError,
+    QueueFull,
     ServerFailure,
     ServerStartFailed,
     TooLarge,
@@ -53,6 +54,7 @@ from paintover.bridge.messages import (
     MeshUpload,
     Ping,
     Pong,
+    Probe,
     Refused,
     Submit,
     Texture,
@@ -63,20 +65,21 @@ from paintover.bridge.messages import (
     Jobs as JobList,
 )
 from paintover.bridge.scene import MeshData
+from paintover.bridge.schema import array_bytes
 from paintover.bridge.wire import GREETING, LIMITS, Malformed
 
-from . import models
+from . import models, probe
 from .history import History
 from .jobs import Job, Jobs
 from .supervisor import Supervisor
+from .traffic import UNREAD, Traffic
 from .worker_messages import Run
 
 log = logging.getLogger("paintover.front")
 
 GREETING_TIMEOUT = 10.0
-MAX_CLIENTS = 64
-MAX_UNREAD = 4096
-"""Messages that may wait for a client; one that never reads is let go, so that it cannot fill memory."""
+QUEUE_BYTES = 2 << 30
+"""Bytes of requests that may wait or run; beyond them only the first is taken."""
 MAX_SIDE = 4096
 MAX_VIEWS = 32
 MESH_CACHE = 1 << 30
@@ -95,7 +98,7 @@ class Front:
         self._history = History(data / "jobs")
         self._supervisor = Supervisor(engine)
         self._meshes = MeshStore(MESH_CACHE)
-        self._clients: set[Channel] = set()
+        self._traffic = Traffic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: dict[type, Callable[[Channel, Any], None]] = {
             Ping: lambda channel, message: channel.send(Pong(message.number)),
@@ -105,6 +108,7 @@ class Front:
             Cancel: self._cancel,
             Follow: self._follow,
             ListJobs: lambda channel, message: channel.send(JobList(self._jobs.summaries())),
+            Probe: lambda channel, message: channel.send(probe.answer(message)),
         }
 
     # ------------------------------------------------------------ life
@@ -114,7 +118,7 @@ class Front:
         loop = asyncio.get_running_loop()
 
         def accept() -> Channel:
-            channel = Channel(GREETING)
+            channel = Channel(GREETING, patience=UNREAD)
             self._spawn(self._client(channel))
             return channel
 
@@ -125,6 +129,7 @@ class Front:
                 raise PortInUse(host=host, port=port) from reason
             raise
         self._spawn(self._work())
+        self._spawn(self._traffic.watch())
         started(listener.sockets[0].getsockname()[1])
         try:
             await asyncio.Event().wait()
@@ -148,9 +153,11 @@ class Front:
 
     async def _client(self, channel: Channel) -> None:
         """One client, from its greeting to its end."""
+        self._traffic.add(channel)
         try:
             await self._serve(channel)
         finally:
+            self._traffic.remove(channel)
             channel.close()
 
     async def _serve(self, channel: Channel) -> None:
@@ -159,23 +166,17 @@ class Front:
             self._greet(channel, hello)
         except (PaintoverError, TimeoutError) as error:
             if isinstance(error, PaintoverError) and not isinstance(error, ConnectionLost):
-                log.warning("Refused a client: %s", error)
-                channel.send(Refused(Failure.of(error)))
-            await channel.part()
+                self._traffic.note(logging.WARNING, f"Refused a client: {error}")
+                await channel.part(Refused(Failure.of(error)))
             return
-        self._clients.add(channel)
         try:
             while True:
                 self._answer(channel, await channel.receive())
-                if channel.waiting > MAX_UNREAD:
-                    raise ProtocolError("The client does not read its answers.", hint="Read them, or ask for less.")
         except PaintoverError as error:
             if isinstance(error, ProtocolError):
-                log.warning("Closed a client: %s", error)
-                channel.send(Trouble(Failure.of(error)))
-                await channel.part()
+                self._traffic.note(logging.WARNING, f"Closed a client: {error}")
+                await channel.part(Trouble(Failure.of(error)))
         finally:
-            self._clients.discard(channel)
             for job in self._jobs:
                 with contextlib.suppress(ValueError):
                     job.followers.remove(channel.send)
@@ -189,11 +190,12 @@ class Front:
             raise WrongProtocol(ours=PROTOCOL, version=VERSION, theirs=hello.protocol)
         if not hmac.compare_digest(_bytes(hello.token), _bytes(self._token)):
             raise WrongToken()
-        if len(self._clients) >= MAX_CLIENTS:
-            raise ProtocolError(f"The server already has {MAX_CLIENTS} clients.", hint="Close one of them.")
+        self._traffic.greet(channel)
         channel.set_limits(LIMITS)
         channel.send(Welcome(PROTOCOL, VERSION, self.capabilities()))
-        log.info("Client %r (Paintover %s) connected", hello.client[:80], hello.version[:20])
+        if self._traffic.may_share_memory:
+            channel.offer_lane()
+        self._traffic.note(logging.INFO, f"Client {hello.client[:80]!r} (Paintover {hello.version[:20]}) connected")
 
     def capabilities(self) -> Capabilities:
         return Capabilities(models.infos(), self._supervisor.device, MAX_SIDE, MAX_VIEWS)
@@ -208,9 +210,10 @@ class Front:
                 raise ProtocolError(reason=f"{type(message).__name__} is not for the server")
             answer(channel, message)
         except PaintoverError as error:
-            job = getattr(message, "job", "")
-            failure = Failure.of(error)
-            channel.send(JobState(job, FAILED, 0, failure) if job else Trouble(failure))
+            _say(channel, message, error)
+        except Exception as error:  # a bug here is its finder's trouble, and nobody else's
+            log.error("A %s could not be answered", type(message).__name__, exc_info=error)
+            _say(channel, message, ServerFailure(reason=f"{type(error).__name__}: {error}"))
 
     # ------------------------------------------------------------ what clients ask for
 
@@ -220,7 +223,11 @@ class Front:
             raise BadMessage(name="Submit", reason="there is a job of this name already")
         # The job keeps its meshes: by the time of its turn they may have made room for others.
         meshes = self._meshes.get(request.meshes) if isinstance(request, Texture) else ()
-        job = Job(message.job, request, meshes=meshes)
+        size = array_bytes((request, meshes))
+        held = sum(job.size for job in self._jobs if job.state not in ENDED)
+        if held and held + size > QUEUE_BYTES:
+            raise QueueFull(f"The server already holds {held / 1e6:,.0f} MB of jobs that wait or run.")
+        job = Job(message.job, request, meshes=meshes, size=size)
         job.followers.append(channel.send)
         self._jobs.add(job)
 
@@ -315,6 +322,11 @@ class Front:
             log.warning("Job %s failed: %s", job.name, error)
 
 
+def _say(channel: Channel, message: Any, error: PaintoverError) -> None:
+    job, failure = getattr(message, "job", ""), Failure.of(error)
+    channel.send(JobState(job, FAILED, 0, failure) if job else Trouble(failure))
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # JSON may hold halves of characters
 
@@ -325,6 +337,7 @@ class MeshStore:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._meshes: OrderedDict[str, MeshData] = OrderedDict()
+        self._total = 0
 
     def missing(self, hashes: tuple[str, ...]) -> tuple[str, ...]:
         for name in hashes:
@@ -337,10 +350,12 @@ class MeshStore:
         if _size(mesh) > self._limit:
             raise TooLarge(what=f"The mesh of {mesh.name!r}", size=_size(mesh), limit=self._limit)
         name = mesh.content_hash()
+        if name not in self._meshes:
+            self._total += _size(mesh)
         self._meshes[name] = mesh
         self._meshes.move_to_end(name)
-        while len(self._meshes) > 1 and sum(map(_size, self._meshes.values())) > self._limit:
-            self._meshes.popitem(last=False)
+        while len(self._meshes) > 1 and self._total > self._limit:
+            self._total -= _size(self._meshes.popitem(last=False)[1])
 
     def get(self, hashes: tuple[str, ...]) -> tuple[MeshData, ...]:
         """The meshes, or MissingMesh."""
@@ -350,7 +365,7 @@ class MeshStore:
 
 
 def _size(mesh: MeshData) -> int:
-    return sum(a.nbytes for a in (mesh.positions, mesh.triangles, mesh.normals, mesh.uvs, mesh.materials))
+    return array_bytes(mesh) + 4096  # Python's own share, so that a million tiny meshes count, too
 
 
 def check(request: Generate | Texture) -> Generate | Texture:

@@ -48,6 +48,8 @@ class Job:
     request: Generate | Texture | None
     """None once it is over: passes are large, and nobody asks for them again."""
     meshes: tuple[MeshData, ...] = ()
+    size: int = 0
+    """Bytes of request and meshes, about."""
     cancelled: bool = False
     """The user asked to stop it while it ran."""
     kind: str = field(init=False)

@@ -6,11 +6,14 @@ Nothing here unpickles anything: weights are safetensors, whose header is plain 
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from paintover.bridge.errors import BadModelFile
 
@@ -19,6 +22,15 @@ FAMILIES = (SD15, SDXL)
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 MAX_HEADER = 100 << 20
 """Bytes; the safetensors library's own limit."""
+
+MAX_CONFIG = 16 << 20
+"""Bytes: a configuration has a few thousand."""
+ITEM_SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+              "I8": 1, "U8": 1, "BOOL": 1}  # fmt: skip
+WIDTHS = ("block_out_channels", "cross_attention_dim", "hidden_size", "intermediate_size", "vocab_size")
+"""Sizes in configurations that some tensor must have: memory is taken for them before any tensor is read."""
+COUNTS = ("layers_per_block", "num_hidden_layers", "transformer_layers_per_block")
+"""Numbers of layers in configurations: there cannot be more of them than tensors."""
 
 COMPONENTS = {
     SD15: ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
@@ -40,9 +52,36 @@ class Found:
     single_file: bool
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _named_errors(check: Callable[Concatenate[Path, P], R]) -> Callable[Concatenate[Path, P], R]:
+    """Whatever the file system says about a file becomes BadModelFile: no rights, a loop of links, too long a name."""
+
+    @functools.wraps(check)
+    def checked(path: Path, *args: P.args, **options: P.kwargs) -> R:
+        try:
+            return check(path, *args, **options)
+        except OSError as error:
+            where = Path(error.filename).name if isinstance(error.filename, str) else path.name
+            raise BadModelFile(name=where, reason=f"it cannot be read ({error.strerror or error})") from error
+        except RecursionError as error:
+            raise BadModelFile(name=path.name, reason="it is nested too deeply to be one") from error
+
+    return checked
+
+
+def _must_be_file(path: Path) -> None:
+    if not path.is_file():  # a folder, a pipe that would be waited for, a device that never ends
+        raise BadModelFile(name=path.name, reason="it is not a file")
+
+
+@_named_errors
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:
     """Tensor name -> shape of a .safetensors file, or BadModelFile if it is anything else or not complete."""
     name = path.name
+    _must_be_file(path)
     with path.open("rb") as file:
         start = file.read(8)
         size = path.stat().st_size
@@ -58,22 +97,37 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
-            shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            found = {key: _tensor(entry) for key, entry in header.items()}
         except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
             raise BadModelFile(name=name, reason="it is not a safetensors file") from error
+    end = max((end for _, end in found.values()), default=0)
     if 8 + length + end > size:
         raise BadModelFile(name=name, reason=_truncated(size, 8 + length + end))
-    return shapes
+    return {key: shape for key, (shape, _) in found.items()}
+
+
+def _tensor(entry: Any) -> tuple[tuple[int, ...], int]:
+    """Shape and end of a tensor, as its header's entry says; ValueError if that cannot be true."""
+    shape, (begin, end), dtype = tuple(entry["shape"]), entry["data_offsets"], entry["dtype"]
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError("a size that is none")
+    if dtype in ITEM_SIZES and end - begin != ITEM_SIZES[dtype] * math.prod(shape):
+        raise ValueError("a tensor that is not as long as its shape says")
+    return shape, end
 
 
 def _truncated(have: int, want: int) -> str:
     return f"it is cut short ({have:,} of {want:,} bytes)"
 
 
+@_named_errors
 def read_config(path: Path) -> dict[str, Any]:
     """The JSON object in `path`, or BadModelFile."""
     try:
+        if path.exists():
+            _must_be_file(path)
+        if path.stat().st_size > MAX_CONFIG:
+            raise BadModelFile(name=str(path), reason="it is too large for a configuration")
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadModelFile(name=str(path.parent), reason=f"it has no {path.name}") from None
@@ -84,6 +138,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+@_named_errors
 def inspect(path: Path) -> Found:
     """What `path` (a diffusers folder or a .safetensors file) holds, or BadModelFile in plain words."""
     if path.is_dir():
@@ -96,6 +151,8 @@ def inspect(path: Path) -> Found:
             reason="it is a pickle (it could run programs)",
             hint="Look for the same model as .safetensors.",
         )
+    if path.suffix != ".safetensors":  # by the ending the libraries choose how to read a file: others they unpickle
+        raise BadModelFile(name=path.name, reason="its name does not end in .safetensors")
     return _inspect_file(path)
 
 
@@ -141,7 +198,7 @@ def _inspect_file(path: Path) -> Found:
     widths = {
         shape[1]
         for key, shape in shapes.items()
-        if key.endswith("attn2.to_k.weight") and (control or key.startswith(prefix))
+        if key.endswith("attn2.to_k.weight") and len(shape) == 2 and (control or key.startswith(prefix))
     }
     family = _CROSS_ATTENTION.get(widths.pop() if len(widths) == 1 else 0)
     if family is None:
@@ -149,6 +206,7 @@ def _inspect_file(path: Path) -> Found:
     return Found("control" if control else "model", family, True)
 
 
+@_named_errors
 def weights(folder: Path) -> tuple[str | None, tuple[Path, ...]]:
     """The safetensors files of one component and their variant (None or "fp16"); BadModelFile if there are none."""
     for variant in (None, "fp16"):
@@ -159,8 +217,7 @@ def weights(folder: Path) -> tuple[str | None, tuple[Path, ...]]:
                 return variant, (whole,)
             index = folder / f"{stem}.safetensors.index{dot}.json"
             if index.exists():
-                shards = sorted(set(read_config(index).get("weight_map", {}).values()))
-                return variant, tuple(folder / Path(shard).name for shard in shards)
+                return variant, tuple(folder / shard for shard in _shards(index))
     if any(file.suffix in PICKLES for file in folder.glob("*")):
         reason = "its weights are pickles (they could run programs), not safetensors"
     else:
@@ -168,15 +225,41 @@ def weights(folder: Path) -> tuple[str | None, tuple[Path, ...]]:
     raise BadModelFile(name=f"{folder.parent.name}/{folder.name}", reason=reason)
 
 
+def _shards(index: Path) -> list[str]:
+    """The files that an index names: plain names of safetensors beside it."""
+    found = read_config(index).get("weight_map")
+    names = set(map(str, found.values())) if isinstance(found, dict) else set()
+    if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
+        raise BadModelFile(name=index.name, reason="it does not name .safetensors files beside it")
+    return sorted(names)
+
+
+@_named_errors
 def check_component(folder: Path) -> None:
-    """Raise BadModelFile unless `folder` has a config and complete safetensors."""
-    read_config(folder / "config.json")
+    """Raise BadModelFile unless `folder` has a config and complete safetensors that can belong to it."""
+    config = read_config(folder / "config.json")
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in weights(folder)[1]:
         if not file.exists():
             raise BadModelFile(name=f"{folder.name}/{file.name}", reason="it is missing")
-        read_header(file)
+        shapes |= read_header(file)
+    sides = {side for shape in shapes.values() for side in shape}
+    for keys, fits in ((WIDTHS, lambda number: number in sides), (COUNTS, lambda number: 0 <= number <= len(shapes))):
+        for key in keys:
+            for number in _numbers(config.get(key)):
+                if not fits(number):
+                    reason = f"its weights do not fit its configuration ({key} = {number})"
+                    raise BadModelFile(name=f"{folder.parent.name}/{folder.name}", reason=reason)
 
 
+def _numbers(value: Any) -> list[float]:
+    """The numbers in a configuration's value; other types are for the libraries to refuse."""
+    if isinstance(value, list):
+        return [number for item in value for number in _numbers(item)]
+    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
+
+
+@_named_errors
 def check_model(path: Path, family: str) -> None:
     """Raise BadModelFile unless `path` holds a complete model of `family`."""
     found = inspect(path)
@@ -189,7 +272,7 @@ def check_model(path: Path, family: str) -> None:
         if not folder.is_dir():
             raise BadModelFile(name=path.name, reason=f"its {component} is missing")
         if component.startswith("tokenizer"):
-            if not ((folder / "vocab.json").exists() and (folder / "merges.txt").exists()):
+            if not ((folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()):
                 raise BadModelFile(name=path.name, reason=f"its {component} has no vocab.json or merges.txt")
         elif component == "scheduler":
             read_config(folder / "scheduler_config.json")
@@ -197,6 +280,7 @@ def check_model(path: Path, family: str) -> None:
             check_component(folder)
 
 
+@_named_errors
 def check_control(path: Path) -> None:
     """Raise BadModelFile unless `path` holds a complete ControlNet."""
     found = inspect(path)

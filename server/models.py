@@ -7,6 +7,7 @@ and every model of that family can use them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -26,7 +27,7 @@ from paintover.bridge.errors import (
     UnsupportedControl,
 )
 from paintover.bridge.messages import ModelInfo
-from paintover.bridge.parameters import CONTROLS
+from paintover.bridge.parameters import CONTROLS, Settings
 from paintover.bridge.paths import data_folder
 
 from . import model_files
@@ -139,12 +140,31 @@ def _load() -> _Registry:
         return _Registry({}, {})
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        models = {name: ModelEntry(name=name, **entry) for name, entry in plain["models"].items()}
-        return _Registry(models, {family: dict(controls) for family, controls in plain["controls"].items()})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        models = {name: _entry(name, entry) for name, entry in plain["models"].items()}
+        return _Registry(models, {family: _texts(controls) for family, controls in plain["controls"].items()})
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError, BadParameter) as error:
         raise BadModelFile(
             name=str(path), reason=f"it is damaged ({error})", hint="Mend it, or delete it and add your models again."
         ) from error
+
+
+def _entry(name: str, plain: dict[str, Any]) -> ModelEntry:
+    """An entry of the list; TypeError or ValueError unless every value is of its type."""
+    entry = ModelEntry(name=name, **plain)
+    if entry.family not in model_files.FAMILIES:
+        raise ValueError(f"{name} is of no known family")
+    for text in (entry.path, entry.description, entry.normals):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} has a {type(text).__name__} where a text belongs")
+    Settings.from_mapping(dict(entry.defaults))
+    return replace(entry, controls=_texts(entry.controls))
+
+
+def _texts(plain: Any) -> dict[str, str]:
+    texts = dict(plain)
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise TypeError("a path is not a text")
+    return texts
 
 
 def _save(registry: _Registry) -> None:
@@ -194,8 +214,9 @@ def infos() -> tuple[ModelInfo, ...]:
 def located(source: str) -> Path:
     """Where a path or hub id lies on this machine, or BadModelFile. Never goes to the network."""
     path = Path(source)
-    if path.exists():
-        return path
+    with contextlib.suppress(OSError, ValueError):  # too long, or not a path at all: then it is not here
+        if path.exists():
+            return path
     if HUB_ID.fullmatch(source):
         from huggingface_hub import try_to_load_from_cache  # slow to import, and seldom needed
 
@@ -242,7 +263,10 @@ def add(path: str | Path, name: str | None = None, family: str | None = None, co
     Family and kind are told from the file; `family` is only checked against that. A ControlNet needs `control`.
     Raises BadModelFile for anything that cannot be used, and BadParameter for wrong or missing names.
     """
-    place = Path(path).expanduser().resolve()
+    try:
+        place = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or not a path at all
+        raise BadModelFile(name=str(path), reason=f"it cannot be found ({error})", hint="Check the path.") from error
     found = model_files.inspect(place)
     if family is not None and family != found.family:
         raise BadParameter(name="family", reason=f"{place.name} is of the family {found.family}, not {family}")

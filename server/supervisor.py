@@ -111,6 +111,7 @@ class Supervisor:
             await self._bury()
             raise ServerStartFailed(reason="something else answered in the worker's place")
         self.device = hello.device
+        channel.offer_lane()
         log.info("Worker %d is ready on %s", self._process.pid, hello.device)
         return channel
 

@@ -8,6 +8,8 @@ from paintover.bridge.messages import (
     Failure,
     Generate,
     ImageResult,
+    LaneOffer,
+    LaneProof,
     MeshData,
     Preview,
     Progress,
@@ -47,7 +49,8 @@ class Ended:
     failure: Failure | None = None
 
 
-TO_WORKER: dict[str, type] = {cls.__name__: cls for cls in (Run, Stop)}
+TO_WORKER: dict[str, type] = {cls.__name__: cls for cls in (Run, Stop, LaneOffer)}
 TO_FRONT: dict[str, type] = {
-    cls.__name__: cls for cls in (WorkerHello, Ended, Progress, Preview, ViewPainted, ImageResult, TextureResult)
+    cls.__name__: cls
+    for cls in (WorkerHello, LaneProof, Ended, Progress, Preview, ViewPainted, ImageResult, TextureResult)
 }

@@ -62,13 +62,18 @@ def _import_painter() -> type[Painter]:
     return Painter
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch's means that there is no memory left."""
+    signs = ("out of memory", "can't allocate memory", "Invalid buffer size")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
 @contextmanager
 def _memory_watched(request: Generate) -> Iterator[None]:
     """Turn the many ways in which torch runs out of memory into OutOfMemory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        signs = ("out of memory", "can't allocate memory", "Invalid buffer size")
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in signs):
+        if is_out_of_memory(error):
             raise OutOfMemory(reason=f"{request.width} × {request.height} with {request.settings.model}") from error
         raise

@@ -20,15 +20,17 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors import SafetensorError
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-from paintover.bridge.errors import BadModelFile
+from paintover.bridge.errors import BadModelFile, PaintoverError
 
 from .. import model_files
 from ..model_files import SDXL
 from ..models import ModelEntry, config_folder, control_path, located
+from .engine import is_out_of_memory
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
 @dataclass
@@ -67,11 +69,11 @@ def load_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, repo
     with _bad_file(entry.path):
         load = _load_single_file if path.is_file() else _load_folder
         model = load(entry, path, device, dtype, report)
+        _check_fit(model)
         _add_lora(model)
         model.decoder = _component(AutoencoderTiny, Path(entry.decoder), dtype) if entry.decoder else model.vae
-    for part in (model.unet, model.vae, model.decoder, *model.text_encoders):
-        part.requires_grad_(False).eval()
-        part.to(device)
+        for part in (model.unet, model.vae, model.decoder, *model.text_encoders):
+            _ready(part, device)
     if dtype == torch.float16 and entry.family == SDXL and model.vae.config.force_upcast:
         model.vae.to(torch.float32)  # it overflows in float16, and says so in its configuration
     if device.type == "cuda":
@@ -105,14 +107,52 @@ def load_control(model: Model, control: str) -> Any:
                 reason=f"it was made for another family of models than {model.entry.name}",
                 hint=f"Add a {control} ControlNet for {model.entry.family}.",
             )
-        model.controlnets[control] = net.requires_grad_(False).eval().to(model.device)
+        with _bad_file(str(path)):
+            model.controlnets[control] = _ready(net, model.device)
     return model.controlnets[control]
+
+
+def _ready(part: Any, device: torch.device) -> Any:
+    """The part on its device, ready to run. BadModelFile for weights that are no numbers."""
+    part.requires_grad_(False).eval()
+    part.to(device)
+    if not torch.stack([torch.isfinite(weights).all() for weights in part.parameters()]).all():
+        raise BadModelFile(name=type(part).__name__, reason="its weights have NaN or inf")
+    return part
+
+
+def _check_fit(model: Model) -> None:
+    """BadModelFile unless the parts can work together: found out later, it would cost the whole worker on a GPU."""
+    name = model.entry.name
+    for tokenizer, encoder in zip(model.tokenizers, model.text_encoders, strict=True):
+        if max(tokenizer.get_vocab().values(), default=0) >= encoder.config.vocab_size:
+            raise BadModelFile(name=name, reason="its tokenizer knows more words than its text encoder")
+        if tokenizer.model_max_length > encoder.config.max_position_embeddings:
+            raise BadModelFile(name=name, reason="its tokenizer gives longer texts than its text encoder takes")
+    width = sum(encoder.config.hidden_size for encoder in model.text_encoders)
+    if model.unet.config.cross_attention_dim != width:
+        raise BadModelFile(name=name, reason="its unet and its text encoder were not made for each other")
+    unet, latent = model.unet.config, model.vae.config.latent_channels
+    if unet.out_channels != latent or unet.in_channels not in (latent, 2 * latent + 1):  # plain, or for inpainting
+        reason = f"its unet takes {unet.in_channels} channels and gives {unet.out_channels}, its VAE has {latent}"
+        raise BadModelFile(name=name, reason=reason, hint="Choose the plain model: Paintover inpaints with any.")
+    scheduler = model.scheduler_class.from_config(model.scheduler_config)
+    if scheduler.config.prediction_type not in PREDICTIONS:
+        raise BadModelFile(name=name, reason=f"its scheduler predicts {scheduler.config.prediction_type!r}")
 
 
 def _component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     variant = model_files.weights(folder)[0]
     options = {"dtype" if cls.__module__.startswith("transformers") else "torch_dtype": dtype}
-    return cls.from_pretrained(str(folder), variant=variant, use_safetensors=True, local_files_only=True, **options)
+    part, info = cls.from_pretrained(
+        str(folder), variant=variant, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+    )
+    for trouble in ("missing_keys", "mismatched_keys"):
+        if keys := info.get(trouble):  # the libraries would go on with random weights
+            example = min(map(str, keys))
+            reason = f"its weights do not fit its configuration ({len(keys)} tensors, for example {example})"
+            raise BadModelFile(name=f"{folder.parent.name}/{folder.name}", reason=reason)
+    return part
 
 
 def _load_folder(
@@ -182,8 +222,13 @@ def _load_single_control(model: Model, path: Path) -> Any:
 
 @contextlib.contextmanager
 def _bad_file(source: str) -> Iterator[None]:
-    """Say which file it was when the libraries cannot read it."""
+    """Say which file it was when the libraries cannot read it, in whichever of their many ways they say so."""
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise BadModelFile(name=source, reason=str(error).splitlines()[0] if str(error) else repr(error)) from error
+    except PaintoverError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise BadModelFile(name=source, reason=reason) from error

@@ -215,12 +215,23 @@ def test_blender_starts_and_stops_a_server(blender: Blender) -> None:
         socket.create_connection(("127.0.0.1", port), 1)
 
 
-def test_a_server_that_stops_in_mid_job(blender: Blender, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (signal.SIGKILL, ("connection to the server was lost", "Connect again")),
+        (signal.SIGSTOP, ("has not answered for 20 seconds", "restart the server")),
+    ],
+)
+def test_a_server_that_stops_in_mid_job(
+    blender: Blender, tmp_path: Path, how: signal.Signals, words: tuple[str, ...]
+) -> None:
     with running(tmp_path / "server") as server:
         process = blender.start(
             """
             install(); cube(); camera()
             bpy.ops.paintover.connect()
+            session = part("session").session
+            session.wait(lambda: session.link.client.shares_memory, 20)
             settings = bpy.context.scene.paintover
             settings.steps, settings.size = 150, 128
             words = failure(bpy.ops.paintover.render_view)
@@ -232,9 +243,10 @@ def test_a_server_that_stops_in_mid_job(blender: Blender, tmp_path: Path) -> Non
         for line in process.stdout:
             if "Step 5 of" in line:
                 break
-        server.process.send_signal(signal.SIGKILL)
+        server.process.send_signal(how)
         told = blender.finish(process)
-    assert "connection to the server was lost" in told["words"]
-    assert "Connect again" in told["words"]
+        server.process.send_signal(signal.SIGCONT)
+    for part in words:
+        assert part in told["words"]
     assert told["images"] == 0
     assert sorted(told["objects"]) == ["Camera", "Cube"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -76,6 +77,7 @@ def test_doctor(server: ServerProcess) -> None:
     assert TOKEN in result.stdout
     assert "Model mini (sd15): depth, normal, edge" in result.stdout
     assert f"A server answers at 127.0.0.1:{server.port}" in result.stdout
+    assert re.search(r"The link: [\d,]+ MB/s through (shared memory|the socket), [\d.]+ ms", result.stdout)
 
 
 def test_models(tmp_path: Path) -> None:
