@@ -34,6 +34,7 @@ from paintover.bridge.messages import (
     Capabilities,
     Failure,
     Follow,
+    Forget,
     Generate,
     Hello,
     JobState,
@@ -44,7 +45,9 @@ from paintover.bridge.messages import (
     Ping,
     Pong,
     Refused,
+    Resume,
     Submit,
+    TakeOver,
     Texture,
     Trouble,
     Welcome,
@@ -73,21 +76,24 @@ MESH_CACHE = 1 << 30
 class Front:
     """One server: its clients, its meshes; its runner does the jobs."""
 
-    def __init__(self, *, token: str, data: Path, engine: str = "diffusers") -> None:
+    def __init__(self, *, token: str, data: Path, engine: str = "diffusers", standby: bool = True) -> None:
         if not token:
             raise ServerStartFailed(reason="it has no token", hint="Delete the empty token file, then start again.")
         self._token = token
-        self._runner = Runner(engine, data / "jobs")
+        self._runner = Runner(engine, data / "jobs", self._tell_all, standby=standby)
         self._meshes = MeshStore(MESH_CACHE)
         self._clients: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._answers: dict[type, Callable[[Channel, Any], None]] = {
+        self._answers: dict[type, Callable[[Channel, Any], Awaitable[None] | None]] = {
             Ping: lambda channel, message: channel.send(Pong(message.number)),
             MeshQuery: lambda channel, message: channel.send(MeshesMissing(self._meshes.missing(message.hashes))),
             MeshUpload: lambda channel, message: self._meshes.add(message.mesh),
             Submit: self._submit,
             Cancel: lambda channel, message: self._runner.cancel(message.job),
             Follow: lambda channel, message: self._runner.follow(message.job, channel.send),
+            TakeOver: lambda channel, message: self._runner.take_over(message.job, channel.send),
+            Resume: lambda channel, message: self._runner.resume(message.job, channel.send),
+            Forget: lambda channel, message: self._runner.forget(message.job, channel.send),
             ListJobs: lambda channel, message: channel.send(JobList(self._runner.summaries())),
         }
 
@@ -96,6 +102,7 @@ class Front:
     async def serve(self, host: str, port: int, started: Callable[[int], None]) -> None:
         """Listen until cancelled. `started` gets the port (useful with port 0). Raises PortInUse."""
         loop = asyncio.get_running_loop()
+        self._runner.open()
 
         def accept() -> Channel:
             channel = Channel(GREETING)
@@ -150,7 +157,7 @@ class Front:
         self._clients.add(channel)
         try:
             while True:
-                self._answer(channel, await channel.receive())
+                await self._answer(channel, await channel.receive())
                 if channel.waiting > MAX_UNREAD:
                     raise ProtocolError("The client does not read its answers.", hint="Read them, or ask for less.")
         except PaintoverError as error:
@@ -180,7 +187,7 @@ class Front:
     def capabilities(self) -> Capabilities:
         return Capabilities(models.infos(), self._runner.device, MAX_SIDE, MAX_VIEWS)
 
-    def _answer(self, channel: Channel, message: Any) -> None:
+    async def _answer(self, channel: Channel, message: Any) -> None:
         """Do what a message asks for. An error goes back to its sender; nothing a client says stops the front."""
         try:
             if isinstance(message, Malformed):
@@ -188,19 +195,26 @@ class Front:
             answer = self._answers.get(type(message))
             if answer is None:
                 raise ProtocolError(reason=f"{type(message).__name__} is not for the server")
-            answer(channel, message)
+            if (work := answer(channel, message)) is not None:
+                await work
         except PaintoverError as error:
-            job = getattr(message, "job", "")
+            job = str(getattr(message, "job", ""))
             failure = Failure.of(error)
-            channel.send(JobState(job, FAILED, 0, failure) if job else Trouble(failure))
+            # A job that is there has a state of its own, whatever was wrong with this message.
+            there = not job or self._runner.knows(job)
+            channel.send(Trouble(failure, job) if there else JobState(job, FAILED, 0, failure))
+
+    def _tell_all(self, message: Any) -> None:
+        for channel in self._clients:
+            channel.send(message)
 
     # ------------------------------------------------------------ what clients ask for
 
-    def _submit(self, channel: Channel, message: Submit) -> None:
+    async def _submit(self, channel: Channel, message: Submit) -> None:
         request = check(message.request)
         # The job keeps its meshes: by the time of its turn they may have made room for others.
         meshes = self._meshes.get(request.meshes) if isinstance(request, Texture) else ()
-        self._runner.submit(message.job, request, meshes, channel.send)
+        await self._runner.submit(message.job, request, meshes, message.origin, channel.send)
 
 
 def _bytes(text: str) -> bytes:
