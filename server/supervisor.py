@@ -161,10 +161,13 @@ class Supervisor:
             return
         standby = self._warm_standby()
         if standby is None or short_of_memory(ours):
-            log.info("The standby %s", "is gone" if standby is None else "makes room")
             task, self._standby = self._standby, None
-            self._not_before = asyncio.get_running_loop().time() + BACK_OFF
-            await task.result().bury()  # raises why it did not start, if so
+            if standby:
+                log.info("The standby makes room")
+                self._not_before = asyncio.get_running_loop().time() + BACK_OFF
+            how = await task.result().bury()  # raises why it did not start, if so
+            if standby is None:
+                log.warning("The standby stopped: %s", how)
             return
         wanted = Warm(*_holds(ours))
         if ours.model and standby.asked != wanted and not self._busy and may_warm(ours):
