@@ -36,6 +36,8 @@ class Supervisor:
         self._active: WorkerProcess | None = None
         self._standby: asyncio.Task[WorkerProcess] | None = None
         """The standby, or its start."""
+        self._standing_by = ""
+        """The model that the standby holds."""
         self._busy = False
         self._changing = asyncio.Lock()
         self._tending: asyncio.Task[None] | None = None
@@ -169,6 +171,9 @@ class Supervisor:
             if standby is None:
                 log.warning("The standby stopped: %s", how)
             return
+        if standby.asked and standby.beat.model == standby.asked.model != self._standing_by:
+            log.info("Worker %d holds %s ready", standby.pid, standby.beat.model)
+        self._standing_by = standby.beat.model
         wanted = Warm(*_holds(ours))
         if ours.model and standby.asked != wanted and not self._busy and may_warm(ours):
             standby.asked = wanted
