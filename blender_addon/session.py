@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import away, properties
@@ -174,8 +175,12 @@ class Session:
             for task in self.tasks:
                 if task.job == getattr(event, "job", None):
                     self._guard(task, lambda task=task: task.receive(event))  # type: ignore[misc]
-            if isinstance(event, JobState) and event.state in ENDED:
-                self.refresh()  # one that was stopped can be resumed
+            if isinstance(event, JobState):
+                self.jobs = tuple(
+                    replace(job, state=event.state) if job.job == event.job else job for job in self.jobs or ()
+                )
+                if event.state in ENDED:
+                    self.refresh()  # one that was stopped can be resumed
 
     def _trouble(self, trouble: Trouble) -> None:
         """A message could not be answered: the task that sent it fails, or nobody's in particular does."""

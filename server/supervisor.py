@@ -1,8 +1,9 @@
 """Keeps a worker process at work, and where memory allows a second one warm that takes over when the first dies.
 
 The standby must not cost the running job anything that an artist would notice. So it is started, and loads its model,
-only while no job runs, at low priority (worker.py), and only if the memory that is free holds it and, besides, once
-more all that the running worker takes. When memory becomes short, or a job wants another model, it lets go.
+only while no job runs (at low priority, for the job that may come meanwhile: worker.py), and only if the memory that
+is free holds it and, besides, once more all that the running worker takes. When memory becomes short, or a job wants
+another model, it lets go.
 """
 
 from __future__ import annotations
@@ -116,18 +117,10 @@ class Supervisor:
         return None if self._standby.result().dead else self._standby.result()
 
     async def _promoted(self) -> WorkerProcess | None:
-        """The standby in its new role, waiting for it if it is about to be ready; None if there is none."""
-        task, self._standby = self._standby, None
-        if task is None:
-            return None
-        try:
-            standby = await task
-        except PaintoverError as error:
-            log.warning("The standby did not start: %s", error)
-            return None
-        if standby.dead:
-            log.warning("The standby stopped too: %s", await standby.bury())
-            return None
+        """The standby in its new role. None if there is none, or if it is not ready: it starts at low priority, and a
+        fresh worker at full priority may well be quicker."""
+        if (standby := self._warm_standby()) is not None:
+            self._standby = None
         return standby
 
     async def _dismiss(self) -> None:

@@ -35,6 +35,8 @@ PREVIEW_SIDE = 128
 PREVIEW_INTERVAL = 0.1
 """Seconds between previews at the least: more are not seen, and cost time."""
 BEAT_INTERVAL = 1.0
+LOW_PRIORITY = 10
+"""Niceness with which a standby prepares: a tenth of what a job gets where they compete, but not nothing."""
 NO_MEMORY = ("out of memory", "can't allocate memory", "Invalid buffer size")
 """How torch says it, on its various devices."""
 
@@ -149,7 +151,7 @@ def at_low_priority(work: Callable[[], object]) -> None:
 
     def run() -> None:
         if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised again below

@@ -22,6 +22,8 @@ log = logging.getLogger("paintover.front")
 
 START_TIMEOUT = 120.0
 """Seconds: importing torch from a cold disk can take a minute."""
+STANDBY_TIMEOUT = 900.0
+"""Seconds: a standby imports at low priority, beside whatever else the machine does."""
 LISTEN, MISSED = 5.0, 6
 """A worker that is not heard for so many stretches of LISTEN seconds in a row hangs. Counted in stretches, so that a
 front that itself was stopped for a while (a laptop that slept) hears what waits before it judges."""
@@ -89,7 +91,7 @@ class WorkerProcess:
             with contextlib.suppress(BrokenPipeError):  # it ended already: said below
                 process.stdin.write(nonce.encode() + b"\n")
                 process.stdin.close()
-            channel = await _greeted(process, connected, nonce)
+            channel = await _greeted(process, connected, nonce, STANDBY_TIMEOUT if standby else START_TIMEOUT)
         except BaseException as error:
             reason = await asyncio.shield(_end(process))
             if isinstance(error, (PaintoverError, TimeoutError)):
@@ -147,12 +149,12 @@ class WorkerProcess:
 
 
 async def _greeted(
-    process: subprocess.Popen[bytes], connected: asyncio.Future[Channel], nonce: str
+    process: subprocess.Popen[bytes], connected: asyncio.Future[Channel], nonce: str, timeout: float
 ) -> tuple[Channel, str]:
     """The worker's channel and device, once it has shown that it is the one. Raises PaintoverError or TimeoutError."""
     exited = asyncio.get_running_loop().run_in_executor(None, process.wait)
     either: set[asyncio.Future[Any]] = {connected, exited}
-    await asyncio.wait(either, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     if not connected.done():
         raise TimeoutError
     channel = connected.result()

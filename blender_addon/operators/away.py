@@ -15,6 +15,8 @@ from .common import needs_server, refuse, run
 if TYPE_CHECKING:
     from bpy.types import Context
 
+FLUSH = 5.0
+"""Seconds for which background mode, which may end at once, waits until the message has left."""
 STOPPED = (CANCELLED, FAILED)
 
 
@@ -39,7 +41,9 @@ class _AboutAJob:
         for offer in session.offers(context.scene):
             if offer.job == self.job or (not self.job and (not states or offer.state in states)):
                 return offer
-        raise UnknownJob(job=self.job, hint="It may have been taken over or dismissed already.")
+        raise UnknownJob(
+            "The server has no such job of this scene.", hint="It may have been taken over or dismissed already."
+        )
 
 
 class PAINTOVER_OT_take_over(_AboutAJob, bpy.types.Operator):
@@ -82,6 +86,8 @@ class PAINTOVER_OT_dismiss(_AboutAJob, bpy.types.Operator):
     def execute(self, context: Context) -> set[Any]:
         try:
             session.dismiss(self._find(context, *ENDED).job)
+            if bpy.app.background and session.link.client:
+                session.link.client.flush(FLUSH)
         except PaintoverError as error:
             return refuse(self, error)
         return {"FINISHED"}

@@ -1,4 +1,4 @@
-"""Nothing lost between Blender and its server: Blender is killed in mid-job, and another takes over what it had asked."""
+"""Nothing lost between Blender and its server: Blender is killed in mid-job, and another takes over what it wanted."""
 
 from __future__ import annotations
 
@@ -87,6 +87,7 @@ def kill_in_mid_job(blender: Blender, server: ServerProcess, words: str) -> None
         raise AssertionError("".join(seen)[-4000:])
     process.kill()
     process.wait(30)
+    process.stdout.close()
 
 
 def look(folder: Path, told: dict[str, Any]) -> None:
@@ -107,7 +108,7 @@ def look(folder: Path, told: dict[str, Any]) -> None:
 
 
 def test_a_blender_that_was_killed_and_a_job_that_is_over(blender: Blender, fake_server: ServerProcess) -> None:
-    kill_in_mid_job(blender, fake_server, "view 2 of")
+    kill_in_mid_job(blender, fake_server, "Painting view 2 of")
     with fake_server.client() as client:
         client.send(ListJobs())
         job = until(client, Jobs, "").jobs[-1].job
@@ -120,7 +121,7 @@ def test_a_blender_that_was_killed_and_a_job_that_is_over(blender: Blender, fake
 
 def test_a_blender_that_was_killed_and_a_job_that_still_runs(blender: Blender, fake_server: ServerProcess) -> None:
     """Its server's worker is stopped meanwhile, so that the job cannot be over before the second Blender comes."""
-    kill_in_mid_job(blender, fake_server, "view 1 of")
+    kill_in_mid_job(blender, fake_server, "Painting view 1 of")
     worker = fake_server.worker()
     worker.suspend()
     script = TAKE_OVER.replace("tell(taken", "print('offered', flush=True); tell(taken")
@@ -142,7 +143,7 @@ def test_cancel_and_resume(blender: Blender, fake_server: ServerProcess) -> None
 session = part("session").session
 common, plain = part("operators.common"), part("operators.common").tell
 def cancel_at_the_second_view(task):
-    if "view 2 of" in task.stage:
+    if "Painting view 2 of" in task.stage:
         session.cancel()
     return plain(task)
 common.tell = cancel_at_the_second_view
