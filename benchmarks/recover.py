@@ -78,7 +78,7 @@ class Bench:
     def wait_until_warm(self) -> float:
         """Seconds until the standby holds the model."""
         begun = time.monotonic()
-        self.server.said("holds mini ready", self.server.log.read_text().count("takes the jobs"))
+        self.server.said("holds mini ready", self.server.log.read_text().count("takes the jobs"), timeout=900)
         return time.monotonic() - begun
 
 
