@@ -132,8 +132,8 @@ def slowdown(folder: Path) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         back, lost, changed, warm, duration = measure(Path(folder) / "with", standby=True)
-        alone, lost_alone, changed_alone, _, _ = measure(Path(folder) / "without", standby=False)
         slower = slowdown(Path(folder) / "slowdown")
+        alone, lost_alone, changed_alone, _, _ = measure(Path(folder) / "without", standby=False)
     p95 = [float(np.percentile(times, 95)) for times in (back, alone)]
     report(
         "recover",

@@ -182,6 +182,8 @@ class Front:
             raise ProtocolError(f"The server already has {MAX_CLIENTS} clients.", hint="Close one of them.")
         channel.set_limits(LIMITS)
         channel.send(Welcome(PROTOCOL, VERSION, self.capabilities()))
+        if self._runner.notice:
+            channel.send(self._runner.notice)
         log.info("Client %r (Paintover %s) connected", hello.client[:80], hello.version[:20])
 
     def capabilities(self) -> Capabilities:

@@ -71,8 +71,8 @@ class Runner:
         self._journal = Journal(folder)
         self._supervisor = Supervisor(engine, standby=standby)
         self._tell_all = tell_all
-        self._told = ""
-        """Code of the journal's trouble that everybody was told; empty while there is none."""
+        self.notice: Notice | None = None
+        """The journal's trouble, as everybody was told and newcomers should be; None while there is none."""
         self._arriving: set[str] = set()
         # One thread: entries are written in the order in which they come.
         self._disk = ThreadPoolExecutor(1, "paintover-journal")
@@ -101,6 +101,10 @@ class Runner:
             self._jobs.add(job)
 
     async def close(self) -> None:
+        for job in self._jobs:
+            if job.state == RUNNING:  # that this run ends is not the job's fault
+                job.attempts -= 1
+                self._write(job, self._journal.record, job.record(self._journal.owner))
         await self._supervisor.close()
         await asyncio.to_thread(self._disk.shutdown)
         self._journal.close()
@@ -225,10 +229,10 @@ class Runner:
         if not isinstance(error, PaintoverError):
             log.error("The journal failed", exc_info=error)
             error = ServerFailure(reason=f"{type(error).__name__}: {error}")
-        if error.code != self._told:
-            self._told = error.code
+        if self.notice is None or error.code != self.notice.failure.code:
+            self.notice = Notice(Failure.of(error))
             log.error("%s", error)
-            self._tell_all(Notice(Failure.of(error)))
+            self._tell_all(self.notice)
 
     # ------------------------------------------------------------ work
 
@@ -310,7 +314,7 @@ class Runner:
             self._write(job, self._journal.store, record, request, job.meshes, dict(job.parts))
             await _settled(job)
         if job.stored:
-            self._told = ""
+            self.notice = None
         if state == DONE:
             self._write(job, self._journal.drop_request, job.name)
             job.resumable = False

@@ -1,9 +1,9 @@
 """Keeps a worker process at work, and where memory allows a second one warm that takes over when the first dies.
 
 The standby must not cost the running job anything that an artist would notice. So it is started, and loads its model,
-only while no job runs (at low priority, for the job that may come meanwhile: worker.py), and only if the memory that
-is free holds it and, besides, once more all that the running worker takes. When memory becomes short, or a job wants
-another model, it lets go.
+only while no job runs; one that comes meanwhile finds it at the lowest priority (worker.apart). And only if the memory
+that is free holds it and, besides, once more all that the running worker takes. When memory becomes short, or a job
+wants another model, it lets go.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from paintover.bridge.aio import Channel
 from paintover.bridge.errors import PaintoverError, WorkerDied
 from paintover.bridge.messages import Failure
 
-from .worker_messages import Beat, Ended, Run, Stop, Warm
+from .worker_messages import Beat, Ended, Run, Stop, Warm, Yield
 from .worker_process import WorkerProcess
 
 log = logging.getLogger("paintover.front")
@@ -37,6 +38,8 @@ class Supervisor:
         self._active: WorkerProcess | None = None
         self._standby: asyncio.Task[WorkerProcess] | None = None
         """The standby, or its start."""
+        self._to_standby: Channel | None = None
+        """Also while it starts."""
         self._standing_by = ""
         """The model that the standby holds."""
         self._busy = False
@@ -71,6 +74,8 @@ class Supervisor:
             if (standby := self._warm_standby()) and standby.beat.model not in ("", run.request.settings.model):
                 standby.asked = None
                 standby.send(Warm(""))  # the job's model needs that memory more
+            if self._standby and self._to_standby:
+                self._to_standby.send(Yield())
             worker.send(run)
             while (message := await worker.receive()) is not None:
                 if message.job != run.job:
@@ -116,11 +121,16 @@ class Supervisor:
             return None
         return None if self._standby.result().dead else self._standby.result()
 
+    def _connected(self, channel: Channel) -> None:
+        self._to_standby = channel
+        if self._busy:  # a job has come since it was started
+            channel.send(Yield())
+
     async def _promoted(self) -> WorkerProcess | None:
-        """The standby in its new role. None if there is none, or if it is not ready: it starts at low priority, and a
+        """The standby in its new role. None if there is none, or if it is not ready: it may be at low priority, and a
         fresh worker at full priority may well be quicker."""
         if (standby := self._warm_standby()) is not None:
-            self._standby = None
+            self._standby = self._to_standby = None
         return standby
 
     async def _dismiss(self) -> None:
@@ -150,7 +160,9 @@ class Supervisor:
         if self._standby is None:
             late_enough = asyncio.get_running_loop().time() >= self._not_before
             if not self._busy and late_enough and may_start(ours):
-                self._standby = asyncio.create_task(WorkerProcess.start(self._engine, standby=True))
+                self._standby = asyncio.create_task(
+                    WorkerProcess.start(self._engine, standby=True, connected_to=self._connected)
+                )
             return
         if not self._standby.done():
             return

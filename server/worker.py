@@ -27,7 +27,7 @@ from paintover.bridge.messages import Failure, Generate, ImageResult, Preview, P
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed
 
 from .engine import Engine
-from .worker_messages import TO_WORKER, Beat, Ended, Run, Stop, Warm, WorkerHello
+from .worker_messages import TO_WORKER, Beat, Ended, Run, Stop, Warm, WorkerHello, Yield
 
 log = logging.getLogger("paintover.worker")
 
@@ -35,8 +35,6 @@ PREVIEW_SIDE = 128
 PREVIEW_INTERVAL = 0.1
 """Seconds between previews at the least: more are not seen, and cost time."""
 BEAT_INTERVAL = 1.0
-LOW_PRIORITY = 10
-"""Niceness with which a standby prepares: a tenth of what a job gets where they compete, but not nothing."""
 NO_MEMORY = ("out of memory", "can't allocate memory", "Invalid buffer size")
 """How torch says it, on its various devices."""
 
@@ -115,9 +113,8 @@ def failure_of(error: Exception) -> Failure:
     return Failure.of(ServerFailure(reason=f"{type(error).__name__}: {error}"))
 
 
-def serve(connection: Connection, engine: Engine) -> None:
-    """Run jobs until the connection ends."""
-    waiting: list[Any] = []
+def serve(connection: Connection, engine: Engine, waiting: list[Any]) -> None:
+    """Run jobs until the connection ends; first what is in `waiting`."""
     while True:
         message = waiting.pop(0) if waiting else connection.receive()
         if isinstance(message, Malformed):
@@ -130,8 +127,7 @@ def serve(connection: Connection, engine: Engine) -> None:
                 failure = failure_of(error)
             connection.send(Ended(message.job, failure))
         elif isinstance(message, Warm):
-            # Not waited for in this thread's own name: a thread's low priority is for ever.
-            at_low_priority(lambda message=message: warm(engine, message))  # type: ignore[misc]
+            apart(connection, waiting, lambda message=message: warm(engine, message))  # type: ignore[misc]
 
 
 def warm(engine: Engine, wanted: Warm) -> None:
@@ -142,24 +138,32 @@ def warm(engine: Engine, wanted: Warm) -> None:
         log.warning("The standby did not load %s: %s", wanted.model, error)
 
 
-def at_low_priority(work: Callable[[], object]) -> None:
-    """Do `work` in a thread that yields to everybody else, and wait for it. Raises what it raises.
+def apart(connection: Connection, waiting: list[Any], work: Callable[[], object]) -> None:
+    """Do `work` in a thread of its own, which yields to everybody else from the moment when Yield arrives, and wait
+    for it; other messages wait in `waiting`. Raises what it raises.
 
-    On Linux a thread has a priority of its own. Elsewhere the whole process would keep it, so there it is not lowered.
+    On Linux a thread has a priority of its own. It can be lowered, but never raised again: so it is not this one's.
+    Elsewhere the whole process would keep it, so there nothing is lowered.
     """
     outcome: list[BaseException] = []
 
     def run() -> None:
-        if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised again below
             outcome.append(error)
 
-    thread = threading.Thread(target=run, name="paintover-low", daemon=True)
+    thread = threading.Thread(target=run, name="paintover-apart", daemon=True)
     thread.start()
-    thread.join()
+    while thread.is_alive():
+        try:
+            message = connection.receive(timeout=0.1)
+        except queue.Empty:
+            continue
+        if not isinstance(message, Yield):
+            waiting.append(message)
+        elif sys.platform == "linux" and thread.native_id and thread.is_alive():
+            os.setpriority(os.PRIO_PROCESS, thread.native_id, 19)
     if outcome:
         raise outcome[0]
 
@@ -189,9 +193,11 @@ def measure(engine: Engine) -> Beat:
 def available_ram() -> int:
     """Bytes that this process could still take: of the machine, and of the container that it may run in."""
     available = psutil.virtual_memory().available
-    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        available = min(available, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no container, or one without a limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        available = min(available, limit - used + int(kinds["inactive_file"]))  # files that would make room
     return max(0, available)
 
 
@@ -218,16 +224,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     port, engine_name, standby = int(sys.argv[1]), sys.argv[2], "standby" in sys.argv[3:]
     nonce = sys.stdin.readline().strip()
-    made: list[Engine] = []
-    if standby:
-        at_low_priority(lambda: made.append(prepare(engine_name)))
-    engine = made[0] if made else make_engine(engine_name)
     connection = Connection(socket.create_connection(("127.0.0.1", port)), Decoder(UNLIMITED, TO_WORKER))
     die_with(connection)
+    made: list[Engine] = []
+    waiting: list[Any] = []
+    if standby:
+        apart(connection, waiting, lambda: made.append(prepare(engine_name)))
+    engine = made[0] if made else make_engine(engine_name)
     connection.send(WorkerHello(nonce, engine.device))
     beat(connection, engine)
     try:
-        serve(connection, engine)
+        serve(connection, engine, waiting)
     except PaintoverError as error:
         log.info("The front is gone: %s", error.message)
 

@@ -55,6 +55,11 @@ class Warm:
     controls: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Yield:
+    """A job begins: whatever is still prepared for later ones is not to take time from it."""
+
+
 @dataclass(frozen=True, eq=False)
 class ViewDone:
     """A finished view, with what a resumed job needs to go on from it."""
@@ -93,7 +98,7 @@ class Ended:
     failure: Failure | None = None
 
 
-TO_WORKER: dict[str, type] = {cls.__name__: cls for cls in (Run, Stop, Warm)}
+TO_WORKER: dict[str, type] = {cls.__name__: cls for cls in (Run, Stop, Warm, Yield)}
 TO_FRONT: dict[str, type] = {
     cls.__name__: cls for cls in (WorkerHello, Beat, Ended, Progress, Preview, ViewDone, ImageResult, TextureResult)
 }

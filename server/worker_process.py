@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from paintover.bridge.aio import Channel
@@ -23,7 +24,7 @@ log = logging.getLogger("paintover.front")
 START_TIMEOUT = 120.0
 """Seconds: importing torch from a cold disk can take a minute."""
 STANDBY_TIMEOUT = 900.0
-"""Seconds: a standby imports at low priority, beside whatever else the machine does."""
+"""Seconds: while a job runs, a standby imports at low priority."""
 LISTEN, MISSED = 5.0, 6
 """A worker that is not heard for so many stretches of LISTEN seconds in a row hangs. Counted in stretches, so that a
 front that itself was stopped for a while (a laptop that slept) hears what waits before it judges."""
@@ -67,8 +68,13 @@ class WorkerProcess:
     # ------------------------------------------------------------ its life
 
     @classmethod
-    async def start(cls, engine: str, *, standby: bool = False) -> WorkerProcess:
-        """A worker that is ready for a job. Raises ServerStartFailed. A standby has imported all it needs by then."""
+    async def start(
+        cls, engine: str, *, standby: bool = False, connected_to: Callable[[Channel], None] = lambda channel: None
+    ) -> WorkerProcess:
+        """A worker that is ready for a job. Raises ServerStartFailed. A standby has imported all it needs by then.
+
+        `connected_to` gets its channel as soon as there is one.
+        """
         loop = asyncio.get_running_loop()
         connected: asyncio.Future[Channel] = loop.create_future()
 
@@ -76,6 +82,7 @@ class WorkerProcess:
             channel = Channel(UNLIMITED, TO_FRONT)
             if not connected.done():
                 connected.set_result(channel)
+                connected_to(channel)
             return channel
 
         # A fresh port and nonce for every worker; nobody else can take its place.
@@ -158,7 +165,7 @@ async def _greeted(
     if not connected.done():
         raise TimeoutError
     channel = connected.result()
-    hello = await asyncio.wait_for(channel.receive(), START_TIMEOUT)
+    hello = await asyncio.wait_for(channel.receive(), timeout)
     if not isinstance(hello, WorkerHello) or not secrets.compare_digest(hello.nonce, nonce):
         raise ServerStartFailed(reason="something else answered in the worker's place")
     return channel, hello.device

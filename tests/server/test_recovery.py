@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from paintover.bridge.messages import (
     Handover,
     ImageResult,
     Jobs,
+    JobState,
     JobSummary,
     ListJobs,
     Notice,
@@ -165,6 +166,44 @@ def test_a_worker_that_hangs_is_replaced(server: ServerProcess, client: Client) 
     assert of_type(messages, TextureResult)
     assert server.worker().pid != worker.pid
     assert "it did not answer for 30 seconds" in " ".join(server.log.read_text().split())
+
+
+async def eventually(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+async def test_the_standby_holds_what_the_active_worker_does_and_lets_go_for_another_model() -> None:
+    supervisor = Supervisor("fake")
+    try:
+        await supervisor.run(Run("a" * 32, Generate(Settings(steps=1), 64, 64)), lambda message: None)
+        await eventually(lambda: (standby := supervisor._warm_standby()) and standby.beat.model == "mini")
+        standby = supervisor._warm_standby()
+        assert standby is not None
+        other = Generate(Settings(steps=150, model="other"), 64, 64)
+        running = asyncio.create_task(supervisor.run(Run("b" * 32, other), lambda message: None))
+        await eventually(lambda: standby.beat.model == "")
+        assert not running.done(), "while the job runs, its model has the memory for itself"
+        await running
+        await eventually(lambda: standby.beat.model == "other")
+        assert await supervisor.make_room()
+        assert standby.dead
+        assert not await supervisor.make_room(), "once is all there is"
+    finally:
+        await supervisor.close()
+
+
+def test_a_job_that_lacks_memory_gets_the_standbys(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        finish(client, client.submit(Generate(Settings(steps=1), 64, 64)))
+        server.said("holds mini ready")
+        job = client.submit(Generate(Settings(prompt="no memory"), 64, 64))
+        states: list[str] = []
+        while FAILED not in states:
+            states.append(until(client, JobState, job).state)
+        assert states == [QUEUED, RUNNING, QUEUED, RUNNING, FAILED], "tried again, alone"
+        assert len(server.processes()) == 1
 
 
 async def test_a_job_that_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,6 +398,19 @@ def test_a_job_that_took_the_server_down_twice_is_not_run_again(tmp_path: Path) 
         assert of_type(finish_resumed(client, job.name), ImageResult), "unless somebody asks for it"
 
 
+def test_a_server_that_is_stopped_twice_does_not_give_a_job_up(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        job = client.submit(Generate(Settings(steps=150), 64, 64))
+        until(client, Progress, job)
+    for _ in range(2):
+        with running(tmp_path) as server, server.client() as client:
+            client.send(Follow(job))
+            until(client, Progress, job)
+    with running(tmp_path) as server, server.client() as client:
+        client.send(Follow(job))
+        assert of_type(finish(client, job), ImageResult)
+
+
 def test_two_servers_of_one_folder_leave_each_others_jobs_alone(tmp_path: Path) -> None:
     with running(tmp_path) as first, first.client() as client:
         job = submit(client, 60)
@@ -408,6 +460,8 @@ def test_a_full_disk_costs_no_job(tmp_path: Path) -> None:
         watcher.send(Ping(1))
         heard = [watcher.receive(10), watcher.receive(10)]
         assert [type(message) for message in heard] == [Notice, Pong], "everybody is told"
+        with server.client() as newcomer:
+            assert isinstance(newcomer.receive(10), Notice)
         client.send(Follow(job))
         again = finish(client, job)
         assert len(of_type(again, ViewPainted)) == 4, "what could not be stored is still there"
@@ -415,12 +469,10 @@ def test_a_full_disk_costs_no_job(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_that_vanishes_costs_no_job(tmp_path: Path) -> None:
-    import shutil
-
     with running(tmp_path) as server, server.client() as client:
         job = submit(client)
         until(client, ViewPainted, job)
-        shutil.rmtree(tmp_path / "jobs")
+        (tmp_path / "jobs").rename(tmp_path / "elsewhere")
         assert of_type(finish(client, job), TextureResult)
         client.send(Follow(job))
         assert of_type(finish(client, job), TextureResult)
