@@ -100,6 +100,8 @@ class WorkerProcess:
                 process.stdin.close()
             channel = await _greeted(process, connected, nonce, STANDBY_TIMEOUT if standby else START_TIMEOUT)
         except BaseException as error:
+            if not isinstance(error, (PaintoverError, TimeoutError)):
+                process.kill()  # the server is being stopped: there may be no second chance
             reason = await asyncio.shield(_end(process))
             if isinstance(error, (PaintoverError, TimeoutError)):
                 raise ServerStartFailed(reason=f"the painting process did not start ({reason})") from error
