@@ -34,7 +34,7 @@ class InProcess:
         self.front = front.Front(token=TOKEN, data=data, engine="fake")
         self.port = 0
         self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -42,12 +42,11 @@ class InProcess:
 
     def _run(self) -> None:
         async def serve() -> None:
-            self._task = asyncio.current_task()
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
             with contextlib.suppress(asyncio.CancelledError):
                 await self.front.serve("127.0.0.1", 0, self._listens)
 
-        self._loop.run_until_complete(serve())
-        self._loop.close()
+        asyncio.run(serve())
 
     def _listens(self, port: int) -> None:
         self.port = port
@@ -57,6 +56,7 @@ class InProcess:
         return Client.connect("127.0.0.1", self.port, TOKEN, name="tests", **options)
 
     def stop(self) -> None:
+        assert self._loop is not None
         assert self._task is not None
         self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(60)
