@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import away, meshes, uvs
+from paintover import away, dressing, meshes, uvs
 from paintover.bridge.errors import DiskFull, QueueFull
 from paintover.bridge.messages import (
     CANCELLED,
@@ -146,6 +146,20 @@ def test_uvs_that_the_lost_session_made_are_made_again(session: Session, change:
     assert ob.material_slots[0].material.name == "Paintover Cube"
     assert "made again" in task.notes[0]
     assert uvs.remove(ob.data), "Revert knows the layer as its own"
+
+
+@pytest.mark.parametrize("scale", [1, -1])
+def test_stored_uvs_find_their_corners(scale: int) -> None:
+    ob = cube()
+    ob.scale.x = scale
+    bpy.context.view_layer.update()
+    change_uvs(ob)
+    flat = np.empty(len(ob.data.loops) * 2, np.float32)
+    ob.data.uv_layers[0].uv.foreach_get("vector", flat)
+    assert np.array_equal(dressing._of_corners(ob, painted_uvs(ob, "UVMap")), flat)
+    ob.modifiers.new("Subdivision", "SUBSURF").render_levels = 1
+    grown = painted_uvs(ob, "UVMap")
+    assert dressing._of_corners(ob, dataclasses.replace(grown, uvs=grown.uvs[:-1])) is None
 
 
 def change_uvs(ob: Any) -> None:
