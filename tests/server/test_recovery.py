@@ -206,6 +206,20 @@ def test_a_job_that_lacks_memory_gets_the_standbys(tmp_path: Path) -> None:
         assert len(server.processes()) == 1
 
 
+async def test_a_job_that_is_cancelled_before_there_is_a_worker_does_not_run() -> None:
+    supervisor = Supervisor("fake", standby=False)
+    heard: list[Any] = []
+    try:
+        run = Run("a" * 32, Generate(Settings(steps=150), 64, 64))
+        supervisor.stop_job(run.job)
+        failure = await asyncio.wait_for(supervisor.run(run, heard.append, lambda: True), 60)
+        assert failure is not None
+        assert isinstance(failure.error(), Cancelled)
+        assert not of_type(heard, ImageResult)
+    finally:
+        await supervisor.close()
+
+
 async def test_a_job_that_stands_still_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_process, "STUCK", 2.0)
     supervisor = Supervisor("fake", standby=False)
