@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -37,6 +38,7 @@ from paintover.bridge.messages import (
 )
 from paintover.bridge.origin import Origin, Target
 from paintover.bridge.parameters import Settings
+from paintover.panels import sidebar
 from paintover.session import Session
 from paintover.takeover_task import TakeOverTask
 from paintover.tasks import TaskState
@@ -58,6 +60,10 @@ def summary(job: str = JOB, state: str = DONE, **fields: Any) -> JobSummary:
     ours = away.origin(bpy.context.scene.name)
     plain = {"client": ours.client, "file": ours.file, "scene": ours.scene, "views": 4, "resumable": state != DONE}
     return JobSummary(job, "texture", state, "moss", **{**plain, **fields})
+
+
+def summary_of(state: str) -> JobSummary:
+    return JobSummary(JOB, "texture", state, "old red brick", views=8, painted=3)
 
 
 def painted_uvs(ob: Any, layer: str) -> PaintedUVs:
@@ -292,3 +298,43 @@ def test_a_full_disk_is_said_and_stops_nothing(session: Session) -> None:
     deliver(session, Notice(Failure.of(DiskFull(what="a job", folder="/data"))))
     assert isinstance(session.error, DiskFull)
     assert task.state is TaskState.WAITING
+
+
+class Drawn:
+    """Stands in for a panel's layout: notes the words and the operators."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.buttons: list[SimpleNamespace] = []
+
+    def box(self) -> Drawn:
+        return self
+
+    def row(self, align: bool = False) -> Drawn:
+        return self
+
+    def label(self, text: str, icon: str = "NONE") -> None:
+        self.words.append(text)
+
+    def operator(self, name: str) -> SimpleNamespace:
+        self.buttons.append(SimpleNamespace(name=name))
+        return self.buttons[-1]
+
+
+@pytest.mark.parametrize(
+    ("offer", "words", "buttons"),
+    [
+        (summary_of(DONE), "Finished while you were away:", ["paintover.take_over", "paintover.dismiss"]),
+        (summary_of(RUNNING), "Being painted for this scene:", ["paintover.take_over"]),
+        (summary_of(CANCELLED), "Stopped with 3 of 8 views finished:", ["paintover.resume", "paintover.dismiss"]),
+        (summary_of(FAILED), "Failed with 3 of 8 views finished:", ["paintover.resume", "paintover.dismiss"]),
+    ],
+)
+def test_the_panel_says_what_became_of_a_job_and_what_can_be_done(
+    offer: JobSummary, words: str, buttons: list[str]
+) -> None:
+    drawn = Drawn()
+    sidebar.draw_offer(drawn, offer)
+    assert drawn.words == [words, "old red brick"]
+    assert [button.name for button in drawn.buttons] == buttons
+    assert {button.job for button in drawn.buttons} == {JOB}
