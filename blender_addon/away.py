@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Iterable
+from functools import cache
 
 import bpy
 
@@ -23,6 +24,7 @@ def origin(scene: str) -> Origin:
     return Origin(_client()[:LONGEST_LABEL], file[:LONGEST_LABEL], scene[:LONGEST_LABEL])
 
 
+@cache  # panels ask at every redraw
 def _client() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"

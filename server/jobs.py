@@ -47,6 +47,8 @@ MAX_BYTES = 2 << 30
 """Bytes of requests that may wait or run; beyond them only the first is taken."""
 MAX_REMEMBERED = 64
 """Ended jobs in the table; older ones are known to the journal alone."""
+MAX_UNSTORED = 8
+"""Ended jobs that are kept in memory because the disk did not take them."""
 LISTED = 100
 CUT = {"prompt": 120, "objects": 8}
 """What a list says of a job at most, so that it fits a message header."""
@@ -236,6 +238,7 @@ class Jobs:
         return waiting[0]
 
     def _forget_old(self) -> None:
-        ended = [name for name, job in self._jobs.items() if job.state in ENDED]
-        for name in ended[:-MAX_REMEMBERED]:
-            del self._jobs[name]
+        ended = [job for job in self._jobs.values() if job.state in ENDED]
+        unstored = [job for job in ended if not job.stored]
+        for job in {*ended[:-MAX_REMEMBERED], *unstored[:-MAX_UNSTORED]}:
+            del self._jobs[job.name]

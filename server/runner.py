@@ -269,7 +269,7 @@ class Runner:
         # Counted on disk before it runs: a job may take the whole server down with it.
         self._write(job, self._journal.record, job.record(self._journal.owner))
         try:
-            failure = await self._supervisor.run(_run_message(job), partial(self._report, job))
+            failure = await self._supervisor.run(_run_message(job), partial(self._report, job), lambda: job.cancelled)
             reason = failure.error() if failure else None
         except WorkerDied as error:
             log.error("%s", error)
@@ -324,7 +324,8 @@ class Runner:
             log.warning("Job %s failed: %s", job.name, error)
         try:
             for name in await self._read(self._journal.prune):
-                self._jobs.remove(name)
+                if name in self._jobs and self._jobs.get(name).state in ENDED:
+                    self._jobs.remove(name)
         except PaintoverError as trouble:
             self._trouble(trouble)
 

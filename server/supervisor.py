@@ -61,9 +61,12 @@ class Supervisor:
         if self._wants_standby and self._tending is None:
             self._tending = asyncio.create_task(self._tend())
 
-    async def run(self, run: Run, report: Callable[[Any], None]) -> Failure | None:
+    async def run(
+        self, run: Run, report: Callable[[Any], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> Failure | None:
         """Let the worker do a job; `report` gets its messages. Returns its failure, if it failed.
 
+        `cancelled` tells whether `stop_job` was called before there was a worker that could have heard of it.
         Raises WorkerDied if the worker ends, or stops answering, before the job does; the next call has another one.
         """
         self._busy = True
@@ -77,6 +80,8 @@ class Supervisor:
             if self._standby and self._to_standby:
                 self._to_standby.send(Yield())
             worker.send(run)
+            if cancelled():
+                worker.send(Stop(run.job))
             while (message := await worker.receive()) is not None:
                 if message.job != run.job:
                     log.warning("The worker reported on job %s, which is over", message.job)
@@ -101,6 +106,7 @@ class Supervisor:
         held = (standby := self._warm_standby()) is not None and bool(standby.beat.model)
         if held:
             log.info("The standby makes room")
+            self._not_before = asyncio.get_running_loop().time() + BACK_OFF
             await self._dismiss()
         return held
 
@@ -150,6 +156,9 @@ class Supervisor:
                 await self._tend_standby()
             except (PaintoverError, OSError) as error:
                 log.warning("%s", error)
+                self._not_before = asyncio.get_running_loop().time() + BACK_OFF
+            except Exception as error:  # a bug here costs the standby for a while, not for ever
+                log.error("The standby was not tended", exc_info=error)
                 self._not_before = asyncio.get_running_loop().time() + BACK_OFF
 
     async def _tend_standby(self) -> None:

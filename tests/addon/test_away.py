@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
 import numpy as np
 import pytest
 
-from paintover import away, meshes, uvs
+from paintover import away, dressing, meshes, uvs
 from paintover.bridge.errors import DiskFull, QueueFull
 from paintover.bridge.messages import (
     CANCELLED,
@@ -37,6 +38,7 @@ from paintover.bridge.messages import (
 )
 from paintover.bridge.origin import Origin, Target
 from paintover.bridge.parameters import Settings
+from paintover.panels import sidebar
 from paintover.session import Session
 from paintover.takeover_task import TakeOverTask
 from paintover.tasks import TaskState
@@ -58,6 +60,10 @@ def summary(job: str = JOB, state: str = DONE, **fields: Any) -> JobSummary:
     ours = away.origin(bpy.context.scene.name)
     plain = {"client": ours.client, "file": ours.file, "scene": ours.scene, "views": 4, "resumable": state != DONE}
     return JobSummary(job, "texture", state, "moss", **{**plain, **fields})
+
+
+def summary_of(state: str) -> JobSummary:
+    return JobSummary(JOB, "texture", state, "old red brick", views=8, painted=3)
 
 
 def painted_uvs(ob: Any, layer: str) -> PaintedUVs:
@@ -146,6 +152,20 @@ def test_uvs_that_the_lost_session_made_are_made_again(session: Session, change:
     assert ob.material_slots[0].material.name == "Paintover Cube"
     assert "made again" in task.notes[0]
     assert uvs.remove(ob.data), "Revert knows the layer as its own"
+
+
+@pytest.mark.parametrize("scale", [1, -1])
+def test_stored_uvs_find_their_corners(scale: int) -> None:
+    ob = cube()
+    ob.scale.x = scale
+    bpy.context.view_layer.update()
+    change_uvs(ob)
+    flat = np.empty(len(ob.data.loops) * 2, np.float32)
+    ob.data.uv_layers[0].uv.foreach_get("vector", flat)
+    assert np.array_equal(dressing._of_corners(ob, painted_uvs(ob, "UVMap")), flat)
+    ob.modifiers.new("Subdivision", "SUBSURF").render_levels = 1
+    grown = painted_uvs(ob, "UVMap")
+    assert dressing._of_corners(ob, dataclasses.replace(grown, uvs=grown.uvs[:-1])) is None
 
 
 def change_uvs(ob: Any) -> None:
@@ -278,3 +298,43 @@ def test_a_full_disk_is_said_and_stops_nothing(session: Session) -> None:
     deliver(session, Notice(Failure.of(DiskFull(what="a job", folder="/data"))))
     assert isinstance(session.error, DiskFull)
     assert task.state is TaskState.WAITING
+
+
+class Drawn:
+    """Stands in for a panel's layout: notes the words and the operators."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.buttons: list[SimpleNamespace] = []
+
+    def box(self) -> Drawn:
+        return self
+
+    def row(self, align: bool = False) -> Drawn:
+        return self
+
+    def label(self, text: str, icon: str = "NONE") -> None:
+        self.words.append(text)
+
+    def operator(self, name: str) -> SimpleNamespace:
+        self.buttons.append(SimpleNamespace(name=name))
+        return self.buttons[-1]
+
+
+@pytest.mark.parametrize(
+    ("offer", "words", "buttons"),
+    [
+        (summary_of(DONE), "Finished while you were away:", ["paintover.take_over", "paintover.dismiss"]),
+        (summary_of(RUNNING), "Being painted for this scene:", ["paintover.take_over"]),
+        (summary_of(CANCELLED), "Stopped with 3 of 8 views finished:", ["paintover.resume", "paintover.dismiss"]),
+        (summary_of(FAILED), "Failed with 3 of 8 views finished:", ["paintover.resume", "paintover.dismiss"]),
+    ],
+)
+def test_the_panel_says_what_became_of_a_job_and_what_can_be_done(
+    offer: JobSummary, words: str, buttons: list[str]
+) -> None:
+    drawn = Drawn()
+    sidebar.draw_offer(drawn, offer)
+    assert drawn.words == [words, "old red brick"]
+    assert [button.name for button in drawn.buttons] == buttons
+    assert {button.job for button in drawn.buttons} == {JOB}

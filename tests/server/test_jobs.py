@@ -83,6 +83,18 @@ def test_followers_hear_everything_and_finished_parts_are_kept() -> None:
     assert one.summary().painted == 2
 
 
+def test_few_jobs_that_the_disk_did_not_take_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "MAX_UNSTORED", 1)
+    queue = Jobs()
+    for number in range(4):
+        one = job(number)
+        queue.add(one)
+        one.stored = number == 0
+        queue.change(one, CANCELLED)
+    queue.add(job(9))
+    assert [name for name in (f"{number:032x}" for number in range(4)) if name in queue] == [job(0).name, job(3).name]
+
+
 async def test_next_waits_for_a_job_and_keeps_the_order() -> None:
     queue = Jobs()
     waiting = asyncio.ensure_future(queue.next())
