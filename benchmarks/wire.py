@@ -251,7 +251,9 @@ def main() -> None:
     bars = {("base64", "shm"): 10.0, ("pickle", "shm"): 3.0, ("base64", "socket"): 10.0, ("pickle", "socket"): 1.5}
     results, details = [], []
     with ExitStack() as stack:
-        server = stack.enter_context(running(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        server = stack.enter_context(
+            running(Path(stack.enter_context(tempfile.TemporaryDirectory())), "fake", "--no-standby")
+        )
         shared, plain = (
             stack.enter_context(Client.connect("127.0.0.1", server.port, TOKEN, share=share)) for share in (True, False)
         )

@@ -8,12 +8,13 @@ import contextlib
 import enum
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import cameras, images, passes
+from . import away, cameras, images, passes
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, SceneError
 from .bridge.messages import (
     CANCELLED,
@@ -32,6 +33,7 @@ from .bridge.messages import (
     Submit,
     Texture,
 )
+from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.wire import check_size
 from .link import Link
@@ -62,12 +64,16 @@ class Task(abc.ABC):
 
     label = ""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, scene: str) -> None:
         self.job = uuid.uuid4().hex
         self.settings = settings
+        self._scene = scene
+        """Name of the scene that it belongs to."""
         self.state = TaskState.PREPARING
         self.stage = ""
         self.fraction = 0.0
+        self.finished = 0
+        """Views that are painted."""
         self.preview: np.ndarray | None = None
         self.error: PaintoverError | None = None
         self.notes: list[str] = []
@@ -87,6 +93,13 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def apply(self, result: Any) -> None:
         """Put a result of the job into Blender."""
+
+    def origin(self) -> Origin:
+        """Where it comes from, for a later session that looks for its own."""
+        return away.origin(self._scene)
+
+    def release(self) -> None:  # noqa: B027 - most tasks hold little
+        """It is over: let go of what is large."""
 
     def undo_preparation(self) -> None:  # noqa: B027 - most tasks change nothing
         """Take back what `prepare` changed, after a failure or cancel with no result."""
@@ -110,7 +123,7 @@ class Task(abc.ABC):
             self.stage = stage
 
     def offer(self, link: Link) -> None:
-        message = Submit(self.job, self.request())
+        message = Submit(self.job, self.request(), self.origin())
         check_size(message)
         link.send(message)
         self.state, self.stage = TaskState.WAITING, "Waiting for the server"
@@ -146,6 +159,8 @@ class Task(abc.ABC):
             self.stage = f"Waiting: {message.position} before it" if message.position else "Waiting for the server"
         elif self.state is TaskState.DONE:
             self.stage, self.fraction = "Done", 1.0
+            self.release()
+            away.mark(self._scene, self.job)
             if not bpy.app.background:  # a timer applied the result: it is a step of its own for the user
                 bpy.ops.ed.undo_push(message=f"Paintover: {self.label}")
 
@@ -186,6 +201,7 @@ class Task(abc.ABC):
             self.undo_preparation()
         except ReferenceError:  # the file it was prepared in is no longer open
             self.notes.append("What it had prepared could not be taken back.")
+        self.release()
 
 
 def find_scene(name: str) -> bpy.types.Scene:
@@ -202,12 +218,11 @@ class ViewTask(Task):
     label = "Paint View"
 
     def __init__(self, settings: Settings, scene: bpy.types.Scene) -> None:
-        self._scene = scene.name
         self._camera = cameras.from_scene(scene, settings.size).name
         self._request: Generate | None = None
         self.image = ""
         """Name of the image that was painted."""
-        super().__init__(settings)
+        super().__init__(settings, scene.name)
 
     def prepare(self) -> Iterator[str]:
         camera = cameras.from_scene(find_scene(self._scene), self.settings.size)
@@ -215,6 +230,12 @@ class ViewTask(Task):
         seen = passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1)
         image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
         self._request = Generate(self.settings, camera.width, camera.height, seen, image)
+
+    def origin(self) -> Origin:
+        return replace(super().origin(), camera=self._camera)
+
+    def release(self) -> None:
+        self._request = None
 
     def request(self) -> Generate:
         assert self._request is not None

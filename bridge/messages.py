@@ -2,18 +2,33 @@
 
 A conversation: client Hello -> server Welcome (or Refused, then the connection closes). A texture job: MeshQuery ->
 MeshesMissing, MeshUpload for each, Submit. A job then reports JobState, Progress, Preview and ViewPainted, and ends
-with its results (ImageResult or TextureResult) followed by a final JobState.
+with its results (ImageResult or TextureResult) followed by a final JobState. Who comes later asks ListJobs -> Jobs,
+then Follow, TakeOver, Resume or Forget.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 
-from .errors import BadMessage, BadSize, PaintoverError, from_wire
+from .errors import BadMessage, BadSize
+from .greeting import MESSAGES as MESSAGES
+from .greeting import Capabilities as Capabilities
+from .greeting import Failure as Failure
+from .greeting import Hello as Hello
+from .greeting import LaneOffer as LaneOffer
+from .greeting import LaneProof as LaneProof
+from .greeting import ModelInfo as ModelInfo
+from .greeting import Ping as Ping
+from .greeting import Pong as Pong
+from .greeting import Probe as Probe
+from .greeting import ProbeAnswer as ProbeAnswer
+from .greeting import Refused as Refused
+from .greeting import Welcome as Welcome
+from .greeting import message as message
+from .origin import Origin
 from .parameters import Settings
 from .scene import MeshData, Passes
 
@@ -23,138 +38,6 @@ STATES = (QUEUED, RUNNING, DONE, CANCELLED, FAILED)
 ENDED = (DONE, CANCELLED, FAILED)
 
 JOB_NAME = re.compile("[0-9a-f]{32}")
-
-MESSAGES: dict[str, type] = {}
-"""Wire tag -> class of every message that travels between client and server."""
-
-M = TypeVar("M", bound=type)
-
-
-def message(cls: M) -> M:
-    MESSAGES[cls.__name__] = cls
-    return cls
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An error on the wire."""
-
-    code: str
-    message: str
-    hint: str
-
-    @classmethod
-    def of(cls, error: PaintoverError) -> Failure:
-        return cls(error.code, error.message, error.hint)
-
-    def error(self) -> PaintoverError:
-        return from_wire(self.code, self.message, self.hint)
-
-
-# ---------------------------------------------------------------- the greeting
-
-
-@message
-@dataclass(frozen=True)
-class Hello:
-    """First message of a client."""
-
-    protocol: int
-    token: str
-    client: str
-    version: str
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """A model that the server can load."""
-
-    name: str
-    family: str
-    controls: tuple[str, ...]
-    defaults: dict[str, int | float | str | bool]
-    """Parameter values that suit this model (steps, guidance, size)."""
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    models: tuple[ModelInfo, ...]
-    device: str
-    max_side: int
-    max_views: int
-
-    def model(self, name: str) -> ModelInfo | None:
-        return next((model for model in self.models if model.name == name), None)
-
-
-@message
-@dataclass(frozen=True)
-class Welcome:
-    """The server accepts the client."""
-
-    protocol: int
-    version: str
-    capabilities: Capabilities
-
-
-@message
-@dataclass(frozen=True)
-class Refused:
-    """The server does not accept the client, and closes."""
-
-    failure: Failure
-
-
-@message
-@dataclass(frozen=True)
-class LaneOffer:
-    """Here is memory that both of us could use, if you can see it (see lane.py)."""
-
-    name: str
-    ring: int
-    """Bytes of each of its two rings."""
-
-
-@message
-@dataclass(frozen=True)
-class LaneProof:
-    """The nonce that the peer read in the memory that was offered; empty if it does not see it, or does not want it.
-
-    From here on both sides may put arrays there.
-    """
-
-    nonce: str
-
-
-@message
-@dataclass(frozen=True)
-class Ping:
-    number: int
-
-
-@message
-@dataclass(frozen=True)
-class Pong:
-    number: int
-
-
-@message
-@dataclass(frozen=True, eq=False)
-class Probe:
-    """Measure the link: touch every byte of these arrays, and send a picture of this size back."""
-
-    arrays: tuple[np.ndarray, ...]
-    width: int
-    height: int
-
-
-@message
-@dataclass(frozen=True, eq=False)
-class ProbeAnswer:
-    checksum: int
-    image: np.ndarray
-    """uint8 (height, width, 3)."""
 
 
 # ---------------------------------------------------------------- requests
@@ -233,6 +116,7 @@ class Submit:
 
     job: str
     request: Generate | Texture
+    origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
         if not JOB_NAME.fullmatch(self.job):
@@ -259,15 +143,63 @@ class ListJobs:
     pass
 
 
+@message
+@dataclass(frozen=True)
+class TakeOver:
+    """Follow a job that another session started: before all that Follow sends come Handover and PaintedUVs."""
+
+    job: str
+
+
+@message
+@dataclass(frozen=True)
+class Resume:
+    """Run a cancelled or failed job again from its finished views, and follow it. Any other job is just followed."""
+
+    job: str
+
+
+@message
+@dataclass(frozen=True)
+class Forget:
+    """Remove all that the server keeps of a job that is over."""
+
+    job: str
+
+
+@message
+@dataclass(frozen=True)
+class Forgotten:
+    """The job is no longer on the server."""
+
+    job: str
+
+
 # ---------------------------------------------------------------- reports
 
 
 @dataclass(frozen=True)
 class JobSummary:
+    """A job in one line. Long texts and lists are cut: all of it comes with Handover."""
+
     job: str
     kind: str
+    """“texture” or “image”."""
     state: str
     prompt: str
+    ended: float = 0.0
+    """Seconds since 1970; 0 while it is not over."""
+    client: str = ""
+    file: str = ""
+    scene: str = ""
+    objects: tuple[str, ...] = ()
+    views: int = 0
+    """Views of a texture job."""
+    painted: int = 0
+    """How many of them are finished (one that adds nothing is never painted)."""
+    resumable: bool = False
+    followed: bool = False
+    """A client listens to it now."""
 
 
 @message
@@ -362,7 +294,38 @@ class TextureResult:
 
 @message
 @dataclass(frozen=True)
+class Handover:
+    """What a job was asked for: sent to who takes it over."""
+
+    job: str
+    settings: Settings
+    origin: Origin
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class PaintedUVs:
+    """The UVs that an object of a job was painted with: MeshData's, for every corner of its evaluated mesh."""
+
+    job: str
+    object_id: int
+    name: str
+    uvs: np.ndarray
+    """float32 (T, 3, 2)."""
+
+
+@message
+@dataclass(frozen=True)
 class Trouble:
-    """A message could not be answered (an error that belongs to no job)."""
+    """A message could not be answered. A job that it named goes on as it was."""
+
+    failure: Failure
+    job: str = ""
+
+
+@message
+@dataclass(frozen=True)
+class Notice:
+    """What everybody who is connected should know of the server: its disk is full. Jobs go on."""
 
     failure: Failure

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from paintover.bridge.errors import PaintoverError
 
-from . import models
+from . import catalogue, models
 
 models_app = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 console = Console()
@@ -32,7 +32,7 @@ def show() -> None:
     console.print(table)
     names = {entry.name for entry in models.installed()}
     table = Table("To fetch", "Size", "Licence", "Description", box=None)
-    for item in models.CATALOGUE:
+    for item in catalogue.CATALOGUE:
         if item.name not in names:
             table.add_row(item.name, f"{item.gigabytes:g} GB", item.licence, item.description)
     console.print()
@@ -45,14 +45,14 @@ def fetch(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Download a model or ControlNet from the hub. An interrupted download goes on where it stopped."""
-    plan = models.plan(name)
+    plan = catalogue.plan(name)
     console.print(f"{plan.item.description}: {plan.size / 1e9:.2f} GB from {plan.item.hub}, {plan.item.licence}.")
     if not yes and not typer.confirm("Download it?", default=True):
         raise typer.Exit(1)
     columns = (TextColumn(name), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(name, total=plan.size)
-        models.fetch(name, lambda done, total: bar.update(task, completed=done, total=total))
+        catalogue.fetch(name, lambda done, total: bar.update(task, completed=done, total=total))
     console.print(f"{name} is ready.")
 
 

@@ -66,9 +66,14 @@ class Traffic:
 
     def greet(self, channel: Channel) -> None:
         """A connection has shown its token. Raises ProtocolError if there are too many of them."""
-        if len(self._channels) - len(self._strangers) >= MAX_CLIENTS:
+        if len(self.clients) >= MAX_CLIENTS:
             raise ProtocolError(f"The server already has {MAX_CLIENTS} clients.", hint="Close one of them.")
         self._strangers.pop(channel, None)
+
+    @property
+    def clients(self) -> list[Channel]:
+        """Those that have greeted."""
+        return [channel for channel in self._channels if channel not in self._strangers]
 
     def remove(self, channel: Channel) -> None:
         self._channels.pop(channel, None)

@@ -141,6 +141,12 @@ def _check_fit(model: Model) -> None:
         raise BadModelFile(name=name, reason=f"its scheduler predicts {scheduler.config.prediction_type!r}")
 
 
+def size(model: Model) -> int:
+    """Bytes of a loaded model's weights, its ControlNets included."""
+    parts = {model.unet, model.vae, model.decoder, *model.text_encoders, *model.controlnets.values()}
+    return sum(value.numel() * value.element_size() for part in parts for value in part.parameters())
+
+
 def _component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     variant = model_files.weights(folder)[0]
     options = {"dtype" if cls.__module__.startswith("transformers") else "torch_dtype": dtype}

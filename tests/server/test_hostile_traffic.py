@@ -47,7 +47,7 @@ GROWTH = 80 << 20
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("data")) as process:
+    with running(tmp_path_factory.mktemp("data"), "fake", "--no-standby") as process:
         yield process
 
 
@@ -313,15 +313,14 @@ def attack(server: ServerProcess, share: float) -> Counter[str]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(280)
-        assert not thread.is_alive(), "an attack hangs"
+        thread.join()  # one that hangs is ended by the test's own time limit
     if wrong:
         raise wrong[0]
     return done
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="counts descriptors and segments the POSIX way")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_hundred_thousand_hostile_frames(server: ServerProcess) -> None:
     honest = Honest(server)
     honest.start()

@@ -27,7 +27,7 @@ from ..server_process import TOKEN, ServerProcess, running
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("data")) as process:
+    with running(tmp_path_factory.mktemp("data"), "fake", "--no-standby") as process:
         yield process
 
 

@@ -19,7 +19,7 @@ from paintover.bridge.errors import (
     UnsupportedControl,
 )
 from paintover.bridge.parameters import BY_NAME, CONTROLS
-from paintover.server import model_files, models
+from paintover.server import catalogue, model_files, models
 
 
 @pytest.fixture(autouse=True)
@@ -294,7 +294,7 @@ SD15_FILES = [
 
 
 def test_only_what_is_needed_is_fetched() -> None:
-    wanted = models.wanted_files(models.known("sd15"), SD15_FILES)
+    wanted = catalogue.wanted_files(catalogue.known("sd15"), SD15_FILES)
     assert [file for file in wanted if file.endswith(".safetensors")] == [
         "text_encoder/model.fp16.safetensors",
         "unet/diffusion_pytorch_model.fp16.safetensors",
@@ -302,11 +302,11 @@ def test_only_what_is_needed_is_fetched() -> None:
     ]
     assert {"model_index.json", "tokenizer/merges.txt", "unet/config.json"} <= set(wanted)
     assert not any(file.endswith((".bin", ".ckpt", ".md")) or "safety" in file for file in wanted)
-    config = models.wanted_files(models.known("sd15-config"), SD15_FILES)
+    config = catalogue.wanted_files(catalogue.known("sd15-config"), SD15_FILES)
     assert config
     assert not any(file.endswith(".safetensors") for file in config)
     control = ["config.json", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors", "images/a.png"]
-    assert models.wanted_files(models.known("sd15-depth"), control) == [control[0], control[2]]
+    assert catalogue.wanted_files(catalogue.known("sd15-depth"), control) == [control[0], control[2]]
 
 
 @pytest.mark.parametrize("error", ["OSError", "HTTPError"])
@@ -318,10 +318,10 @@ def test_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: str) ->
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
     with pytest.raises(PaintoverError, match="sd15 could not be fetched") as caught:
-        models.fetch("sd15", lambda done, total: None)
+        catalogue.fetch("sd15", lambda done, total: None)
     assert "models add PATH" in caught.value.hint
     with pytest.raises(MissingModel) as missing:
-        models.fetch("flux", lambda done, total: None)
+        catalogue.fetch("flux", lambda done, total: None)
     assert "sd15-depth" in missing.value.hint
 
 
@@ -350,22 +350,22 @@ def test_fetched_models_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **o: SimpleNamespace(siblings=siblings))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(BadModelFile, match="not on this machine"):
-        models.located(models.known("sd15").hub)
-    assert models.plan("sd15").size == 100 * len(names)
+        models.located(catalogue.known("sd15").hub)
+    assert catalogue.plan("sd15").size == 100 * len(names)
     seen: list[tuple[int, int]] = []
-    assert models.fetch("sd15", lambda done, total: seen.append((done, total))) == "sd15"
+    assert catalogue.fetch("sd15", lambda done, total: seen.append((done, total))) == "sd15"
     assert seen[0] == (100, 100 * len(names))
     assert seen[-1] == (100 * len(names), 100 * len(names))
-    assert models.resolve("sd15").path == models.known("sd15").hub
+    assert models.resolve("sd15").path == catalogue.known("sd15").hub
     models.validate(models.resolve("sd15"))
-    assert models.plan("sd15").size == 0
+    assert catalogue.plan("sd15").size == 0
     assert models.config_folder("sd15") == cache / "snapshots" / "abc"
 
 
 def test_the_catalogue_is_sound() -> None:
-    names = [item.name for item in models.CATALOGUE]
+    names = [item.name for item in catalogue.CATALOGUE]
     assert len(set(names)) == len(names)
-    for item in models.CATALOGUE:
+    for item in catalogue.CATALOGUE:
         assert item.family in model_files.FAMILIES
         assert item.control in ("", *CONTROLS)
         assert models.HUB_ID.fullmatch(item.hub)

@@ -19,7 +19,7 @@ from paintover.bridge.errors import PaintoverError, QueueFull
 from paintover.bridge.messages import DONE, Cancel, Generate, JobState, Ping, Pong, Probe, Submit, Trouble
 from paintover.bridge.parameters import Settings
 from paintover.bridge.wire import Decoder, encode
-from paintover.server import front, traffic
+from paintover.server import front, jobs, traffic
 
 from .. import hostile
 from ..bridge.conftest import make_passes
@@ -31,10 +31,10 @@ class InProcess:
     """A front on an event loop in a thread of this process, so that its limits can be made small."""
 
     def __init__(self, data: Path) -> None:
-        self.front = front.Front(token=TOKEN, data=data, engine="fake")
+        self.front = front.Front(token=TOKEN, data=data, engine="fake", standby=False)
         self.port = 0
         self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -42,12 +42,11 @@ class InProcess:
 
     def _run(self) -> None:
         async def serve() -> None:
-            self._task = asyncio.current_task()
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
             with contextlib.suppress(asyncio.CancelledError):
                 await self.front.serve("127.0.0.1", 0, self._listens)
 
-        self._loop.run_until_complete(serve())
-        self._loop.close()
+        asyncio.run(serve())
 
     def _listens(self, port: int) -> None:
         self.port = port
@@ -57,6 +56,7 @@ class InProcess:
         return Client.connect("127.0.0.1", self.port, TOKEN, name="tests", **options)
 
     def stop(self) -> None:
+        assert self._loop is not None
         assert self._task is not None
         self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(60)
@@ -169,14 +169,14 @@ def test_only_so_many_clients_share_memory(server: InProcess, monkeypatch: pytes
 
 
 def test_a_queue_that_holds_too_much_says_so(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front, "QUEUE_BYTES", 10_000_000)
+    monkeypatch.setattr(jobs, "MAX_BYTES", 10_000_000)
     passes = make_passes(512, 512)
     with server.client() as client:
-        jobs = [client.submit(Generate(Settings(steps=100, seed=1), 512, 512, passes)) for _ in range(4)]
+        names = [client.submit(Generate(Settings(steps=100, seed=1), 512, 512, passes)) for _ in range(4)]
         with pytest.raises(QueueFull, match=r"holds \d+ MB") as caught:
-            list(client.follow(jobs[2], timeout=60))
+            list(client.follow(names[2], timeout=60))
         assert "cancel some" in caught.value.hint
-        for job in jobs[:2]:
+        for job in names[:2]:
             client.send(Cancel(job))
             with pytest.raises(PaintoverError, match="Cancelled"):
                 list(client.follow(job, timeout=60))
@@ -186,7 +186,7 @@ def test_a_queue_that_holds_too_much_says_so(server: InProcess, monkeypatch: pyt
 
 
 def test_one_job_is_taken_whatever_its_size(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front, "QUEUE_BYTES", 1)
+    monkeypatch.setattr(jobs, "MAX_BYTES", 1)
     with server.client() as client:
         job = client.submit(Generate(Settings(steps=1), 64, 64, make_passes(64, 64)))
         assert list(client.follow(job, timeout=60))[-1].state == DONE
