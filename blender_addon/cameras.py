@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import bpy
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from .bridge.errors import NoCamera, OutsideCameras, SceneError
 from .bridge.scene import Camera, MeshData
 from .passes.offstage import layer_name
+from .steps import GO_ON, Steps, finish
 
 ELEVATIONS = (-30.0, 10.0, 30.0, 55.0)
 """Degrees. Straight up and down are left out: painting models know few pictures from there."""
@@ -86,8 +87,18 @@ def automatic(
     count, so none is chosen below a floor or behind a wall. They are sorted around the objects: neighbours in the
     list are neighbours in space. Raises OutsideCameras if no candidate sees any of the objects.
     """
-    layer = scene.view_layers[layer_name(scene, view_layer)]
-    layer.update()
+    return finish(automatic_steps(lambda: scene, meshes, count, size, view_layer=view_layer))
+
+
+def automatic_steps(
+    scene: Callable[[], bpy.types.Scene],
+    meshes: Sequence[MeshData],
+    count: int,
+    size: int,
+    *,
+    view_layer: str | None = None,
+) -> Steps[list[Camera]]:
+    """`automatic` in steps of one candidate each. The scene is asked for anew after every one."""
     points, normals = _sample(meshes)
     extent = np.concatenate([_few(mesh.positions) for mesh in meshes]).astype(np.float64)
     candidates = [
@@ -95,8 +106,14 @@ def automatic(
         for azimuth in np.arange(AZIMUTHS) * 360.0 / AZIMUTHS
         for elevation in ELEVATIONS
     ]
-    quality = np.stack([_quality(scene, layer.depsgraph, camera, points, normals) for camera in candidates])
-    chosen = _cover(quality, count)
+    quality = []
+    for candidate in candidates:
+        yield GO_ON
+        here = scene()
+        layer = here.view_layers[layer_name(here, view_layer)]
+        layer.update()
+        quality.append(_quality(here, layer.depsgraph, candidate, points, normals))
+    chosen = _cover(np.stack(quality), count)
     if not chosen:
         raise OutsideCameras(name=meshes[0].name, hint="Uncover the object, or use cameras of your own.")
     return [

@@ -12,6 +12,7 @@ from .bridge.errors import EmptyMesh, SceneError, ZeroScale
 from .bridge.scene import MeshData
 from .passes.ids import object_ids
 from .passes.offstage import offstage
+from .steps import Steps, finish, in_thread
 
 TINY = 1e-9
 """A scale this much smaller than the largest one is zero."""
@@ -19,13 +20,15 @@ TINY = 1e-9
 
 @dataclass
 class _Surface:
-    """One evaluated mesh in its object's own space."""
+    """One evaluated mesh in its object's own space, as Blender holds it."""
 
     positions: np.ndarray  # float32 (V, 3)
-    triangles: np.ndarray  # int32 (T, 3)
-    normals: np.ndarray  # float32 (T, 3, 3)
-    uvs: np.ndarray  # float32 (T, 3, 2)
-    materials: np.ndarray  # int32 (T,)
+    triangles: np.ndarray  # int32 (T, 3): vertices
+    corners: np.ndarray  # int32 (T, 3)
+    polygons: np.ndarray  # int32 (T,)
+    normals: np.ndarray  # float32 (C, 3): of corners
+    uvs: np.ndarray  # float32 (C, 2): of corners
+    materials: np.ndarray  # int32 (P,): of polygons
 
 
 def collect(
@@ -43,6 +46,17 @@ def collect(
     Raises EmptyMesh, ZeroScale, BadMesh (coordinates that are not numbers), or SceneError for an object that does
     not render or that lacks its UV layer.
     """
+    return finish(collect_steps(scene, objects, uv_layers, view_layer=view_layer))
+
+
+def collect_steps(
+    scene: bpy.types.Scene,
+    objects: Sequence[bpy.types.Object],
+    uv_layers: Mapping[str, str],
+    *,
+    view_layer: str | None = None,
+) -> Steps[list[MeshData]]:
+    """`collect` in steps: Blender evaluates the scene in the first, a thread does the rest."""
     ids = object_ids()
     copies: dict[str, list[tuple[np.ndarray, _Surface]]] = {ob.name_full: [] for ob in objects}
     layers = {ob.name_full: uv_layers[ob.name] for ob in objects}
@@ -62,7 +76,21 @@ def collect(
     with offstage(scene, view_layer, with_cycles=False) as stage:
         stage.scene.render.resolution_x = stage.scene.render.resolution_y = 8
         stage.render(gather)
-    return [_join(ob, ids[ob.name_full], copies[ob.name_full]) for ob in objects]
+    found = [
+        _Found(ob.name, ob.name_full, ids[ob.name_full], ob.hide_render, copies[ob.name_full]) for ob in objects
+    ]
+    return (yield from in_thread(lambda: [_join(one) for one in found]))
+
+
+@dataclass
+class _Found:
+    """What was read of an object: with its copies' matrices."""
+
+    name: str
+    full_name: str
+    number: int
+    hidden: bool
+    copies: list[tuple[np.ndarray, _Surface]]
 
 
 def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsgraph) -> _Surface | None:
@@ -77,17 +105,14 @@ def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsg
                 hint="Store the UVs in Geometry Nodes with Store Named Attribute, or apply the modifiers.",
             )
         corners, triangles = len(mesh.loops), len(mesh.loop_triangles)
-        normals = _get(mesh.corner_normals, "vector", corners, 3)
-        uvs = _get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2)
-        polygon_materials = _get(mesh.polygons, "material_index", len(mesh.polygons), dtype=np.int32)
-        of_corner = _get(mesh.loop_triangles, "loops", triangles, 3, dtype=np.int32)
-        of_polygon = _get(mesh.loop_triangles, "polygon_index", triangles, dtype=np.int32)
         return _Surface(
             positions=_get(mesh.vertices, "co", len(mesh.vertices), 3),
             triangles=_get(mesh.loop_triangles, "vertices", triangles, 3, dtype=np.int32),
-            normals=normals[of_corner],
-            uvs=uvs[of_corner],
-            materials=polygon_materials[of_polygon],
+            corners=_get(mesh.loop_triangles, "loops", triangles, 3, dtype=np.int32),
+            polygons=_get(mesh.loop_triangles, "polygon_index", triangles, dtype=np.int32),
+            normals=_get(mesh.corner_normals, "vector", corners, 3),
+            uvs=_get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2),
+            materials=_get(mesh.polygons, "material_index", len(mesh.polygons), dtype=np.int32),
         )
     finally:
         evaluated.to_mesh_clear()
@@ -99,28 +124,27 @@ def _get(blocks: bpy.types.bpy_prop_collection, name: str, *shape: int, dtype: t
     return flat.reshape(shape)
 
 
-def _join(ob: bpy.types.Object, number: int, copies: list[tuple[np.ndarray, _Surface]]) -> MeshData:
+def _join(found: _Found) -> MeshData:
     """All copies as one mesh in world space."""
-    if not copies:
-        if ob.hide_render:
+    if not found.copies:
+        if found.hidden:
             raise SceneError(
-                reason=f"{ob.name!r} is hidden in renders", hint="Switch on its camera icon in the Outliner."
+                reason=f"{found.name!r} is hidden in renders", hint="Switch on its camera icon in the Outliner."
             )
-        raise EmptyMesh(name=ob.name)
-    placed = [_place(matrix, surface) for matrix, surface in copies if not _flat(matrix)]
+        raise EmptyMesh(name=found.name)
+    placed = [_place(matrix, surface) for matrix, surface in found.copies if not _flat(matrix)]
     if not placed:
-        raise ZeroScale(name=ob.name)
-    first = np.cumsum([0] + [len(one.positions) for one in placed])
+        raise ZeroScale(name=found.name)
+    first = np.cumsum([0] + [len(one[0]) for one in placed])
+    positions, triangles, normals, uvs, materials = zip(*placed, strict=True)
     data = MeshData(
-        name=ob.name_full,
-        object_id=number,
-        positions=np.concatenate([one.positions for one in placed]),
-        triangles=np.concatenate([one.triangles + start for one, start in zip(placed, first, strict=False)]).astype(
-            np.int32
-        ),
-        normals=np.concatenate([one.normals for one in placed]),
-        uvs=np.concatenate([one.uvs for one in placed]),
-        materials=np.concatenate([one.materials for one in placed]),
+        name=found.full_name,
+        object_id=found.number,
+        positions=np.concatenate(positions),
+        triangles=np.concatenate([one + start for one, start in zip(triangles, first, strict=False)]).astype(np.int32),
+        normals=np.concatenate(normals),
+        uvs=np.concatenate(uvs),
+        materials=np.concatenate(materials),
     )
     data.check_values()
     return data
@@ -131,13 +155,21 @@ def _flat(matrix: np.ndarray) -> bool:
     return bool(scales[2] <= TINY * scales[0])
 
 
-def _place(matrix: np.ndarray, surface: _Surface) -> _Surface:
-    """The surface in world space. A mirroring matrix turns triangles around, so that they still face outward."""
+def _place(matrix: np.ndarray, surface: _Surface) -> tuple[np.ndarray, ...]:
+    """The surface in world space: MeshData's positions, triangles, normals, uvs and materials.
+
+    A mirroring matrix turns triangles around, so that they still face outward.
+    """
     normals = surface.normals @ np.linalg.inv(matrix[:3, :3])
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0).astype(np.float32)
     positions = (surface.positions @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
-    corners = slice(None, None, -1) if np.linalg.det(matrix[:3, :3]) < 0 else slice(None)
-    return _Surface(
-        positions, surface.triangles[:, corners], normals[:, corners], surface.uvs[:, corners], surface.materials
+    turn = slice(None, None, -1) if np.linalg.det(matrix[:3, :3]) < 0 else slice(None)
+    corners = surface.corners[:, turn]
+    return (
+        positions,
+        surface.triangles[:, turn],
+        normals[corners],
+        surface.uvs[corners],
+        surface.materials[surface.polygons],
     )

@@ -93,9 +93,9 @@ def prepare(session: Session, task: Any) -> int:
 
 
 def deliver(session: Session, *messages: Any) -> None:
-    """Let messages arrive, and tick until all are taken (a tick ends early when its time is up)."""
+    """Let messages arrive, and tick until all are taken and applied (a tick ends early when its time is up)."""
     session.link.events = list(messages)
-    while session.link.events:
+    while session.link.events or any(task.working and not task.preparing for task in session.tasks):
         session.tick()
 
 
