@@ -28,7 +28,7 @@ def build():
         bpy.ops.mesh.primitive_monkey_add(location=(index % 3 * 3.0 - 3, index // 3 * 3.0, 0))
         ob = bpy.context.object
         ob.name = f"Monkey {index + 1}"
-        ob.modifiers.new("Subdivision", "SUBSURF").render_levels = 3
+        ob.modifiers.new("Subdivision", "SUBSURF").render_levels = 2
         if index % 2:  # every other one has no UVs yet
             ob.data.uv_layers.remove(ob.data.uv_layers[0])
     bpy.ops.object.select_all(action="SELECT")

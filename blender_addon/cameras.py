@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import bpy
@@ -101,18 +102,16 @@ def automatic_steps(
     """`automatic` in steps of one candidate each. The scene is asked for anew after every one."""
     points, normals = _sample(meshes)
     extent = np.concatenate([_few(mesh.positions) for mesh in meshes]).astype(np.float64)
-    candidates = [
-        around(extent, azimuth, elevation, size)
-        for azimuth in np.arange(AZIMUTHS) * 360.0 / AZIMUTHS
-        for elevation in ELEVATIONS
-    ]
-    quality = []
-    for candidate in candidates:
+    for name in [ob.name for ob in _layer(scene(), view_layer).objects if ob.type == "MESH"]:
         yield GO_ON
-        here = scene()
-        layer = here.view_layers[layer_name(here, view_layer)]
-        layer.update()
-        quality.append(_quality(here, layer.depsgraph, candidate, points, normals))
+        _prepare_rays(_layer(scene(), view_layer), name)
+    candidates, quality = [], []
+    for azimuth in np.arange(AZIMUTHS) * 360.0 / AZIMUTHS:
+        for elevation in ELEVATIONS:
+            yield GO_ON
+            candidates.append(around(extent, azimuth, elevation, size))
+            layer = _layer(scene(), view_layer)
+            quality.append(_quality(scene(), layer.depsgraph, candidates[-1], points, normals))
     chosen = _cover(np.stack(quality), count)
     if not chosen:
         raise OutsideCameras(name=meshes[0].name, hint="Uncover the object, or use cameras of your own.")
@@ -120,6 +119,21 @@ def automatic_steps(
         Camera(f"View {number}", camera.view, camera.projection, size, size)
         for number, camera in enumerate((candidates[i] for i in sorted(chosen)), 1)
     ]
+
+
+def _layer(scene: bpy.types.Scene, name: str | None) -> bpy.types.ViewLayer:
+    """The scene's view layer, up to date."""
+    layer = scene.view_layers[layer_name(scene, name)]
+    layer.update()
+    return layer
+
+
+def _prepare_rays(layer: bpy.types.ViewLayer, name: str) -> None:
+    """Have Blender sort the object's triangles for rays: else the first ray does that, for all objects at once."""
+    ob = layer.objects.get(name)
+    if ob and ob.visible_get(view_layer=layer):
+        with contextlib.suppress(RuntimeError):  # it has no surface
+            ob.evaluated_get(layer.depsgraph).closest_point_on_mesh((0, 0, 0))
 
 
 def around(points: np.ndarray, azimuth: float, elevation: float, size: int) -> Camera:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import bpy
@@ -11,8 +11,8 @@ import numpy as np
 from .bridge.errors import EmptyMesh, SceneError, ZeroScale
 from .bridge.scene import MeshData
 from .passes.ids import object_ids
-from .passes.offstage import offstage
-from .steps import Steps, finish, in_thread
+from .passes.offstage import layer_name, offstage
+from .steps import GO_ON, Steps, in_thread
 
 TINY = 1e-9
 """A scale this much smaller than the largest one is zero."""
@@ -46,60 +46,71 @@ def collect(
     Raises EmptyMesh, ZeroScale, BadMesh (coordinates that are not numbers), or SceneError for an object that does
     not render or that lacks its UV layer.
     """
-    return finish(collect_steps(scene, objects, uv_layers, view_layer=view_layer))
+    reader = Reader(objects, uv_layers)
+    with offstage(scene, view_layer, with_cycles=False) as stage:
+        stage.scene.render.resolution_x = stage.scene.render.resolution_y = 8
+        stage.render(lambda _, depsgraph: reader.read(depsgraph))
+    return reader.join()
 
 
-def collect_steps(
-    scene: bpy.types.Scene,
-    objects: Sequence[bpy.types.Object],
-    uv_layers: Mapping[str, str],
-    *,
-    view_layer: str | None = None,
-) -> Steps[list[MeshData]]:
-    """`collect` in steps: Blender evaluates the scene in the first, a thread does the rest."""
-    ids = object_ids()
-    copies: dict[str, list[tuple[np.ndarray, _Surface]]] = {ob.name_full: [] for ob in objects}
-    layers = {ob.name_full: uv_layers[ob.name] for ob in objects}
+def shown_steps(
+    scene: Callable[[], bpy.types.Scene], objects: Sequence[bpy.types.Object]
+) -> Steps[list[MeshData] | None]:
+    """The objects' surfaces as the viewport shows them, without UVs, in steps of one object: for placing cameras.
 
-    def gather(_: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
+    None if that is not what renders: an object is not shown, or a modifier acts in the one and not in the other.
+    """
+    if any(modifier.show_viewport != modifier.show_render for ob in objects for modifier in ob.modifiers):
+        return None
+    reader = Reader(objects, {})
+    for name in list(reader.copies):
+        yield GO_ON
+        layer = scene().view_layers[layer_name(scene())]
+        layer.update()
+        reader.read(layer.depsgraph, name)
+        if not reader.copies[name]:
+            return None
+    return (yield from in_thread(reader.join))
+
+
+class Reader:
+    """Reads objects and all their copies off a depsgraph (`read`), and makes meshes of what it read (`join`)."""
+
+    def __init__(self, objects: Sequence[bpy.types.Object], uv_layers: Mapping[str, str]) -> None:
+        ids = object_ids()
+        self.copies: dict[str, list[tuple[np.ndarray, _Surface]]] = {ob.name_full: [] for ob in objects}
+        """Full name -> matrix and surface of every copy."""
+        self._layers = {ob.name_full: uv_layers.get(ob.name, "") for ob in objects}
+        self._hidden = {ob.name_full: ob.hide_render for ob in objects}
+        self._ids = {ob.name_full: ids[ob.name_full] for ob in objects}
+
+    def read(self, depsgraph: bpy.types.Depsgraph, only: str | None = None) -> None:
+        """Read all objects, or the one of that full name."""
         known: dict[int, _Surface | None] = {}
         for instance in depsgraph.object_instances:
             name = instance.object.original.name_full
-            if name not in copies or not instance.show_self:
+            if name not in self.copies or only not in (None, name) or not instance.show_self:
                 continue
             key = instance.object.data.as_pointer()
             if key not in known:
-                known[key] = _read(instance.object, layers[name], depsgraph)
+                known[key] = _read(instance.object, self._layers[name], depsgraph)
             if surface := known[key]:
-                copies[name].append((np.array(instance.matrix_world, np.float64), surface))
+                self.copies[name].append((np.array(instance.matrix_world, np.float64), surface))
 
-    with offstage(scene, view_layer, with_cycles=False) as stage:
-        stage.scene.render.resolution_x = stage.scene.render.resolution_y = 8
-        stage.render(gather)
-    found = [
-        _Found(ob.name, ob.name_full, ids[ob.name_full], ob.hide_render, copies[ob.name_full]) for ob in objects
-    ]
-    return (yield from in_thread(lambda: [_join(one) for one in found]))
-
-
-@dataclass
-class _Found:
-    """What was read of an object: with its copies' matrices."""
-
-    name: str
-    full_name: str
-    number: int
-    hidden: bool
-    copies: list[tuple[np.ndarray, _Surface]]
+    def join(self) -> list[MeshData]:
+        """A mesh for every object. Touches no bpy, so it may run in a thread. Raises as `collect` does."""
+        return [
+            _join(name, self._ids[name], self._hidden[name], copies) for name, copies in self.copies.items()
+        ]
 
 
 def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsgraph) -> _Surface | None:
-    """The object's evaluated mesh, or None if it has no faces."""
+    """The object's evaluated mesh, or None if it has no faces. Without a UV layer its UVs are 0."""
     mesh = evaluated.to_mesh()
     try:
         if mesh is None or not len(mesh.polygons):
             return None
-        if uv_layer not in mesh.uv_layers:
+        if uv_layer and uv_layer not in mesh.uv_layers:
             raise SceneError(
                 reason=f"the modifiers of {evaluated.original.name!r} lose its UV layer {uv_layer!r}",
                 hint="Store the UVs in Geometry Nodes with Store Named Attribute, or apply the modifiers.",
@@ -111,7 +122,7 @@ def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsg
             corners=_get(mesh.loop_triangles, "loops", triangles, 3, dtype=np.int32),
             polygons=_get(mesh.loop_triangles, "polygon_index", triangles, dtype=np.int32),
             normals=_get(mesh.corner_normals, "vector", corners, 3),
-            uvs=_get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2),
+            uvs=_get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2) if uv_layer else np.zeros((corners, 2), np.float32),
             materials=_get(mesh.polygons, "material_index", len(mesh.polygons), dtype=np.int32),
         )
     finally:
@@ -124,22 +135,20 @@ def _get(blocks: bpy.types.bpy_prop_collection, name: str, *shape: int, dtype: t
     return flat.reshape(shape)
 
 
-def _join(found: _Found) -> MeshData:
+def _join(name: str, number: int, hidden: bool, copies: list[tuple[np.ndarray, _Surface]]) -> MeshData:
     """All copies as one mesh in world space."""
-    if not found.copies:
-        if found.hidden:
-            raise SceneError(
-                reason=f"{found.name!r} is hidden in renders", hint="Switch on its camera icon in the Outliner."
-            )
-        raise EmptyMesh(name=found.name)
-    placed = [_place(matrix, surface) for matrix, surface in found.copies if not _flat(matrix)]
+    if not copies:
+        if hidden:
+            raise SceneError(reason=f"{name!r} is hidden in renders", hint="Switch on its camera icon in the Outliner.")
+        raise EmptyMesh(name=name)
+    placed = [_place(matrix, surface) for matrix, surface in copies if not _flat(matrix)]
     if not placed:
-        raise ZeroScale(name=found.name)
+        raise ZeroScale(name=name)
     first = np.cumsum([0] + [len(one[0]) for one in placed])
     positions, triangles, normals, uvs, materials = zip(*placed, strict=True)
     data = MeshData(
-        name=found.full_name,
-        object_id=found.number,
+        name=name,
+        object_id=number,
         positions=np.concatenate(positions),
         triangles=np.concatenate([one + start for one, start in zip(triangles, first, strict=False)]).astype(np.int32),
         normals=np.concatenate(normals),

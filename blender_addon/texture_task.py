@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,18 +63,26 @@ class TextureTask(Task):
         for target in self._targets:
             yield f"Checking the UVs of {target.name}"
             yield from self._choose_uvs(target)
-        yield "Collecting meshes"
-        scene = find_scene(self._scene)
-        objects = [self._object(target) for target in self._targets]
-        layers = {ob.name: target.uv_layer for target, ob in zip(self._targets, objects, strict=True)}
-        found = yield from meshes.collect_steps(scene, objects, layers)
-        self._meshes = yield from in_thread(lambda: {mesh.content_hash(): mesh for mesh in found})
         yield "Placing cameras"
-        views = yield from self._cameras(found)
-        for number, camera in enumerate(views, 1):
+        views = yield from self._cameras()
+        yield f"Rendering passes of view 1 of {len(views)}"
+        reader = meshes.Reader(*self._wanted())  # the first render evaluates the scene: the meshes are read on the way
+        self._render(views[0], reader.read)
+        found = yield from in_thread(reader.join)
+        self._meshes = yield from in_thread(lambda: {mesh.content_hash(): mesh for mesh in found})
+        for number, camera in enumerate(views[1:], 2):
             yield f"Rendering passes of view {number} of {len(views)}"
-            self.views.append(passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1))
+            self._render(camera)
         self._check_views(found)
+
+    def _wanted(self) -> tuple[list[bpy.types.Object], dict[str, str]]:
+        """The objects to paint, and their UV layers by name."""
+        objects = [self._object(target) for target in self._targets]
+        return objects, {ob.name: target.uv_layer for target, ob in zip(self._targets, objects, strict=True)}
+
+    def _render(self, camera: Camera, also: Callable[[bpy.types.Depsgraph], None] | None = None) -> None:
+        scene = find_scene(self._scene)
+        self.views.append(passes.render(scene, camera, color=self.settings.strength < 1, also=also))
 
     def _choose_uvs(self, target: Target) -> Steps[None]:
         layout = uvs.read(self._object(target).data)
@@ -87,11 +95,14 @@ class TextureTask(Task):
         target.uv_layer = uvs.make(ob)
         self.notes.append(f"{ob.name} {state.describe()}: a new UV layer “{target.uv_layer}” was made.")
 
-    def _cameras(self, found: Sequence[MeshData]) -> Steps[list[Camera]]:
+    def _cameras(self) -> Steps[list[Camera]]:
         if self.settings.cameras == "automatic":
+            shown = yield from meshes.shown_steps(lambda: find_scene(self._scene), self._wanted()[0])
+            if shown is None:
+                shown = meshes.collect(find_scene(self._scene), *self._wanted())
             return (
                 yield from cameras.automatic_steps(
-                    lambda: find_scene(self._scene), found, self.settings.views, self.settings.size
+                    lambda: find_scene(self._scene), shown, self.settings.views, self.settings.size
                 )
             )
         scene = find_scene(self._scene)
