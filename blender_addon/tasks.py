@@ -89,8 +89,8 @@ class Task(abc.ABC):
         """The finished request, once `prepare` is through."""
 
     @abc.abstractmethod
-    def apply(self, result: Any) -> Steps[None]:
-        """Put a result of the job into Blender, in steps."""
+    def apply(self, result: Any) -> Steps[None] | None:
+        """Put a result of the job into Blender; returns the steps of it if it takes any."""
 
     def undo_preparation(self) -> None:  # noqa: B027 - most tasks change nothing
         """Take back what `prepare` changed, after a failure or cancel with no result."""
@@ -160,8 +160,8 @@ class Task(abc.ABC):
             message = self._arrived.popleft()
             if isinstance(message, JobState):
                 self._change(message)
-            else:
-                yield from self.apply(message)
+            elif steps := self.apply(message):
+                yield from steps
             yield GO_ON
 
     def _change(self, message: JobState) -> None:

@@ -42,7 +42,7 @@ class PAINTOVER_PT_main(_Tab, bpy.types.Panel):
         buttons.operator("paintover.texture", icon="TEXTURE")
         buttons.operator("paintover.render_view", icon="CAMERA_DATA")
         if any(textures.is_painted(ob) for ob in context.selected_objects):
-            layout.operator("paintover.revert", icon="LOOP_BACK")
+            draw_painted(layout, context.space_data.shading)
         for task in session.active:
             draw_task(layout, task)
         if not session.active and session.tasks:
@@ -75,11 +75,22 @@ def draw_error(layout: Any, error: PaintoverError) -> None:
         box.label(text=line, icon="BLANK1")
 
 
+def draw_painted(layout: Any, shading: Any) -> None:
+    """What can be done with painted objects: see them, and take it back."""
+    if shading.type == "WIREFRAME" or (shading.type == "SOLID" and shading.color_type != "TEXTURE"):
+        box = layout.box()
+        box.label(text=f"{shading.type.capitalize()} view does not show the painting", icon="INFO")
+        show = box.operator("wm.context_set_enum", text="Show Material Preview", icon="SHADING_TEXTURE")
+        show.data_path, show.value = "space_data.shading.type", "MATERIAL"
+    layout.operator("paintover.revert", icon="LOOP_BACK")
+
+
 def draw_task(layout: Any, task: Task) -> None:
     """A running task: what it does, how far it is, what it looks like, and a way to stop it."""
     box = layout.box()
+    box.label(text=task.stage)
     row = box.row(align=True)
-    row.progress(factor=task.fraction, text=task.stage)
+    row.progress(factor=task.fraction, text=f"{task.fraction:.0%}")
     row.operator("paintover.cancel", text="", icon="X")
     if task.preview is not None:
         box.template_icon(preview.icon(task.job, task.preview), scale=8)
@@ -90,7 +101,8 @@ def draw_outcome(layout: Any, task: Task) -> None:
     if task.error and not isinstance(task.error, Cancelled):
         draw_error(layout, task.error)
         return
-    layout.label(text=f"{task.label}: {task.stage.lower()}", icon="CHECKMARK")
+    icon = "CANCEL" if task.error else "CHECKMARK"
+    layout.label(text=f"{task.label}: {task.stage.lower()}", icon=icon)
     for note in task.notes:
         for number, line in enumerate(textwrap.wrap(note, 42)):
             layout.label(text=line, icon="INFO" if number == 0 else "BLANK1")
@@ -117,6 +129,11 @@ class PAINTOVER_PT_controls(_Tab, bpy.types.Panel):
     def draw(self, context: Context) -> None:
         settings = context.scene.paintover
         model = properties.model(settings.model)
+        titles = self.layout.split(factor=0.36)
+        titles.label(text="")
+        part = titles.row(align=True)
+        for title in ("Scale", "Start", "End"):
+            part.label(text=title)
         for control in CONTROLS:
             name = f"control_{control}"
             row = self.layout.split(factor=0.36)
