@@ -32,7 +32,7 @@ INSIDE = f"""
 cd /mnt
 Xvfb -displayfd 3 -screen 0 {SIZE[0]}x{SIZE[1]}x24 +extension GLX 3>display 2>xvfb.log &
 while [ ! -s display ]; do sleep 0.05; kill -0 $! || exit 97; done
-export DISPLAY=:$(cat display) LIBGL_ALWAYS_SOFTWARE=1 HOME=/mnt/home BLENDER_USER_RESOURCES=/mnt/profile
+export DISPLAY=:$(cat display) LIBGL_ALWAYS_SOFTWARE=1 MESA_SHADER_CACHE_DISABLE=1 HOME=/mnt/home BLENDER_USER_RESOURCES=/mnt/profile
 blender --factory-startup --window-geometry 0 0 {SIZE[0]} {SIZE[1]} --python-exit-code 98 --python inside.py
 echo $? > exit.new; mv exit.new exit
 """
@@ -77,7 +77,7 @@ class Windowed:
         before = self.state().get("ticks", 0)
         return self.wait_for(lambda state: state["ticks"] >= before + 3, "Blender's main loop")
 
-    def wait_for(self, done: Callable[[dict[str, Any]], Any], what: str, timeout: float = 120.0) -> dict[str, Any]:
+    def wait_for(self, done: Callable[[dict[str, Any]], Any], what: str, timeout: float = 300.0) -> dict[str, Any]:
         """Poll until `done(state)`; returns that state. Fails with the log if Blender ends or takes too long."""
         until = time.monotonic() + timeout
         while True:

@@ -18,7 +18,7 @@ from . import host
 
 OUT = Path(__file__).parents[2] / "out" / "window"
 
-pytestmark = pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT)
+pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,9 @@ def test_an_artists_first_session(blender: host.Windowed) -> None:
 
     blender.do("open_preferences()")
     blender.wait_for(lambda state: state["windows"] == 2, "the preferences")
+    blender.x("xdotool", "search", "--sync", "--name", "Preferences", "windowmove", "300", "60")
+    for _ in range(10):  # until they are drawn
+        blender.look()
     blender.screenshot(OUT / "8-preferences.png")
     blender.do("close_preferences()")
     blender.wait_for(lambda state: state["windows"] == 1, "the end of the preferences")
