@@ -101,11 +101,14 @@ def results(events: list[Event]) -> list[Result]:
     passes = times(lambda phase, what: phase == "jobs" and what == "passes")
     gaps = {phase: times(lambda p, what, phase=phase: p == phase and what == "gap") for phase in ("idle", "redraw")}
     gaps["jobs"] = times(lambda phase, what: phase == "jobs" and what == "gap")
+    held = [what for phase, what, _, _ in events if phase == "jobs" and what in {"tick", "passes"}]
+    together = "".join("p" if what == "passes" else " " for what in held).split()
     found = [
         Result("stall_p99_ms", float(np.percentile(work, 99)), "ms", at_most=20),
         Result("stall_max_ms", float(work.max()), "ms", at_most=100),
         Result("stall_p99_of_working_ms", float(np.percentile(work[work > WORKING_MS], 99)), "ms"),
         Result("pieces_of_work", len(work), ""),
+        Result("views_in_a_tick", max(len(views) for views in together), "", at_most=1),
         Result("passes_median_ms", float(np.median(passes)), "ms"),
         Result("passes_max_ms", float(passes.max()), "ms"),
     ]

@@ -99,9 +99,7 @@ class Reader:
 
     def join(self) -> list[MeshData]:
         """A mesh for every object. Touches no bpy, so it may run in a thread. Raises as `collect` does."""
-        return [
-            _join(name, self._ids[name], self._hidden[name], copies) for name, copies in self.copies.items()
-        ]
+        return [_join(name, self._ids[name], self._hidden[name], copies) for name, copies in self.copies.items()]
 
 
 def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsgraph) -> _Surface | None:
@@ -116,13 +114,16 @@ def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsg
                 hint="Store the UVs in Geometry Nodes with Store Named Attribute, or apply the modifiers.",
             )
         corners, triangles = len(mesh.loops), len(mesh.loop_triangles)
+        uvs = np.zeros((corners, 2), np.float32)
+        if uv_layer:
+            uvs = _get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2)
         return _Surface(
             positions=_get(mesh.vertices, "co", len(mesh.vertices), 3),
             triangles=_get(mesh.loop_triangles, "vertices", triangles, 3, dtype=np.int32),
             corners=_get(mesh.loop_triangles, "loops", triangles, 3, dtype=np.int32),
             polygons=_get(mesh.loop_triangles, "polygon_index", triangles, dtype=np.int32),
             normals=_get(mesh.corner_normals, "vector", corners, 3),
-            uvs=_get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2) if uv_layer else np.zeros((corners, 2), np.float32),
+            uvs=uvs,
             materials=_get(mesh.polygons, "material_index", len(mesh.polygons), dtype=np.int32),
         )
     finally:

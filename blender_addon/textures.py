@@ -39,9 +39,7 @@ def check_paintable(ob: bpy.types.Object) -> None:
         raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
 
 
-def apply(
-    ob: bpy.types.Object, texture: Picture, uv_layer: str, *, shading: Shading = "unlit"
-) -> bpy.types.Material:
+def apply(ob: bpy.types.Object, texture: Picture, uv_layer: str, *, shading: Shading = "unlit") -> bpy.types.Material:
     """Dress the object in `texture` (square, row 0 at v = 1); returns its material.
 
     The material is on the object, not on its mesh, so objects that share the mesh keep theirs. A second texture

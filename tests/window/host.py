@@ -32,7 +32,8 @@ INSIDE = f"""
 cd /mnt
 Xvfb -displayfd 3 -screen 0 {SIZE[0]}x{SIZE[1]}x24 +extension GLX 3>display 2>xvfb.log &
 while [ ! -s display ]; do sleep 0.05; kill -0 $! || exit 97; done
-export DISPLAY=:$(cat display) LIBGL_ALWAYS_SOFTWARE=1 MESA_SHADER_CACHE_DISABLE=1 HOME=/mnt/home BLENDER_USER_RESOURCES=/mnt/profile
+export DISPLAY=:$(cat display) HOME=/mnt/home BLENDER_USER_RESOURCES=/mnt/profile
+export LIBGL_ALWAYS_SOFTWARE=1 MESA_SHADER_CACHE_DISABLE=1
 blender --factory-startup --window-geometry 0 0 {SIZE[0]} {SIZE[1]} --python-exit-code 98 --python inside.py
 echo $? > exit.new; mv exit.new exit
 """
@@ -92,9 +93,10 @@ class Windowed:
         """Have inside.py run a line of Python: for what is not the mouse's and keyboard's part of a test."""
         (self.work / "order.new").write_text(python)
         (self.work / "order.new").rename(self.work / "order.py")
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while (self.work / "order.py").exists():
-            assert not self.ended and time.monotonic() < until, f"{python} was not run\n{self.tail()}"
+            assert not self.ended, f"Blender ended before it ran: {python}\n{self.tail()}"
+            assert time.monotonic() < until, f"{python} was not run\n{self.tail()}"
             time.sleep(0.02)
 
     @property
@@ -126,7 +128,7 @@ class Windowed:
         (init,) = psutil.Process(self._process.pid).children()
         display = (self.work / "display").read_text().strip()
         return subprocess.run(
-            ["nsenter", "--target", str(init.pid), "--mount", "--pid", "--root", "--wd=/proc/%d/root" % init.pid,
+            ["nsenter", "--target", str(init.pid), "--mount", "--pid", "--root", f"--wd=/proc/{init.pid}/root",
              "env", f"DISPLAY=:{display}", *command],
             check=True, capture_output=True, timeout=60,
         ).stdout  # fmt: skip

@@ -13,7 +13,8 @@ import traceback
 import bpy
 
 MODULE = "bl_ext.user_default.paintover"
-PLAN = json.load(open("/mnt/plan.json"))
+with open("/mnt/plan.json") as plan:
+    PLAN = json.load(plan)
 INTERVAL = 0.03
 
 ticks = 0
@@ -26,9 +27,7 @@ def part(name):
 
 def install():
     bpy.context.preferences.view.show_splash = False
-    bpy.ops.extensions.package_install_files(
-        filepath="/mnt/paintover.zip", repo="user_default", enable_on_install=True
-    )
+    bpy.ops.extensions.package_install_files(filepath="/mnt/paintover.zip", repo="user_default", enable_on_install=True)
     preferences = bpy.context.preferences.addons[MODULE].preferences
     preferences.port, preferences.token = PLAN["port"], PLAN["token"]
 
@@ -129,7 +128,7 @@ def watch():
         with open("/mnt/state.new", "w") as file:
             json.dump(state, file)
         os.replace("/mnt/state.new", "/mnt/state.json")
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the test should see it rather than wait
         traceback.print_exc()
         os._exit(99)
     return INTERVAL if watching else None

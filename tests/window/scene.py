@@ -12,7 +12,6 @@ def build():
     bpy.ops.mesh.primitive_uv_sphere_add(radius=RADIUS, segments=48, ring_count=24)
     bpy.context.object.name = "Ball"
     bpy.ops.object.shade_smooth()
-    viewport().spaces.active.shading.type = "MATERIAL"
     bpy.context.preferences.view.use_save_prompt = False  # Quit asks nothing
     settings = bpy.context.scene.paintover
     settings.views, settings.steps, settings.texture_size = 3, 6, 512  # quick, and good enough for a colour

@@ -57,6 +57,9 @@ def last(state: dict[str, Any]) -> dict[str, Any]:
     return tasks[-1] if tasks else {}
 
 
+SHOW = 'bpy.ops.wm.context_set_enum(data_path="space_data.shading.type", value="MATERIAL")'
+
+
 def wait_for_color(blender: host.Windowed, picture: str, wanted: Callable[[float], bool]) -> float:
     """Take screenshots until the ball's redness is as `wanted`: Blender compiles its shader first. Returns it."""
     until = time.monotonic() + 60
@@ -89,6 +92,10 @@ def test_an_artists_first_session(blender: host.Windowed) -> None:
     state = blender.wait_for(lambda state: last(state)["state"] == "DONE", "the texture")
     assert last(state)["coverage"]["Ball"] > 0.95
     assert state["material"] == "Paintover Ball"
+    assert state["shown"] == "SOLID", "Blender's own choice, which shows no textures"
+    blender.screenshot(OUT / "3-painted-in-solid-view.png")
+    blender.press(SHOW)
+    blender.wait_for(lambda state: state["shown"] == "MATERIAL", "Material Preview")
     wait_for_color(blender, "3-painted.png", is_painted)
 
     blender.do("bpy.context.scene.paintover.steps = 150")  # time enough to cancel
@@ -124,6 +131,18 @@ def test_an_artists_first_session(blender: host.Windowed) -> None:
     blender.do("bpy.ops.preferences.addon_disable(module=MODULE)")
     blender.wait_for(lambda state: state["paintover"] is None and state["tab"] != "Paintover", "the extension's end")
     blender.screenshot(OUT / "9-disabled.png")
+    quit_blender(blender)
+
+
+def test_quitting_in_mid_job(blender: host.Windowed) -> None:
+    blender.wait_for(lambda state: state["paintover"], "the extension")
+    blender.open_tab()
+    blender.press("bpy.ops.paintover.connect()")
+    blender.wait_for(lambda state: state["paintover"]["online"], "the connection")
+    blender.do("bpy.context.scene.paintover.steps = 150")
+    blender.press("bpy.ops.paintover.texture()")
+    blender.wait_for(lambda state: last(state).get("state") == "RUNNING", "the job")
+    blender.move(400, 300)
     quit_blender(blender)
 
 
