@@ -14,10 +14,12 @@ def register() -> None:
     for part in PARTS:
         part.register()
     bpy.app.handlers.load_pre.append(pump.abandon)
+    bpy.app.handlers.load_post.append(pump.refresh)
 
 
 def unregister() -> None:
     bpy.app.handlers.load_pre.remove(pump.abandon)
+    bpy.app.handlers.load_post.remove(pump.refresh)
     pump.stop()
     session.close()
     server_process.stop()

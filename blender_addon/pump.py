@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from typing import Any
 
 import bpy
 
+from .bridge.errors import PaintoverError
 from .session import session
 
 BUSY_INTERVAL = 0.02
@@ -23,6 +25,13 @@ def start() -> None:
 def abandon(*_: Any) -> None:
     """Before another file is opened."""
     session.abandon()
+
+
+@bpy.app.handlers.persistent
+def refresh(*_: Any) -> None:
+    """After another file was opened: the server may have something for it."""
+    with contextlib.suppress(PaintoverError):  # the connection has just ended: the next tick says so
+        session.refresh()
 
 
 def stop() -> None:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import properties
+from . import away, properties
 from .bridge.client import Client
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, RenderFailed, SceneError
-from .bridge.messages import Cancel, MeshesMissing, Pong, Trouble
+from .bridge.messages import (
+    ENDED,
+    Cancel,
+    Forget,
+    Forgotten,
+    Jobs,
+    JobState,
+    JobSummary,
+    ListJobs,
+    MeshesMissing,
+    Notice,
+    Pong,
+    Trouble,
+)
 from .link import Link, LinkState
 
 if TYPE_CHECKING:
@@ -27,6 +41,8 @@ class Session:
         self.error: PaintoverError | None = None
         """The last error that belongs to no task."""
         self.tasks: list[Task] = []
+        self.jobs: tuple[JobSummary, ...] | None = None
+        """What the server has; None until it has said so."""
 
     # ------------------------------------------------------------ for operators and panels
 
@@ -48,15 +64,36 @@ class Session:
         """Nothing to watch: the timer may rest."""
         return not self.active and self.link.state is LinkState.OFFLINE
 
+    def offers(self, scene: Any) -> list[JobSummary]:
+        """Jobs of this scene that it has not got, the newest first: see away.offers."""
+        return away.offers(self.jobs or (), scene, [task.job for task in self.active])
+
+    def refresh(self) -> None:
+        """Ask the server anew for its jobs."""
+        if self.online:
+            self.link.send(ListJobs())
+
+    def dismiss(self, job: str) -> None:
+        """Have the server forget a job. Raises ConnectionLost."""
+        self.link.send(Forget(job))
+        self._drop(job)
+
+    def _drop(self, job: str) -> None:
+        self.jobs = tuple(summary for summary in self.jobs or () if summary.job != job)
+
     def connect(self, host: str, port: int, token: str | None) -> None:
         self.error = None
         self.link.connect(host, port, token)
 
     def disconnect(self) -> None:
         self.link.close()
-        properties.set_models(())
+        self._offline()
         for task in self.active:
             task.lose(ConnectionLost())
+
+    def _offline(self) -> None:
+        properties.set_models(())
+        self.jobs = None
 
     def start(self, task: Task) -> None:
         """Take on a task; it is prepared tick by tick."""
@@ -81,7 +118,7 @@ class Session:
         self.link.close()
         self.tasks.clear()
         self.error = None
-        properties.set_models(())
+        self._offline()
 
     def wait(self, done: Any, timeout: float | None = None) -> None:
         """Tick until `done()`: for background mode, where no timer fires. Raises TimeoutError."""
@@ -120,11 +157,12 @@ class Session:
     def _apply(self, event: Any) -> None:
         if isinstance(event, Client):
             properties.set_models(event.welcome.capabilities.models)
+            self.refresh()
             for task in self.active:
                 task.take_up(self.link)
         elif isinstance(event, PaintoverError):
             self.error = event
-            properties.set_models(())
+            self._offline()
             for task in self.active:
                 task.lose(event)
         elif isinstance(event, MeshesMissing):
@@ -132,12 +170,33 @@ class Session:
                 if task.wants(event):
                     self._guard(task, lambda task=task: task.upload(self.link, event))  # type: ignore[misc]
                     break
-        elif isinstance(event, Trouble):
+        elif isinstance(event, Jobs):
+            self.jobs = event.jobs
+        elif isinstance(event, Forgotten):
+            self._drop(event.job)
+        elif isinstance(event, Notice):
             self.error = event.failure.error()
+        elif isinstance(event, Trouble):
+            self._trouble(event)
         elif not isinstance(event, Pong):
             for task in self.tasks:
                 if task.job == getattr(event, "job", None):
                     self._guard(task, lambda task=task: task.receive(event))  # type: ignore[misc]
+            if isinstance(event, JobState):
+                self.jobs = tuple(
+                    replace(job, state=event.state) if job.job == event.job else job for job in self.jobs or ()
+                )
+                if event.state in ENDED:
+                    self.refresh()  # one that was stopped can be resumed
+
+    def _trouble(self, trouble: Trouble) -> None:
+        """A message could not be answered: the task that sent it fails, or nobody's in particular does."""
+        error = trouble.failure.error()
+        task = next((task for task in self.active if task.job == trouble.job), None)
+        if task:
+            task.fail(error)
+        else:
+            self.error = error
 
     def _guard(self, task: Task, work: Any) -> Any:
         """The outcome of a task's work; whatever goes wrong there is the task's own failure and stops nothing else."""

@@ -8,12 +8,13 @@ import contextlib
 import enum
 import uuid
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import cameras, images, passes, textures
+from . import away, cameras, images, passes, textures
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, SceneError
 from .bridge.messages import (
     CANCELLED,
@@ -32,6 +33,7 @@ from .bridge.messages import (
     Submit,
     Texture,
 )
+from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.wire import check_size
 from .link import Link
@@ -63,12 +65,16 @@ class Task(abc.ABC):
 
     label = ""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, scene: str) -> None:
         self.job = uuid.uuid4().hex
         self.settings = settings
+        self._scene = scene
+        """Name of the scene that it belongs to."""
         self.state = TaskState.PREPARING
         self.stage = ""
         self.fraction = 0.0
+        self.finished = 0
+        """Views that are painted."""
         self.preview: np.ndarray | None = None
         self.error: PaintoverError | None = None
         self.notes: list[str] = []
@@ -91,6 +97,13 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def apply(self, result: Any) -> Steps[None] | None:
         """Put a result of the job into Blender; returns the steps of it if it takes any."""
+
+    def origin(self) -> Origin:
+        """Where it comes from, for a later session that looks for its own."""
+        return away.origin(self._scene)
+
+    def release(self) -> None:  # noqa: B027 - most tasks hold little
+        """It is over: let go of what is large."""
 
     def undo_preparation(self) -> None:  # noqa: B027 - most tasks change nothing
         """Take back what `prepare` changed, after a failure or cancel with no result."""
@@ -126,7 +139,7 @@ class Task(abc.ABC):
         return stage == GO_ON
 
     def offer(self, link: Link) -> None:
-        message = Submit(self.job, self.request())
+        message = Submit(self.job, self.request(), self.origin())
         check_size(message)
         link.send(message)
         self.state, self.stage = TaskState.WAITING, "Waiting for the server"
@@ -173,6 +186,8 @@ class Task(abc.ABC):
             self.stage = f"Waiting: {message.position} before it" if message.position else "Waiting for the server"
         elif self.state is TaskState.DONE:
             self.stage, self.fraction = "Done", 1.0
+            self.release()
+            away.mark(self._scene, self.job)
             if not bpy.app.background:  # a timer applied the result: it is a step of its own for the user
                 bpy.ops.ed.undo_push(message=f"Paintover: {self.label}")
 
@@ -219,6 +234,7 @@ class Task(abc.ABC):
             self.undo_preparation()
         except ReferenceError:  # the file it was prepared in is no longer open
             self.notes.append("What it had prepared could not be taken back.")
+        self.release()
 
 
 def find_scene(name: str) -> bpy.types.Scene:
@@ -235,12 +251,11 @@ class ViewTask(Task):
     label = "Paint View"
 
     def __init__(self, settings: Settings, scene: bpy.types.Scene) -> None:
-        self._scene = scene.name
         self._camera = cameras.from_scene(scene, settings.size).name
         self._request: Generate | None = None
         self.image = ""
         """Name of the image that was painted."""
-        super().__init__(settings)
+        super().__init__(settings, scene.name)
 
     def prepare(self) -> Steps[None]:
         camera = cameras.from_scene(find_scene(self._scene), self.settings.size)
@@ -248,6 +263,12 @@ class ViewTask(Task):
         seen = passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1)
         image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
         self._request = Generate(self.settings, camera.width, camera.height, seen, image)
+
+    def origin(self) -> Origin:
+        return replace(super().origin(), camera=self._camera)
+
+    def release(self) -> None:
+        self._request = None
 
     def request(self) -> Generate:
         assert self._request is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import cameras, images, meshes, passes, textures, uvs
+from . import cameras, dressing, meshes, passes, textures, uvs
+from .bridge import origin
 from .bridge.errors import (
     EmptyMesh,
     LinkedData,
@@ -19,6 +20,7 @@ from .bridge.errors import (
     SceneError,
 )
 from .bridge.messages import MeshesMissing, MeshQuery, MeshUpload, Texture, TextureResult, ViewPainted
+from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.scene import Camera, MeshData, Passes
 from .link import Link
@@ -43,7 +45,6 @@ class TextureTask(Task):
     label = "Paint Objects"
 
     def __init__(self, settings: Settings, scene: bpy.types.Scene, objects: Sequence[bpy.types.Object], lit: bool):
-        self._scene = scene.name
         self._lit = lit
         self._targets = [Target(ob.session_uid, ob.name) for ob in check_objects(objects)]
         self._chosen_cameras = chosen_cameras(scene, settings.cameras)
@@ -54,7 +55,7 @@ class TextureTask(Task):
         self.coverage: dict[str, float] = {}
         """Object name -> painted share of its visible texels."""
         self.seconds: dict[str, float] = {}
-        super().__init__(settings)
+        super().__init__(settings, scene.name)
 
     # ------------------------------------------------------------ out
 
@@ -126,6 +127,10 @@ class TextureTask(Task):
     def request(self) -> Texture:
         return Texture(self.settings, tuple(self.views), tuple(self._meshes))
 
+    def origin(self) -> Origin:
+        targets = tuple(origin.Target(t.name, t.uv_layer, t.made_uvs) for t in self._targets)
+        return replace(super().origin(), lit=self._lit, targets=targets)
+
     def offer(self, link: Link) -> None:
         link.send(MeshQuery(tuple(self._meshes)))
         self.state, self.stage = TaskState.OFFERED, "Sending to the server"
@@ -143,6 +148,7 @@ class TextureTask(Task):
     def apply(self, result: Any) -> Steps[None]:
         if isinstance(result, ViewPainted):
             self.painted[result.view] = result.image
+            self.finished = len(self.painted)
             self.preview = result.image
         elif isinstance(result, TextureResult):
             picture = yield from in_thread(lambda: textures.png(result.image))
@@ -153,22 +159,21 @@ class TextureTask(Task):
         target = next((t for t in self._targets if mesh and t.name == mesh.name), None)
         ob = target.find() if target else None
         if target is None or ob is None:
-            # The object was deleted meanwhile: its texture is kept as an image, so nothing that was paid for is lost.
-            name = images.show(f"Paintover {result.name}", picture, result.settings)
-            self.notes.append(f"{result.name} is gone; its texture is kept as the image “{name}”.")
+            # The object was deleted meanwhile: nothing that was paid for is lost.
+            self.notes.append(dressing.keep(result, picture, f"{result.name} is gone."))
             return
         try:
-            textures.apply(ob, picture, target.uv_layer, shading="lit" if self._lit else "unlit")
+            self.notes += dressing.dress(ob, result, picture, target.uv_layer, self._lit)
         except SceneError as error:  # Edit Mode, an undone UV layer: the picture must not be lost for that
-            name = images.show(f"Paintover {result.name}", picture, result.settings)
-            self.notes.append(f"{error} Its texture is kept as the image “{name}”.")
+            self.notes.append(dressing.keep(result, picture, str(error)))
             return
         self.coverage[ob.name] = result.coverage
         self.seconds = dict(result.seconds)
-        if result.shared > 0.01:
-            self.notes.append(
-                f"{ob.name}: {result.shared:.0%} of its texture stands for several places (instances, mirrored UVs)."
-            )
+
+    def release(self) -> None:
+        self.views.clear()
+        self.painted.clear()
+        self._meshes.clear()
 
     def undo_preparation(self) -> None:
         for target in self._targets:

@@ -91,8 +91,9 @@ def read(mesh: bpy.types.Mesh, layer: str | None = None) -> Layout | None:
     return Layout(chosen.name, flat.reshape(-1, 2), corners, area)
 
 
-def make(ob: bpy.types.Object) -> str:
-    """Give the object's mesh a UV layer "Paintover" by smart projection; returns the layer's name.
+def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
+    """Give the object's mesh a UV layer "Paintover" by smart projection, or with these coordinates of its corners
+    (float32 (2 · loops,)); returns the layer's name.
 
     The other layers stay, and so do the active and the rendered one if there were any. Mode, selection and active
     object are not touched: the projection runs on a copy. Linked duplicates share the new layer, as they share the
@@ -110,7 +111,8 @@ def make(ob: bpy.types.Object) -> str:
         raise SceneError(
             reason=f"{ob.name!r} already has eight UV layers", hint="Remove one (Properties > Data > UV Maps)."
         )
-    coordinates = _smart_project(mesh)
+    if coordinates is None:
+        coordinates = _smart_project(mesh)
     if layer is None:
         rendered = _rendered(mesh)
         before = {"active": mesh.uv_layers.active.name, "render": rendered.name} if rendered else {}

@@ -26,12 +26,14 @@ from .messages import (
     MeshesMissing,
     MeshQuery,
     MeshUpload,
+    Notice,
     Refused,
     Submit,
     Texture,
     Trouble,
     Welcome,
 )
+from .origin import Origin
 from .paths import DEFAULT_HOST, DEFAULT_PORT, read_token
 from .scene import MeshData
 from .wire import Decoder, Malformed, check_size, encode
@@ -92,9 +94,9 @@ class Client(Connection):
             self.send(MeshUpload(by_hash[missing]))
         return tuple(by_hash)
 
-    def submit(self, request: Generate | Texture) -> str:
+    def submit(self, request: Generate | Texture, origin: Origin | None = None) -> str:
         """Ask for a job; returns its name."""
-        message = Submit(uuid.uuid4().hex, request)
+        message = Submit(uuid.uuid4().hex, request, origin or Origin())
         check_size(message)
         self.send(message)
         return message.job
@@ -103,7 +105,9 @@ class Client(Connection):
         self.send(Cancel(job))
 
     def follow(self, job: str, timeout: float | None = None) -> Iterator[Any]:
-        """The job's messages up to its final JobState. Raises the job's error if it failed, Cancelled if it was.
+        """The job's messages up to its final JobState, and the server's Notices to everybody.
+
+        Raises the job's error if it failed, Cancelled if it was.
 
         `timeout` is the longest silence in seconds; after it, queue.Empty.
         """
@@ -111,7 +115,7 @@ class Client(Connection):
             message = self.receive(timeout)
             if isinstance(message, Trouble):
                 raise message.failure.error()
-            if getattr(message, "job", None) != job:
+            if getattr(message, "job", None) != job and not isinstance(message, Notice):
                 continue
             yield message
             if isinstance(message, JobState) and message.state in ENDED:

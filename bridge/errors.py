@@ -15,11 +15,11 @@ PaintoverError
 │   └── PortInUse            somebody else listens there
 ├── RequestError             what was asked for cannot be done
 │   ├── BadParameter, BadSize, BadPasses, BadMesh, MissingMesh, MissingModel, BadModelFile,
-│   └── UnsupportedControl, UnknownJob, QueueFull
+│   └── UnsupportedControl, UnknownJob, JobNotOver, QueueFull
 ├── SceneError               what the Blender scene lacks
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed
 ├── ServerFailure            the server failed at a valid request
-│   └── WorkerDied, OutOfMemory, DiskFull, ServerStartFailed
+│   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed
 └── Cancelled                the user stopped it
 """
 
@@ -183,6 +183,12 @@ class UnknownJob(RequestError):
     hint = "It may have been cleared from the server's history: run it again."
 
 
+class JobNotOver(RequestError):
+    code = "job_not_over"
+    text = "The job {job!r} is not over."
+    hint = "Cancel it first."
+
+
 class QueueFull(RequestError):
     code = "queue_full"
     text = "The server already has {limit} jobs waiting."
@@ -264,7 +270,13 @@ class OutOfMemory(ServerFailure):
 class DiskFull(ServerFailure):
     code = "disk_full"
     text = "The server could not store {what}: the disk is full."
-    hint = "Free some space in {folder}."
+    hint = "Free some space in {folder}. Jobs go on, but a restart of the server would lose what is not stored."
+
+
+class NotStored(ServerFailure):
+    code = "not_stored"
+    text = "The server could not store {what}: {reason}."
+    hint = "Look at {folder}. Jobs go on, but a restart of the server would lose what is not stored."
 
 
 class ServerStartFailed(ServerFailure):

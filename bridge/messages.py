@@ -2,7 +2,8 @@
 
 A conversation: client Hello -> server Welcome (or Refused, then the connection closes). A texture job: MeshQuery ->
 MeshesMissing, MeshUpload for each, Submit. A job then reports JobState, Progress, Preview and ViewPainted, and ends
-with its results (ImageResult or TextureResult) followed by a final JobState.
+with its results (ImageResult or TextureResult) followed by a final JobState. Who comes later asks ListJobs -> Jobs,
+then Follow, TakeOver, Resume or Forget.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from .errors import BadMessage, BadSize, PaintoverError, from_wire
+from .origin import Origin
 from .parameters import Settings
 from .scene import MeshData, Passes
 
@@ -194,6 +196,7 @@ class Submit:
 
     job: str
     request: Generate | Texture
+    origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
         if not JOB_NAME.fullmatch(self.job):
@@ -220,15 +223,63 @@ class ListJobs:
     pass
 
 
+@message
+@dataclass(frozen=True)
+class TakeOver:
+    """Follow a job that another session started: before all that Follow sends come Handover and PaintedUVs."""
+
+    job: str
+
+
+@message
+@dataclass(frozen=True)
+class Resume:
+    """Run a cancelled or failed job again from its finished views, and follow it. Any other job is just followed."""
+
+    job: str
+
+
+@message
+@dataclass(frozen=True)
+class Forget:
+    """Remove all that the server keeps of a job that is over."""
+
+    job: str
+
+
+@message
+@dataclass(frozen=True)
+class Forgotten:
+    """The job is no longer on the server."""
+
+    job: str
+
+
 # ---------------------------------------------------------------- reports
 
 
 @dataclass(frozen=True)
 class JobSummary:
+    """A job in one line. Long texts and lists are cut: all of it comes with Handover."""
+
     job: str
     kind: str
+    """“texture” or “image”."""
     state: str
     prompt: str
+    ended: float = 0.0
+    """Seconds since 1970; 0 while it is not over."""
+    client: str = ""
+    file: str = ""
+    scene: str = ""
+    objects: tuple[str, ...] = ()
+    views: int = 0
+    """Views of a texture job."""
+    painted: int = 0
+    """How many of them are finished (one that adds nothing is never painted)."""
+    resumable: bool = False
+    followed: bool = False
+    """A client listens to it now."""
 
 
 @message
@@ -323,7 +374,38 @@ class TextureResult:
 
 @message
 @dataclass(frozen=True)
+class Handover:
+    """What a job was asked for: sent to who takes it over."""
+
+    job: str
+    settings: Settings
+    origin: Origin
+
+
+@message
+@dataclass(frozen=True, eq=False)
+class PaintedUVs:
+    """The UVs that an object of a job was painted with: MeshData's, for every corner of its evaluated mesh."""
+
+    job: str
+    object_id: int
+    name: str
+    uvs: np.ndarray
+    """float32 (T, 3, 2)."""
+
+
+@message
+@dataclass(frozen=True)
 class Trouble:
-    """A message could not be answered (an error that belongs to no job)."""
+    """A message could not be answered. A job that it named goes on as it was."""
+
+    failure: Failure
+    job: str = ""
+
+
+@message
+@dataclass(frozen=True)
+class Notice:
+    """What everybody who is connected should know of the server: its disk is full. Jobs go on."""
 
     failure: Failure

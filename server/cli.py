@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from paintover.bridge import VERSION
 from paintover.bridge.client import Client
 from paintover.bridge.errors import PaintoverError
-from paintover.bridge.messages import Generate, ImageResult
+from paintover.bridge.messages import Generate, ImageResult, Notice
 from paintover.bridge.messages import Progress as ProgressMessage
 from paintover.bridge.parameters import PARAMETERS, Settings
 from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, data_folder, make_token
@@ -43,6 +43,10 @@ Port = Annotated[int, typer.Option(help="Port of the server.", min=0, max=65535)
 def serve(
     host: Host = DEFAULT_HOST,
     port: Port = DEFAULT_PORT,
+    standby: Annotated[
+        bool,
+        typer.Option(help="Keep a second painting process warm where memory allows, which steps in for the first."),
+    ] = True,
     engine: Annotated[str, typer.Option(hidden=True)] = "diffusers",
 ) -> None:
     """Run the server until Ctrl-C. Blender connects to it."""
@@ -65,7 +69,7 @@ def serve(
             f"Another Paintover server is already running on port {port}.",
             hint="Use that one, or choose another port with --port.",
         ) from reason
-    front = Front(token=make_token(), data=data, engine=engine)
+    front = Front(token=make_token(), data=data, engine=engine, standby=standby)
 
     def started(actual: int) -> None:
         # The one line on standard output: whoever started this process reads the port from it.
@@ -118,6 +122,8 @@ def _generate(
                 for message in client.follow(job):
                     if isinstance(message, ProgressMessage):
                         bar.update(task, description=message.stage, completed=message.fraction)
+                    elif isinstance(message, Notice):
+                        console.print(f"{message.failure.message} {message.failure.hint}")
                     elif isinstance(message, ImageResult):
                         info = PngInfo()
                         for parameter in PARAMETERS:

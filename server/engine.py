@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,18 @@ class Painting:
     """Time by stage (load, encode, denoise, decode)."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """What an engine keeps loaded."""
+
+    model: str = ""
+    controls: tuple[str, ...] = ()
+    model_bytes: int = 0
+    """Size of the loaded weights."""
+    device_memory: tuple[int, int] | None = None
+    """Bytes of the GPU's own memory that this process takes, and that are free; None where it shares the RAM."""
+
+
 class Engine(Protocol):
     """Paints pictures from requests. Every method may take long; errors are PaintoverErrors."""
 
@@ -40,3 +53,9 @@ class Engine(Protocol):
 
     def paint(self, request: Generate, monitor: Monitor) -> Painting:
         """The picture for `request`. The same request with the same seed (never −1 here) gives the same picture."""
+
+    def hold(self, model: str, controls: Sequence[str]) -> None:
+        """Have this model loaded with these ControlNets; without a name: none, but all that loading one needs."""
+
+    def held(self) -> Held:
+        """What is loaded now. Answers at once, from any thread."""

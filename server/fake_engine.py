@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import threading
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from paintover.bridge.messages import Generate
 
-from .engine import Monitor, Painting
+from .engine import Held, Monitor, Painting
 
 SECONDS_PER_STEP = 0.01
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+ACCIDENTS: dict[str, Callable[[], object]] = {
+    "no memory": lambda: _raise(MemoryError()),
+    "no GPU memory": lambda: _raise(RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore.")),
+    "deadlock": lambda: threading.Event().wait(),
+    "end": lambda: os._exit(3),
+}
+"""Prompts that make something go wrong."""
 
 
 class FakeEngine:
@@ -19,8 +35,20 @@ class FakeEngine:
 
     device = "fake"
 
+    def __init__(self) -> None:
+        self._held = Held()
+
+    def hold(self, model: str, controls: Sequence[str]) -> None:
+        self._held = Held(model, tuple(controls))
+
+    def held(self) -> Held:
+        return self._held
+
     def paint(self, request: Generate, monitor: Monitor) -> Painting:
         started = time.perf_counter()
+        self.hold(request.settings.model, ())
+        if request.settings.prompt in ACCIDENTS:
+            ACCIDENTS[request.settings.prompt]()
         image = self._picture(request)
         for step in range(request.settings.steps):
             monitor.check()

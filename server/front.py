@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import errno
 import hmac
@@ -17,33 +16,25 @@ from typing import Any
 from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.aio import Channel
 from paintover.bridge.errors import (
-    BadMessage,
     BadParameter,
     BadSize,
-    Cancelled,
     ConnectionLost,
     MissingMesh,
     PaintoverError,
     PortInUse,
     ProtocolError,
-    ServerFailure,
     ServerStartFailed,
     TooLarge,
-    WorkerDied,
     WrongProtocol,
     WrongToken,
 )
 from paintover.bridge.messages import (
-    CANCELLED,
-    DONE,
-    ENDED,
     FAILED,
-    QUEUED,
-    RUNNING,
     Cancel,
     Capabilities,
     Failure,
     Follow,
+    Forget,
     Generate,
     Hello,
     JobState,
@@ -54,7 +45,9 @@ from paintover.bridge.messages import (
     Ping,
     Pong,
     Refused,
+    Resume,
     Submit,
+    TakeOver,
     Texture,
     Trouble,
     Welcome,
@@ -66,10 +59,7 @@ from paintover.bridge.scene import MeshData
 from paintover.bridge.wire import GREETING, LIMITS, Malformed
 
 from . import models
-from .history import History
-from .jobs import Job, Jobs
-from .supervisor import Supervisor
-from .worker_messages import Run
+from .runner import Runner
 
 log = logging.getLogger("paintover.front")
 
@@ -81,30 +71,30 @@ MAX_SIDE = 4096
 MAX_VIEWS = 32
 MESH_CACHE = 1 << 30
 """Bytes of meshes that are kept for later jobs."""
-MAX_ATTEMPTS = 2
 
 
 class Front:
-    """One server: its clients, its jobs, its worker."""
+    """One server: its clients, its meshes; its runner does the jobs."""
 
-    def __init__(self, *, token: str, data: Path, engine: str = "diffusers") -> None:
+    def __init__(self, *, token: str, data: Path, engine: str = "diffusers", standby: bool = True) -> None:
         if not token:
             raise ServerStartFailed(reason="it has no token", hint="Delete the empty token file, then start again.")
         self._token = token
-        self._jobs = Jobs()
-        self._history = History(data / "jobs")
-        self._supervisor = Supervisor(engine)
+        self._runner = Runner(engine, data / "jobs", self._tell_all, standby=standby)
         self._meshes = MeshStore(MESH_CACHE)
         self._clients: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._answers: dict[type, Callable[[Channel, Any], None]] = {
+        self._answers: dict[type, Callable[[Channel, Any], Awaitable[None] | None]] = {
             Ping: lambda channel, message: channel.send(Pong(message.number)),
             MeshQuery: lambda channel, message: channel.send(MeshesMissing(self._meshes.missing(message.hashes))),
             MeshUpload: lambda channel, message: self._meshes.add(message.mesh),
             Submit: self._submit,
-            Cancel: self._cancel,
-            Follow: self._follow,
-            ListJobs: lambda channel, message: channel.send(JobList(self._jobs.summaries())),
+            Cancel: lambda channel, message: self._runner.cancel(message.job),
+            Follow: lambda channel, message: self._runner.follow(message.job, channel.send),
+            TakeOver: lambda channel, message: self._runner.take_over(message.job, channel.send),
+            Resume: lambda channel, message: self._runner.resume(message.job, channel.send),
+            Forget: lambda channel, message: self._runner.forget(message.job, channel.send),
+            ListJobs: lambda channel, message: channel.send(JobList(self._runner.summaries())),
         }
 
     # ------------------------------------------------------------ life
@@ -112,6 +102,7 @@ class Front:
     async def serve(self, host: str, port: int, started: Callable[[int], None]) -> None:
         """Listen until cancelled. `started` gets the port (useful with port 0). Raises PortInUse."""
         loop = asyncio.get_running_loop()
+        self._runner.open()
 
         def accept() -> Channel:
             channel = Channel(GREETING)
@@ -124,7 +115,7 @@ class Front:
             if reason.errno == errno.EADDRINUSE:
                 raise PortInUse(host=host, port=port) from reason
             raise
-        self._spawn(self._work())
+        self._spawn(self._runner.work())
         started(listener.sockets[0].getsockname()[1])
         try:
             await asyncio.Event().wait()
@@ -132,7 +123,7 @@ class Front:
             listener.close()
             for task in list(self._tasks):
                 task.cancel()
-            await self._supervisor.close()
+            await self._runner.close()
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -166,7 +157,7 @@ class Front:
         self._clients.add(channel)
         try:
             while True:
-                self._answer(channel, await channel.receive())
+                await self._answer(channel, await channel.receive())
                 if channel.waiting > MAX_UNREAD:
                     raise ProtocolError("The client does not read its answers.", hint="Read them, or ask for less.")
         except PaintoverError as error:
@@ -176,9 +167,7 @@ class Front:
                 await channel.part()
         finally:
             self._clients.discard(channel)
-            for job in self._jobs:
-                with contextlib.suppress(ValueError):
-                    job.followers.remove(channel.send)
+            self._runner.unfollow(channel.send)
 
     def _greet(self, channel: Channel, hello: Any) -> None:
         if isinstance(hello, Malformed):
@@ -193,12 +182,14 @@ class Front:
             raise ProtocolError(f"The server already has {MAX_CLIENTS} clients.", hint="Close one of them.")
         channel.set_limits(LIMITS)
         channel.send(Welcome(PROTOCOL, VERSION, self.capabilities()))
+        if self._runner.notice:
+            channel.send(self._runner.notice)
         log.info("Client %r (Paintover %s) connected", hello.client[:80], hello.version[:20])
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(models.infos(), self._supervisor.device, MAX_SIDE, MAX_VIEWS)
+        return Capabilities(models.infos(), self._runner.device, MAX_SIDE, MAX_VIEWS)
 
-    def _answer(self, channel: Channel, message: Any) -> None:
+    async def _answer(self, channel: Channel, message: Any) -> None:
         """Do what a message asks for. An error goes back to its sender; nothing a client says stops the front."""
         try:
             if isinstance(message, Malformed):
@@ -206,113 +197,26 @@ class Front:
             answer = self._answers.get(type(message))
             if answer is None:
                 raise ProtocolError(reason=f"{type(message).__name__} is not for the server")
-            answer(channel, message)
+            if (work := answer(channel, message)) is not None:
+                await work
         except PaintoverError as error:
-            job = getattr(message, "job", "")
+            job = str(getattr(message, "job", ""))
             failure = Failure.of(error)
-            channel.send(JobState(job, FAILED, 0, failure) if job else Trouble(failure))
+            # A job that is there has a state of its own, whatever was wrong with this message.
+            there = not job or self._runner.knows(job)
+            channel.send(Trouble(failure, job) if there else JobState(job, FAILED, 0, failure))
+
+    def _tell_all(self, message: Any) -> None:
+        for channel in self._clients:
+            channel.send(message)
 
     # ------------------------------------------------------------ what clients ask for
 
-    def _submit(self, channel: Channel, message: Submit) -> None:
+    async def _submit(self, channel: Channel, message: Submit) -> None:
         request = check(message.request)
-        if message.job in self._history:
-            raise BadMessage(name="Submit", reason="there is a job of this name already")
         # The job keeps its meshes: by the time of its turn they may have made room for others.
         meshes = self._meshes.get(request.meshes) if isinstance(request, Texture) else ()
-        job = Job(message.job, request, meshes=meshes)
-        job.followers.append(channel.send)
-        self._jobs.add(job)
-
-    def _cancel(self, channel: Channel, message: Cancel) -> None:
-        job = self._jobs.get(message.job)
-        if job.state == QUEUED:
-            self._end(job, CANCELLED, Cancelled())
-        elif job.state == RUNNING:
-            job.cancelled = True
-            self._supervisor.stop_job(job.name)
-
-    def _follow(self, channel: Channel, message: Follow) -> None:
-        job = self._jobs.get(message.job) if message.job in self._jobs else None
-        if job and (job.state not in ENDED or job.results or job.name not in self._history):
-            for old in (*job.results, *job.latest.values()):
-                channel.send(old)
-            channel.send(self._jobs.state_of(job))
-            if job.state not in ENDED and channel.send not in job.followers:
-                job.followers.append(channel.send)
-            return
-        for old in self._history.load(message.job):  # ends with the job's final state: it was stored whole
-            channel.send(old)
-
-    # ------------------------------------------------------------ work
-
-    async def _work(self) -> None:
-        """Run one job after the other, for ever."""
-        while True:
-            trouble: PaintoverError | None = None
-            try:
-                await self._supervisor.ready()
-            except PaintoverError as error:
-                trouble = error
-            except OSError as error:
-                trouble = ServerStartFailed(reason=f"the painting process did not start ({error})")
-            job = await self._next_running()
-            if trouble:
-                log.error("%s", trouble)
-                self._end(job, FAILED, trouble)
-                continue
-            try:
-                await self._run(job)
-            except Exception as error:  # a bug here costs this job, not all that wait behind it
-                log.error("Job %s failed unexpectedly", job.name, exc_info=error)
-                if job.state not in ENDED:
-                    self._end(job, FAILED, ServerFailure(reason=f"{type(error).__name__}: {error}"))
-
-    async def _next_running(self) -> Job:
-        job = await self._jobs.next()
-        self._jobs.change(job, RUNNING)
-        return job
-
-    async def _run(self, job: Job) -> None:
-        job.attempts += 1
-        try:
-            assert job.request is not None
-            failure = await self._supervisor.run(Run(job.name, job.request, job.meshes), job.report)
-        except WorkerDied as error:
-            log.error("%s", error)
-            if job.cancelled:
-                self._end(job, CANCELLED, Cancelled())
-            elif job.attempts < MAX_ATTEMPTS:
-                job.results.clear()
-                self._jobs.change(job, QUEUED)
-            else:
-                self._end(job, FAILED, error)
-            return
-        except PaintoverError as error:
-            self._end(job, FAILED, error)
-            return
-        if failure is None:
-            self._end(job, DONE)
-        else:
-            reason = failure.error()
-            self._end(job, CANCELLED if isinstance(reason, Cancelled) else FAILED, reason)
-
-    def _end(self, job: Job, state: str, error: PaintoverError | None = None) -> None:
-        """Finish a job: its results go to disk before anybody hears that it is over."""
-        final = JobState(job.name, state, 0, Failure.of(error) if error else None)
-        if job.results:
-            try:
-                self._history.store(job.name, (*job.results, final))
-                job.results.clear()  # whoever asks from now on gets them from disk
-                self._history.prune()
-            except PaintoverError as trouble:
-                # The result itself is not lost: it is in memory and goes out to those who follow.
-                log.error("%s", trouble)
-                for follower in job.followers:
-                    follower(Trouble(Failure.of(trouble)))
-        self._jobs.change(job, state, error)
-        if error and not isinstance(error, Cancelled):
-            log.warning("Job %s failed: %s", job.name, error)
+        await self._runner.submit(message.job, request, meshes, message.origin, channel.send)
 
 
 def _bytes(text: str) -> bytes:

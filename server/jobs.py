@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,20 +25,30 @@ from paintover.bridge.messages import (
     Progress,
     Texture,
 )
+from paintover.bridge.origin import Origin
+from paintover.bridge.parameters import Settings
 from paintover.bridge.scene import MeshData
+
+from .journal import Part, Record, part_name
 
 NEXT: dict[str, set[str]] = {
     QUEUED: {RUNNING, CANCELLED, FAILED},
     RUNNING: {DONE, CANCELLED, FAILED, QUEUED},
     DONE: set(),
-    CANCELLED: set(),
-    FAILED: set(),
+    CANCELLED: {QUEUED},
+    FAILED: {QUEUED},
 }
-"""State -> states that may follow. RUNNING goes back to QUEUED when the worker died under the job."""
+"""State -> states that may follow. RUNNING goes back to QUEUED when the worker died under the job; what was cancelled
+or failed may be resumed."""
 
 MAX_WAITING = 256
-MAX_REMEMBERED = 32
-"""Ended jobs whose results stay in memory; older ones are read from disk."""
+MAX_REMEMBERED = 64
+"""Ended jobs in the table; older ones are known to the journal alone."""
+MAX_UNSTORED = 8
+"""Ended jobs that are kept in memory because the disk did not take them."""
+LISTED = 100
+CUT = {"prompt": 120, "objects": 8}
+"""What a list says of a job at most, so that it fits a message header."""
 
 
 @dataclass(eq=False)
@@ -45,38 +56,99 @@ class Job:
     """A request and all that became of it."""
 
     name: str
-    request: Generate | Texture | None
-    """None once it is over: passes are large, and nobody asks for them again."""
+    kind: str
+    settings: Settings
+    origin: Origin = field(default_factory=Origin)
+    views: int = 0
+    submitted: float = field(default_factory=time.time)
+    ended: float = 0.0
+    request: Generate | Texture | None = None
+    """None while the journal has it: passes are large. Read back for a run."""
     meshes: tuple[MeshData, ...] = ()
+    parts: dict[str, Part] = field(default_factory=dict)
+    """What is finished, by name; empty once the job is over and the journal has it."""
+    finished: set[str] = field(default_factory=set)
+    """Names of all finished parts, wherever they are."""
     cancelled: bool = False
-    """The user asked to stop it while it ran."""
-    kind: str = field(init=False)
-    prompt: str = field(init=False)
+    """The user asked to stop it."""
     state: str = QUEUED
     failure: Failure | None = None
     attempts: int = 0
-    results: list[Any] = field(default_factory=list)
+    """Runs since a part was last finished."""
+    parts_before: int = 0
+    """Finished parts when the last run began."""
+    stored: bool = True
+    """All of it is in the journal."""
+    resumable: bool = True
+    """Its request is still there."""
+    writes: set[asyncio.Future[None]] = field(default_factory=set)
+    """Journal entries that are under way."""
     latest: dict[type, Any] = field(default_factory=dict)
     """The newest Progress and Preview."""
     followers: list[Callable[[Any], None]] = field(default_factory=list)
     """Where to send what it reports."""
 
-    def __post_init__(self) -> None:
-        assert self.request is not None
-        self.kind = "texture" if isinstance(self.request, Texture) else "image"
-        self.prompt = self.request.settings.prompt
+    @classmethod
+    def of(
+        cls, name: str, request: Generate | Texture, meshes: tuple[MeshData, ...] = (), origin: Origin | None = None
+    ) -> Job:
+        """A new job."""
+        texture = isinstance(request, Texture)
+        return cls(
+            name,
+            "texture" if texture else "image",
+            request.settings,
+            origin or Origin(),
+            views=len(request.views) if isinstance(request, Texture) else 0,
+            request=request,
+            meshes=meshes,
+        )
+
+    @classmethod
+    def from_record(cls, record: Record, finished: Iterable[str], resumable: bool) -> Job:
+        """A job that the journal knows; its pictures stay there."""
+        return cls(
+            record.job, record.kind, record.settings, record.origin, record.views, record.submitted, record.ended,
+            finished=set(finished), state=record.state, failure=record.failure, attempts=record.attempts,
+            parts_before=record.parts, resumable=resumable,
+        )  # fmt: skip
+
+    def record(self, owner: str, state: str | None = None, failure: Failure | None = None) -> Record:
+        """What the journal should say of it (with another state than the present one, if given)."""
+        return Record(
+            self.name, self.kind, self.settings, self.origin, self.views, self.submitted, state or self.state, owner,
+            self.ended, failure if state else self.failure, self.attempts, self.parts_before,
+        )  # fmt: skip
+
+    def keep(self, part: Part) -> None:
+        """Take a finished part."""
+        name = part_name(part)
+        self.parts[name] = part
+        self.finished.add(name)
 
     def report(self, message: Any) -> None:
-        """Keep what belongs to the job's history and tell its followers."""
+        """Tell the followers."""
         if isinstance(message, (Progress, Preview)):
             self.latest[type(message)] = message
-        elif not isinstance(message, JobState):
-            self.results.append(message)
         for follower in list(self.followers):
             follower(message)
 
     def summary(self) -> JobSummary:
-        return JobSummary(self.name, self.kind, self.state, self.prompt)
+        return JobSummary(
+            self.name,
+            self.kind,
+            self.state,
+            self.settings.prompt[: CUT["prompt"]],
+            self.ended,
+            self.origin.client,
+            self.origin.file,
+            self.origin.scene,
+            tuple(target.name for target in self.origin.targets[: CUT["objects"]]),
+            self.views,
+            sum(name.startswith("view-") for name in self.finished),
+            self.state in (CANCELLED, FAILED) and self.resumable,
+            bool(self.followers) and self.state not in ENDED,
+        )
 
 
 class Jobs:
@@ -99,25 +171,37 @@ class Jobs:
         return iter(list(self._jobs.values()))
 
     def summaries(self) -> tuple[JobSummary, ...]:
-        return tuple(job.summary() for job in self._jobs.values())
+        """The newest jobs, in the order in which they came."""
+        return tuple(job.summary() for job in list(self._jobs.values())[-LISTED:])
 
     @property
     def waiting(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job.state == QUEUED]
+        return [job for job in self._jobs.values() if job.state == QUEUED and not job.cancelled]
+
+    def check_room(self, arriving: int = 0) -> None:
+        """Raise QueueFull if there is no room for another job beside `arriving` ones."""
+        if len(self.waiting) + arriving >= MAX_WAITING:
+            raise QueueFull(limit=MAX_WAITING)
 
     def add(self, job: Job) -> None:
-        """Put a job at the end of the queue. Raises QueueFull, or BadMessage for a name that is taken."""
+        """Take on a job: one that waits goes to the end of the queue, one that is over (after a restart) is listed.
+
+        Raises BadMessage for a name that is taken.
+        """
         if job.name in self._jobs:
             raise BadMessage(name="Submit", reason="there is a job of this name already")
-        if len(self.waiting) >= MAX_WAITING:
-            raise QueueFull(limit=MAX_WAITING)
         self._jobs[job.name] = job
         self._forget_old()
-        job.report(self.state_of(job))
-        self._changed.set()
+        if job.state == QUEUED:
+            job.report(self.state_of(job))
+            self._changed.set()
+
+    def remove(self, name: str) -> None:
+        self._jobs.pop(name, None)
 
     def state_of(self, job: Job) -> JobState:
-        position = self.waiting.index(job) if job.state == QUEUED else 0
+        waiting = self.waiting
+        position = waiting.index(job) if job in waiting else 0
         return JobState(job.name, job.state, position, job.failure)
 
     def change(self, job: Job, state: str, error: PaintoverError | None = None) -> None:
@@ -127,7 +211,10 @@ class Jobs:
         job.state, job.failure = state, Failure.of(error) if error else None
         if state in ENDED:
             job.latest.clear()
-            job.request, job.meshes = None, ()
+            if job.stored:  # the journal has it all
+                job.parts.clear()
+            if job.stored or state == DONE:
+                job.request, job.meshes = None, ()
         job.report(self.state_of(job))
         for other in self.waiting:
             if other is not job:
@@ -142,6 +229,7 @@ class Jobs:
         return waiting[0]
 
     def _forget_old(self) -> None:
-        ended = [name for name, job in self._jobs.items() if job.state in ENDED]
-        for name in ended[:-MAX_REMEMBERED]:
-            del self._jobs[name]
+        ended = [job for job in self._jobs.values() if job.state in ENDED]
+        unstored = [job for job in ended if not job.stored]
+        for job in {*ended[:-MAX_REMEMBERED], *unstored[:-MAX_UNSTORED]}:
+            del self._jobs[job.name]

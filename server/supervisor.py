@@ -1,143 +1,213 @@
-"""Starts the worker process, gives it jobs, notices when it dies and starts another."""
+"""Keeps a worker process at work, and where memory allows a second one warm that takes over when the first dies.
+
+The standby must not cost the running job anything that an artist would notice. So it is started, and loads its model,
+only while no job runs; one that comes meanwhile finds it at the lowest priority (worker.apart). And only if the memory
+that is free holds it and, besides, once more all that the running worker takes. When memory becomes short, or a job
+wants another model, it lets go.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from paintover.bridge.aio import Channel
-from paintover.bridge.errors import PaintoverError, ServerStartFailed, WorkerDied
+from paintover.bridge.errors import PaintoverError, WorkerDied
 from paintover.bridge.messages import Failure
-from paintover.bridge.wire import UNLIMITED, Malformed
 
-from .worker_messages import TO_FRONT, Ended, Run, Stop, WorkerHello
+from .worker_messages import Beat, Ended, Run, Stop, Warm, Yield
+from .worker_process import WorkerProcess
 
 log = logging.getLogger("paintover.front")
 
-START_TIMEOUT = 120.0
-"""Seconds: importing torch from a cold disk can take a minute."""
+TEND = 1.0
+"""Seconds between looks at the workers while nothing happens."""
+BACK_OFF = 60.0
+"""Seconds after which a standby that did not start is tried again."""
 
 
 class Supervisor:
-    """Owns one worker process at a time."""
+    """Owns the worker that does the jobs, and its standby."""
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, *, standby: bool = True) -> None:
         self._engine = engine
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel: Channel | None = None
+        self._wants_standby = standby
+        self._active: WorkerProcess | None = None
+        self._standby: asyncio.Task[WorkerProcess] | None = None
+        """The standby, or its start."""
+        self._to_standby: Channel | None = None
+        """Also while it starts."""
+        self._standing_by = ""
+        """The model that the standby holds."""
+        self._busy = False
+        self._changing = asyncio.Lock()
+        self._tending: asyncio.Task[None] | None = None
+        self._not_before = 0.0
         self.device = ""
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
     async def ready(self) -> None:
-        """Have a worker: start one if there is none. Raises ServerStartFailed."""
-        if self._channel is None:
-            self._channel = await self._start()
+        """Have a worker: promote the standby or start one if there is none. Raises ServerStartFailed."""
+        async with self._changing:
+            if self._active and self._active.dead:
+                log.error("Worker %d stopped: %s", self._active.pid, await self._active.bury())
+                self._active = None
+            if self._active is None:
+                self._active = await self._promoted() or await WorkerProcess.start(self._engine)
+                self.device = self._active.device
+                log.info("Worker %d takes the jobs, on %s", self._active.pid, self.device)
+        if self._wants_standby and self._tending is None:
+            self._tending = asyncio.create_task(self._tend())
 
-    async def run(self, run: Run, report: Callable[[Any], None]) -> Failure | None:
+    async def run(
+        self, run: Run, report: Callable[[Any], None], cancelled: Callable[[], bool] = lambda: False
+    ) -> Failure | None:
         """Let the worker do a job; `report` gets its messages. Returns its failure, if it failed.
 
-        Raises WorkerDied if the worker ends before the job does; the next call starts a new one.
+        `cancelled` tells whether `stop_job` was called before there was a worker that could have heard of it.
+        Raises WorkerDied if the worker ends, or stops answering, before the job does; the next call has another one.
         """
-        await self.ready()
-        assert self._channel is not None
-        self._channel.send(run)
-        while True:
-            try:
-                message = await self._channel.receive()
-            except PaintoverError as error:
-                reason = await self._bury()
-                raise WorkerDied(reason=reason) from error
-            if isinstance(message, Malformed):
-                log.error("The worker sent a malformed %s: %s", message.tag, message.error)
-            elif message.job != run.job:
-                log.warning("The worker reported on job %s, which is over", message.job)
-            elif isinstance(message, Ended):
-                return message.failure
-            else:
-                report(message)
+        self._busy = True
+        try:
+            await self.ready()
+            worker = self._active
+            assert worker is not None
+            if (standby := self._warm_standby()) and standby.beat.model not in ("", run.request.settings.model):
+                standby.asked = None
+                standby.send(Warm(""))  # the job's model needs that memory more
+            if self._standby and self._to_standby:
+                self._to_standby.send(Yield())
+            worker.send(run)
+            if cancelled():
+                worker.send(Stop(run.job))
+            while (message := await worker.receive()) is not None:
+                if message.job != run.job:
+                    log.warning("The worker reported on job %s, which is over", message.job)
+                elif isinstance(message, Ended):
+                    return message.failure
+                else:
+                    report(message)
+            async with self._changing:
+                reason = await worker.bury()
+                self._active = None
+            raise WorkerDied(reason=reason)
+        finally:
+            self._busy = False
 
     def stop_job(self, job: str) -> None:
         """Ask the worker to stop a job at its next step."""
-        if self._channel:
-            self._channel.send(Stop(job))
+        if self._active:
+            self._active.send(Stop(job))
+
+    async def make_room(self) -> bool:
+        """End the standby if it holds a model; returns whether memory was freed by that."""
+        held = (standby := self._warm_standby()) is not None and bool(standby.beat.model)
+        if held:
+            log.info("The standby makes room")
+            self._not_before = asyncio.get_running_loop().time() + BACK_OFF
+            await self._dismiss()
+        return held
 
     async def close(self) -> None:
-        """End the worker."""
-        if self._process:
-            await self._bury()
+        """End the workers."""
+        if self._tending:
+            self._tending.cancel()
+        await self._dismiss()
+        if self._active:
+            await self._active.bury()
+            self._active = None
 
-    async def _start(self) -> Channel:
-        loop = asyncio.get_running_loop()
-        connected: asyncio.Future[Channel] = loop.create_future()
+    # ------------------------------------------------------------ the standby
 
-        def accept() -> Channel:
-            channel = Channel(UNLIMITED, TO_FRONT)
-            if not connected.done():
-                connected.set_result(channel)
-            return channel
+    def _warm_standby(self) -> WorkerProcess | None:
+        """The standby, if it has started and lives."""
+        if self._standby is None or not self._standby.done() or self._standby.exception():
+            return None
+        return None if self._standby.result().dead else self._standby.result()
 
-        # A fresh port and nonce for every worker; nobody else can take its place.
-        listener = await loop.create_server(accept, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
-        nonce = secrets.token_hex(16)
-        command = [sys.executable, "-m", "paintover.server.worker", str(port), self._engine]
-        # Threads that wait for work spin by default, and take the cores from Blender, which renders on the same ones.
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
-        assert self._process.stdin is not None
-        try:
-            with contextlib.suppress(BrokenPipeError):  # it ended already: said below
-                self._process.stdin.write(nonce.encode() + b"\n")
-                self._process.stdin.close()
-            channel = await self._greeting(connected)
-        finally:
-            listener.close()
-        try:
-            hello = await asyncio.wait_for(channel.receive(), START_TIMEOUT)
-        except (PaintoverError, TimeoutError) as error:
-            reason = await self._bury()
-            raise ServerStartFailed(reason=f"the painting process did not start ({reason})") from error
-        if not isinstance(hello, WorkerHello) or not secrets.compare_digest(hello.nonce, nonce):
-            await self._bury()
-            raise ServerStartFailed(reason="something else answered in the worker's place")
-        self.device = hello.device
-        log.info("Worker %d is ready on %s", self._process.pid, hello.device)
-        return channel
+    def _connected(self, channel: Channel) -> None:
+        self._to_standby = channel
+        if self._busy:  # a job has come since it was started
+            channel.send(Yield())
 
-    async def _greeting(self, connected: asyncio.Future[Channel]) -> Channel:
-        """Wait for the worker's connection, or for its early end."""
-        assert self._process is not None
-        exited = asyncio.get_running_loop().run_in_executor(None, self._process.wait)
-        either: set[asyncio.Future[Any]] = {connected, exited}
-        await asyncio.wait(either, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        if connected.done():
-            return connected.result()
-        reason = await self._bury()
-        raise ServerStartFailed(reason=f"the painting process did not start ({reason})")
+    async def _promoted(self) -> WorkerProcess | None:
+        """The standby in its new role. None if there is none, or if it is not ready: it may be at low priority, and a
+        fresh worker at full priority may well be quicker."""
+        if (standby := self._warm_standby()) is not None:
+            self._standby = self._to_standby = None
+        return standby
 
-    async def _bury(self) -> str:
-        """Kill what is left of the worker; returns in plain words how it ended."""
-        process, channel, self._process, self._channel = self._process, self._channel, None, None
-        if channel:
-            channel.close()
-        if process is None:
-            return "it was not running"
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(process.wait, 0.2)
-        alive = process.poll() is None
-        if alive:
-            process.kill()
-        code = await asyncio.to_thread(process.wait)
-        if alive:
-            return "it did not answer"
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
+    async def _dismiss(self) -> None:
+        task, self._standby = self._standby, None
+        if task is None:
+            return
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, PaintoverError):
+            await (await task).bury()
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(TEND)
+            try:
+                if self._active and self._active.dead and not self._busy:
+                    await self.ready()
+                await self._tend_standby()
+            except (PaintoverError, OSError) as error:
+                log.warning("%s", error)
+                self._not_before = asyncio.get_running_loop().time() + BACK_OFF
+            except Exception as error:  # a bug here costs the standby for a while, not for ever
+                log.error("The standby was not tended", exc_info=error)
+                self._not_before = asyncio.get_running_loop().time() + BACK_OFF
+
+    async def _tend_standby(self) -> None:
+        """Start, warm or end the standby, as memory allows."""
+        if self._active is None or self._active.dead:
+            return
+        ours = self._active.beat
+        if self._standby is None:
+            late_enough = asyncio.get_running_loop().time() >= self._not_before
+            if not self._busy and late_enough and may_start(ours):
+                self._standby = asyncio.create_task(
+                    WorkerProcess.start(self._engine, standby=True, connected_to=self._connected)
+                )
+            return
+        if not self._standby.done():
+            return
+        standby = self._warm_standby()
+        if standby is None or short_of_memory(ours):
+            task, self._standby = self._standby, None
+            if standby:
+                log.info("The standby makes room")
+                self._not_before = asyncio.get_running_loop().time() + BACK_OFF
+            how = await task.result().bury()  # raises why it did not start, if so
+            if standby is None:
+                log.warning("The standby stopped: %s", how)
+            return
+        if standby.asked and standby.beat.model == standby.asked.model != self._standing_by:
+            log.info("Worker %d holds %s ready", standby.pid, standby.beat.model)
+        self._standing_by = standby.beat.model
+        wanted = Warm(*_holds(ours))
+        if ours.model and standby.asked != wanted and not self._busy and may_warm(ours):
+            standby.asked = wanted
+            standby.send(wanted)
+
+
+def _holds(beat: Beat) -> tuple[str, tuple[str, ...]]:
+    return beat.model, beat.controls
+
+
+def may_start(active: Beat) -> bool:
+    """Whether there is memory for a second process, given what the running worker tells of itself."""
+    return active.ram_used > 0 and active.ram_free >= 2 * active.ram_used
+
+
+def may_warm(active: Beat) -> bool:
+    """Whether there is memory for a second copy of the model, and for the running worker to grow by as much again."""
+    return active.device_free >= active.model_bytes + active.device_used
+
+
+def short_of_memory(active: Beat) -> bool:
+    """Whether the standby's memory is needed now."""
+    return active.ram_free < active.ram_used / 4 or active.device_free < active.device_used / 4

@@ -5,6 +5,7 @@ python -m paintover.server.worker PORT ENGINE     (the front's nonce is read fro
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -13,23 +14,29 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from paintover.bridge.connection import Connection
-from paintover.bridge.errors import Cancelled, OutOfMemory, PaintoverError, ServerFailure
+from paintover.bridge.errors import Cancelled, ConnectionLost, OutOfMemory, PaintoverError, ServerFailure
 from paintover.bridge.messages import Failure, Generate, ImageResult, Preview, Progress
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed
 
 from .engine import Engine
-from .worker_messages import TO_WORKER, Ended, Run, Stop, WorkerHello
+from .worker_messages import TO_WORKER, Beat, Ended, Run, Stop, Warm, WorkerHello, Yield
 
 log = logging.getLogger("paintover.worker")
 
 PREVIEW_SIDE = 128
 PREVIEW_INTERVAL = 0.1
 """Seconds between previews at the least: more are not seen, and cost time."""
+BEAT_INTERVAL = 1.0
+NO_MEMORY = ("out of memory", "can't allocate memory", "Invalid buffer size")
+"""How torch says it, on its various devices."""
 
 
 class JobMonitor:
@@ -92,7 +99,7 @@ def run_job(engine: Engine, run: Run, monitor: JobMonitor) -> None:
         return
     from .texturing.job import paint_textures  # imports torch, which jobs of the fake engine may not need
 
-    for result in paint_textures(engine, run.job, request, run.meshes, monitor):
+    for result in paint_textures(engine, run, request, monitor):
         monitor.result(result)
 
 
@@ -100,15 +107,14 @@ def failure_of(error: Exception) -> Failure:
     """What to tell the client. An error that nobody foresaw is logged whole and told in one line."""
     if isinstance(error, PaintoverError):
         return Failure.of(error)
-    if isinstance(error, MemoryError):
-        return Failure.of(OutOfMemory(reason=str(error) or "no memory left"))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in NO_MEMORY)):
+        return Failure.of(OutOfMemory(reason=str(error).split("\n")[0].rstrip(".") or "no memory left"))
     log.error("%s", traceback.format_exc())
     return Failure.of(ServerFailure(reason=f"{type(error).__name__}: {error}"))
 
 
-def serve(connection: Connection, engine: Engine) -> None:
-    """Run jobs until the connection ends."""
-    waiting: list[Any] = []
+def serve(connection: Connection, engine: Engine, waiting: list[Any]) -> None:
+    """Run jobs until the connection ends; first what is in `waiting`."""
     while True:
         message = waiting.pop(0) if waiting else connection.receive()
         if isinstance(message, Malformed):
@@ -120,6 +126,79 @@ def serve(connection: Connection, engine: Engine) -> None:
             except Exception as error:  # noqa: BLE001 - whatever a job does, the worker lives on and says so
                 failure = failure_of(error)
             connection.send(Ended(message.job, failure))
+        elif isinstance(message, Warm):
+            apart(connection, waiting, lambda message=message: warm(engine, message))  # type: ignore[misc]
+
+
+def warm(engine: Engine, wanted: Warm) -> None:
+    """Load a model ahead of its job. One that cannot be loaded is the job's to report."""
+    try:
+        engine.hold(wanted.model, wanted.controls)
+    except Exception as error:  # noqa: BLE001 - the standby lives on, without the model
+        log.warning("The standby did not load %s: %s", wanted.model, error)
+
+
+def apart(connection: Connection, waiting: list[Any], work: Callable[[], object]) -> None:
+    """Do `work` in a thread of its own, which yields to everybody else from the moment when Yield arrives, and wait
+    for it; other messages wait in `waiting`. Raises what it raises.
+
+    On Linux a thread has a priority of its own. It can be lowered, but never raised again: so it is not this one's.
+    Elsewhere the whole process would keep it, so there nothing is lowered.
+    """
+    outcome: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, name="paintover-apart", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        try:
+            message = connection.receive(timeout=0.1)
+        except queue.Empty:
+            continue
+        if not isinstance(message, Yield):
+            waiting.append(message)
+        elif sys.platform == "linux" and thread.native_id and thread.is_alive():
+            os.setpriority(os.PRIO_PROCESS, thread.native_id, 19)
+    if outcome:
+        raise outcome[0]
+
+
+def beat(connection: Connection, engine: Engine) -> None:
+    """Say every second that this process lives and what it holds, from a thread of its own: a long step is no hang."""
+
+    def run() -> None:
+        while not connection.ended.wait(BEAT_INTERVAL):
+            with contextlib.suppress(ConnectionLost):
+                connection.send(measure(engine))
+
+    threading.Thread(target=run, name="paintover-beat", daemon=True).start()
+
+
+def measure(engine: Engine) -> Beat:
+    """What this worker holds, and what is left."""
+    process = psutil.Process()
+    ram_used, ram_free, cpu = process.memory_info().rss, available_ram(), process.cpu_times()
+    held = engine.held()
+    device_used, device_free = held.device_memory or (ram_used, ram_free)
+    return Beat(
+        held.model, held.controls, held.model_bytes, device_used, device_free, ram_used, ram_free, cpu.user + cpu.system
+    )
+
+
+def available_ram() -> int:
+    """Bytes that this process could still take: of the machine, and of the container that it may run in."""
+    available = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no container, or one without a limit
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        available = min(available, limit - used + int(kinds["inactive_file"]))  # files that would make room
+    return max(0, available)
 
 
 def die_with(connection: Connection) -> None:
@@ -132,16 +211,30 @@ def die_with(connection: Connection) -> None:
     threading.Thread(target=watch, name="paintover-watch", daemon=True).start()
 
 
+def prepare(engine_name: str) -> Engine:
+    """An engine with everything imported that a job may need."""
+    engine = make_engine(engine_name)
+    if engine_name != "fake":
+        from .texturing import job as job  # scipy, and what the texture job is made of
+    engine.hold("", ())
+    return engine
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
-    port, engine_name = int(sys.argv[1]), sys.argv[2]
+    port, engine_name, standby = int(sys.argv[1]), sys.argv[2], "standby" in sys.argv[3:]
     nonce = sys.stdin.readline().strip()
-    engine = make_engine(engine_name)
     connection = Connection(socket.create_connection(("127.0.0.1", port)), Decoder(UNLIMITED, TO_WORKER))
     die_with(connection)
+    made: list[Engine] = []
+    waiting: list[Any] = []
+    if standby:
+        apart(connection, waiting, lambda: made.append(prepare(engine_name)))
+    engine = made[0] if made else make_engine(engine_name)
     connection.send(WorkerHello(nonce, engine.device))
+    beat(connection, engine)
     try:
-        serve(connection, engine)
+        serve(connection, engine, waiting)
     except PaintoverError as error:
         log.info("The front is gone: %s", error.message)
 

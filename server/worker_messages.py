@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from paintover.bridge.messages import (
     Failure,
     Generate,
@@ -25,11 +27,60 @@ class WorkerHello:
     device: str
 
 
+@dataclass(frozen=True)
+class Beat:
+    """Sent every second by a thread of its own, whatever the job's thread does: a sign of life, and what is held."""
+
+    model: str = ""
+    controls: tuple[str, ...] = ()
+    """ControlNets that are loaded with the model."""
+    model_bytes: int = 0
+    device_used: int = 0
+    """Bytes of the device's memory (the GPU's, else RAM) that this worker takes."""
+    device_free: int = 0
+    ram_used: int = 0
+    ram_free: int = 0
+    cpu_seconds: float = 0.0
+    """Processor time of the worker so far."""
+
+    def supersedes(self) -> str:
+        return "Beat"
+
+
+@dataclass(frozen=True)
+class Warm:
+    """Have this model loaded (none: let go of it), for a job that may come."""
+
+    model: str
+    controls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Yield:
+    """A job begins: whatever is still prepared for later ones is not to take time from it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewDone:
+    """A finished view, with what a resumed job needs to go on from it."""
+
+    job: str
+    index: int
+    """Which of the request's views."""
+    painted: ViewPainted
+    fresh: np.ndarray
+    """uint8 (H, W): 1 where the pixel was painted in this view, 0 where it was taken over from others."""
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     job: str
     request: Generate | Texture
     meshes: tuple[MeshData, ...] = ()
+    views: tuple[ViewDone, ...] = ()
+    """Views that an earlier run has finished."""
+    baked: tuple[int, ...] = ()
+    """Object ids whose textures an earlier run has finished."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +98,7 @@ class Ended:
     failure: Failure | None = None
 
 
-TO_WORKER: dict[str, type] = {cls.__name__: cls for cls in (Run, Stop)}
+TO_WORKER: dict[str, type] = {cls.__name__: cls for cls in (Run, Stop, Warm, Yield)}
 TO_FRONT: dict[str, type] = {
-    cls.__name__: cls for cls in (WorkerHello, Ended, Progress, Preview, ViewPainted, ImageResult, TextureResult)
+    cls.__name__: cls for cls in (WorkerHello, Beat, Ended, Progress, Preview, ViewDone, ImageResult, TextureResult)
 }

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +50,12 @@ class ServerProcess:
         return Client.connect("127.0.0.1", self.port, token, name="tests")
 
     def workers(self) -> list[psutil.Process]:
-        """The worker process, or none between the death of one and the start of the next."""
+        """The worker that does the jobs, or none between the death of one and the next."""
+        pids = re.findall(r"Worker (\d+) takes the jobs", self.log.read_text())
+        return [process for process in self.processes() if pids and process.pid == int(pids[-1])]
+
+    def processes(self) -> list[psutil.Process]:
+        """All worker processes: the one that does the jobs, and the standby."""
         found = []
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -60,6 +66,13 @@ class ServerProcess:
     def worker(self) -> psutil.Process:
         (worker,) = self.workers()
         return worker
+
+    def said(self, words: str, count: int = 1, timeout: float = 120) -> None:
+        """Wait until the server's log has these words so many times."""
+        until = time.monotonic() + timeout
+        while len(re.findall(words, self.log.read_text())) < count:
+            assert time.monotonic() < until, f"never said {words!r}:\n{self.log.read_text()}"
+            time.sleep(0.05)
 
     def stop(self) -> int:
         """Stop as a user would; returns the exit code."""
@@ -74,8 +87,8 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def running(data: Path, engine: str = "fake") -> Iterator[ServerProcess]:
-    server = ServerProcess(data, engine)
+def running(data: Path, engine: str = "fake", *arguments: str) -> Iterator[ServerProcess]:
+    server = ServerProcess(data, engine, *arguments)
     try:
         yield server
     finally:

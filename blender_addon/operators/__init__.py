@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import bpy
 
-from . import connect, export_passes, paint, revert
+from . import away, connect, export_passes, paint, revert
 
-CLASSES = (*connect.CLASSES, *paint.CLASSES, *export_passes.CLASSES, *revert.CLASSES)
+CLASSES = (*connect.CLASSES, *paint.CLASSES, *away.CLASSES, *export_passes.CLASSES, *revert.CLASSES)
 
 
 def register() -> None:

@@ -40,7 +40,7 @@ class PAINTOVER_OT_connect(bpy.types.Operator):
             pump.start()
             return {"FINISHED"}
         try:
-            session.wait(lambda: session.link.state is not LinkState.CONNECTING, TIMEOUT)
+            session.wait(lambda: session.link.state is LinkState.OFFLINE or session.jobs is not None, TIMEOUT)
         except TimeoutError:
             return refuse(self, ServerNotRunning(host=chosen.host, port=chosen.port))
         return refuse(self, session.error) if session.error else {"FINISHED"}

@@ -9,6 +9,7 @@ import bpy
 
 from .. import properties, server_process, textures
 from ..bridge.errors import Cancelled, PaintoverError
+from ..bridge.messages import CANCELLED, DONE, ENDED, FAILED, JobSummary
 from ..bridge.parameters import CONTROLS, PARAMETERS
 from ..link import LinkState
 from ..session import session
@@ -17,6 +18,10 @@ from . import preview
 
 if TYPE_CHECKING:
     from bpy.types import Context
+
+
+OFFERED = 3
+"""Jobs from before that are shown at a time."""
 
 
 class _Tab:
@@ -47,6 +52,8 @@ class PAINTOVER_PT_main(_Tab, bpy.types.Panel):
             draw_task(layout, task)
         if not session.active and session.tasks:
             draw_outcome(layout, session.tasks[-1])
+        for offer in session.offers(context.scene)[:OFFERED]:
+            draw_offer(layout, offer)
 
 
 def draw_connection(layout: Any) -> None:
@@ -106,6 +113,25 @@ def draw_outcome(layout: Any, task: Task) -> None:
     for note in task.notes:
         for number, line in enumerate(textwrap.wrap(note, 42)):
             layout.label(text=line, icon="INFO" if number == 0 else "BLANK1")
+
+
+def draw_offer(layout: Any, offer: JobSummary) -> None:
+    """A job of this scene that it has not got: what became of it, and what can be done about it."""
+    stopped = offer.state in (CANCELLED, FAILED)
+    words = {
+        DONE: "Finished while you were away:",
+        CANCELLED: f"Stopped with {offer.painted} of {offer.views} views finished:",
+        FAILED: f"Failed with {offer.painted} of {offer.views} views finished:",
+    }.get(offer.state, "Being painted for this scene:")
+    box = layout.box()
+    box.label(text=words, icon="TIME" if offer.state in ENDED else "SORTTIME")
+    what = offer.prompt or ", ".join(offer.objects) or "no prompt"
+    for line in textwrap.wrap(what, 42)[:2]:
+        box.label(text=line, icon="BLANK1")
+    row = box.row(align=True)
+    row.operator("paintover.resume" if stopped else "paintover.take_over").job = offer.job
+    if offer.state in ENDED:
+        row.operator("paintover.dismiss").job = offer.job
 
 
 class _Group(_Tab):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from paintover.bridge.errors import OutOfMemory
 from paintover.bridge.messages import Generate
 
-from ..engine import Monitor, Painting
+from ..engine import Held, Monitor, Painting
 
 if TYPE_CHECKING:
     from .painter import Painter
@@ -37,6 +38,21 @@ class DiffusersEngine:
         self.device = f"{self._device.type}{name}"
         # diffusers takes seconds to import: begin now, while the worker reports for duty and waits for its first job.
         threading.Thread(target=_import_painter, name="paintover-import", daemon=True).start()
+
+    def hold(self, model: str, controls: Sequence[str]) -> None:
+        """See engine.Engine."""
+        if self._painter is None:
+            self._painter = _import_painter()(self._device, self._dtype)
+        self._painter.hold(model, controls)
+
+    def held(self) -> Held:
+        """See engine.Engine."""
+        memory = None
+        if self._device.type == "cuda" and torch.cuda.is_initialized():
+            free, _ = torch.cuda.mem_get_info(self._device)
+            memory = torch.cuda.memory_reserved(self._device), free
+        painter = self._painter
+        return replace(painter.held, device_memory=memory) if painter else Held(device_memory=memory)
 
     def paint(self, request: Generate, monitor: Monitor) -> Painting:
         """The picture for `request`: see engine.Engine. Where a mask is 0, the pixels are the given image's own."""

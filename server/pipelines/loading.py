@@ -95,6 +95,12 @@ def load_control(model: Model, control: str) -> Any:
     return model.controlnets[control]
 
 
+def size(model: Model) -> int:
+    """Bytes of a loaded model's weights, its ControlNets included."""
+    parts = (model.unet, model.vae, *model.text_encoders, *model.controlnets.values())
+    return sum(value.numel() * value.element_size() for part in parts for value in part.parameters())
+
+
 def _component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     variant = model_files.weights(folder)[0]
     options = {"dtype" if cls.__module__.startswith("transformers") else "torch_dtype": dtype}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Control
 
 from .. import models
-from ..engine import Monitor
+from ..engine import Held, Monitor
 from ..hints import make_hint
 from . import conditioning, denoise, loading, schedulers
 from .loading import Model
@@ -36,6 +37,23 @@ class Painter:
         self._dtype = dtype
         self._model: Model | None = None
         self._previewer: Previewer | None = None
+        self.held = Held()
+        """What is loaded (device memory apart)."""
+
+    @torch.no_grad()
+    def hold(self, model: str, controls: Sequence[str]) -> None:
+        """Load a model with its ControlNets ahead of a request for it; without a name: let go of what is loaded.
+
+        MissingModel, BadModelFile, UnsupportedControl.
+        """
+        if not model:
+            self._model, self._previewer, self.held = None, None, Held()
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            return
+        loaded = self._have(model, controls, lambda share: None)
+        if self._previewer is None:
+            self._previewer = Previewer(loaded.vae, loaded.scale_factor)
 
     @torch.no_grad()
     def paint(self, request: Generate, monitor: Monitor) -> tuple[np.ndarray, dict[str, float]]:
@@ -71,20 +89,26 @@ class Painter:
 
     def _load(self, request: Generate, monitor: Monitor) -> Model:
         """The model that the request names, with the ControlNets that it needs."""
-        entry = models.resolve(request.settings.model)
 
         def report(share: float) -> None:
             monitor.check()
-            monitor.progress(f"Loading {entry.name}", share * _PAINTING)
+            monitor.progress(f"Loading {request.settings.model}", share * _PAINTING)
 
+        return self._have(request.settings.model, [control.name for control in _active_controls(request)], report)
+
+    def _have(self, name: str, controls: Sequence[str], report: Callable[[float], None]) -> Model:
+        """The model with these ControlNets, loaded where it is not. `report` gets the share, and may raise to stop."""
+        entry = models.resolve(name)
         if self._model is None or self._model.entry != entry:
-            self._model, self._previewer = None, None  # free its memory before the next one takes it
+            self._model, self._previewer, self.held = None, None, Held()  # free its memory before the next takes it
             self._model = loading.load_model(entry, self._device, self._dtype, report)
             log.info("Loaded %s on %s", entry.name, self._device)
-        for control in _active_controls(request):
-            if control.name not in self._model.controlnets:
+        for control in controls:
+            if control not in self._model.controlnets:
                 report(1.0)
-                loading.load_control(self._model, control.name)
+                loading.load_control(self._model, control)
+        if (name, len(self._model.controlnets)) != (self.held.model, len(self.held.controls)):
+            self.held = Held(name, tuple(self._model.controlnets), loading.size(self._model))
         return self._model
 
     def _preview(self, model: Model, clean: torch.Tensor) -> np.ndarray:

@@ -54,7 +54,8 @@ def test_paint_revert_disable(blender: Blender, server: ServerProcess) -> None:
         np.save("texture.npy", pixels.reshape(256, 256, 4)[::-1])
         task = part("session").session.tasks[-1]
         tell(material=material.name, slots=ob.data.materials[0].name, packed=bool(image.packed_file),
-             coverage=task.coverage, views=len(task.painted), uvs=[layer.name for layer in ob.data.uv_layers])
+             coverage=task.coverage, views=task.finished, kept=len(task.views) + len(task.painted),
+             uvs=[layer.name for layer in ob.data.uv_layers])
         tell(reverted=list(bpy.ops.paintover.revert()), after=ob.material_slots[0].material.name,
              materials=[m.name for m in bpy.data.materials], images=[i.name for i in bpy.data.images])
         """
@@ -69,6 +70,7 @@ def test_paint_revert_disable(blender: Blender, server: ServerProcess) -> None:
     assert told["uvs"] == ["UVMap"]
     assert told["coverage"]["Cube"] > 0.95
     assert 2 <= told["views"] <= 3
+    assert told["kept"] == 0, "an ended task lets go of its passes and pictures"
     texture = np.load(blender.folder / "texture.npy")[..., :3]
     assert texture.std() > 0.02, "a painting, not one colour"
     assert told["reverted"] == ["FINISHED"]

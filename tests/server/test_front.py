@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +51,7 @@ from paintover.bridge.messages import (
     Jobs,
     JobState,
     ListJobs,
+    Notice,
     Ping,
     Pong,
     Preview,
@@ -302,14 +304,16 @@ def test_cancel_holds_even_if_the_worker_dies_first(server: ServerProcess, clien
 
 def test_a_history_that_cannot_be_written_costs_no_job(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
-        (tmp_path / "jobs").rmdir()
+        shutil.rmtree(tmp_path / "jobs")
         (tmp_path / "jobs").write_text("a file where the folder was")
+        notices: list[Any] = []
         for _ in range(2):
             job = client.submit(request(1))
-            assert until(client, ImageResult, job).image.shape == (64, 64, 3)
-            state = until(client, JobState, job)
-            while state.state != DONE:
-                state = until(client, JobState, job)
+            messages = list(client.follow(job, timeout=30))
+            assert of_type(messages, ImageResult)
+            notices += of_type(messages, Notice)
+        assert [notice.failure.code for notice in notices] == ["not_stored"], "said once, not for every file"
+        assert str(tmp_path / "jobs") in notices[0].failure.hint
         client.send(Follow(job))
         assert until(client, ImageResult, job).image.shape == (64, 64, 3), "what could not be stored stays in memory"
 

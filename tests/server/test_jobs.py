@@ -1,17 +1,14 @@
-"""The queue by itself: the table of states, positions, followers, and results on disk."""
+"""The queue by itself: the table of states, positions, followers."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from paintover.bridge.errors import BadMessage, DiskFull, QueueFull, ServerFailure, UnknownJob
+from paintover.bridge.errors import BadMessage, QueueFull, UnknownJob
 from paintover.bridge.messages import (
     CANCELLED,
     DONE,
@@ -27,17 +24,22 @@ from paintover.bridge.messages import (
 )
 from paintover.bridge.parameters import Settings
 from paintover.server import jobs as jobs_module
-from paintover.server.history import History
 from paintover.server.jobs import NEXT, Job, Jobs
+from paintover.server.worker_messages import ViewDone
+
+
+def view(name: str, index: int, label: str = "v") -> ViewDone:
+    return ViewDone(name, index, ViewPainted(name, label, IMAGE), IMAGE[..., 0])
+
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
 def job(number: int) -> Job:
-    return Job(f"{number:032x}", Generate(Settings(), 64, 64))
+    return Job.of(f"{number:032x}", Generate(Settings(), 64, 64))
 
 
-def test_the_table_knows_every_state_and_ends_are_final() -> None:
+def test_the_table_knows_every_state_and_done_is_final() -> None:
     assert set(NEXT) == set(STATES)
     queue, one = Jobs(), job(1)
     queue.add(one)
@@ -51,7 +53,18 @@ def test_the_table_knows_every_state_and_ends_are_final() -> None:
             queue.change(one, state)
 
 
-def test_followers_hear_everything_and_history_keeps_results_only() -> None:
+@pytest.mark.parametrize("end", [CANCELLED, FAILED])
+def test_what_was_cancelled_or_failed_may_be_resumed(end: str) -> None:
+    queue, one = Jobs(), job(1)
+    queue.add(one)
+    queue.change(one, RUNNING)
+    queue.change(one, end)
+    assert one.summary().resumable
+    queue.change(one, QUEUED)
+    assert queue.waiting == [one]
+
+
+def test_followers_hear_everything_and_finished_parts_are_kept() -> None:
     queue, one, heard = Jobs(), job(1), list[Any]()
     one.followers.append(heard.append)
     queue.add(one)
@@ -59,10 +72,27 @@ def test_followers_hear_everything_and_history_keeps_results_only() -> None:
     reports = [Progress(one.name, "x", 0.5), Preview(one.name, IMAGE), ViewPainted(one.name, "v", IMAGE)]
     for message in reports:
         one.report(message)
+    for index in (3, 3, 1):
+        one.keep(view(one.name, index))
+    assert list(one.parts) == ["view-003", "view-001"], "painted anew, it takes the place of the old one"
+    one.stored = False
     queue.change(one, DONE)
     assert [message for message in heard if not isinstance(message, JobState)] == reports
-    assert one.results == reports[2:]
+    assert one.parts, "what the disk does not have stays in memory"
     assert one.latest == {}
+    assert one.summary().painted == 2
+
+
+def test_few_jobs_that_the_disk_did_not_take_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_module, "MAX_UNSTORED", 1)
+    queue = Jobs()
+    for number in range(4):
+        one = job(number)
+        queue.add(one)
+        one.stored = number == 0
+        queue.change(one, CANCELLED)
+    queue.add(job(9))
+    assert [name for name in (f"{number:032x}" for number in range(4)) if name in queue] == [job(0).name, job(3).name]
 
 
 async def test_next_waits_for_a_job_and_keeps_the_order() -> None:
@@ -88,9 +118,12 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     queue.add(job(1))
     with pytest.raises(BadMessage, match="already"):
         queue.add(job(1))
+    queue.check_room()
+    with pytest.raises(QueueFull):
+        queue.check_room(arriving=1)
     queue.add(job(2))
     with pytest.raises(QueueFull):
-        queue.add(job(3))
+        queue.check_room()
     for number in (1, 2):
         queue.change(queue.get(job(number).name), FAILED)
     queue.add(job(3))
@@ -99,55 +132,11 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         queue.get(job(1).name)
 
 
-def test_history_comes_back_whole_or_says_that_it_cannot(tmp_path: Path) -> None:
-    history, name = History(tmp_path), "ab" * 16
-    history.store(name, [ViewPainted(name, "one", IMAGE), ViewPainted(name, "two", IMAGE)])
-    assert name in history
-    assert [message.view for message in history.load(name)] == ["one", "two"]
-    path = tmp_path / f"{name}.frames"
-    whole = path.read_bytes()
-    for damaged in (whole[:-10], b"noise" * 10):
-        path.write_bytes(damaged)
-        with pytest.raises(ServerFailure, match=r"damaged|cannot be read"):
-            history.load(name)
-    for unknown in ("cd" * 16, "../passwd"):
-        with pytest.raises(UnknownJob):
-            history.load(unknown)
-
-
-def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    history, name = History(tmp_path), "ab" * 16
-    history.store(name, [ViewPainted(name, "one", IMAGE)])
-
-    def full(_: object) -> list[bytes]:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("paintover.server.history.encode", full)
-    with pytest.raises(DiskFull, match="disk is full"):
-        history.store(name, [ViewPainted(name, "two", IMAGE)])
-    assert [message.view for message in history.load(name)] == ["one"]
-    assert [path.suffix for path in tmp_path.iterdir()] == [".frames"]
-
-
-def test_old_results_make_room_and_what_vanished_meanwhile_is_no_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    history = History(tmp_path)
-    names = [f"{number:032x}" for number in range(4)]
-    for age, name in enumerate(names):
-        history.store(name, [ViewPainted(name, "v", IMAGE)])
-        os.utime(tmp_path / f"{name}.frames", (age, age))
-    size = (tmp_path / f"{names[0]}.frames").stat().st_size
-    (tmp_path / f"{'e' * 32}.frames").symlink_to(tmp_path / "gone")
-    monkeypatch.setattr("paintover.server.history.MAX_BYTES", 2 * size)
-    history.prune()
-    assert {path.stem for path in tmp_path.glob("*.frames") if path.exists()} == set(names[2:])
-
-
 def test_an_ended_job_lets_go_of_its_passes() -> None:
     queue, one = Jobs(), job(1)
     queue.add(one)
     queue.change(one, RUNNING)
     queue.change(one, DONE)
     assert one.request is None
+    assert not one.summary().resumable
     assert (one.summary().kind, one.summary().prompt) == ("image", "")

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from paintover.bridge.errors import Cancelled, OutsideCameras
-from paintover.bridge.messages import Generate, Texture, TextureResult, ViewPainted
+from paintover.bridge.messages import Generate, Texture, TextureResult
 from paintover.bridge.parameters import Settings
 from paintover.server.engine import Monitor, Painting
 from paintover.server.texturing.gather import PaintedView
 from paintover.server.texturing.job import paint_textures
 from paintover.server.texturing.known import known_in_view, order_of_views
 from paintover.server.texturing.view import View
+from paintover.server.worker_messages import Run, ViewDone
 
 from . import sphere
 
@@ -65,14 +66,20 @@ def run(brush: Brush, cameras: list[Any], listener: Listener | None = None, **se
     request = Texture(
         Settings(seed=10, texture_size=128, **settings), tuple(sphere.passes(camera) for camera in cameras), ("x",)
     )
-    return list(paint_textures(brush, "j", request, [sphere.mesh()], listener or Listener()))
+    return paint(brush, request, listener)
+
+
+def paint(brush: Brush, request: Texture, listener: Listener | None = None, mesh: Any = None, **done: Any) -> list[Any]:
+    return list(
+        paint_textures(brush, Run("j", request, (mesh or sphere.mesh(),), **done), request, listener or Listener())
+    )
 
 
 def test_every_view_goes_on_where_the_last_one_ended() -> None:
     shades = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
     brush, listener = Brush(lambda number, _: shades[number]), Listener()
     results = run(brush, AROUND, listener)
-    assert [type(result) for result in results] == [ViewPainted] * 4 + [TextureResult]
+    assert [type(result) for result in results] == [ViewDone] * 4 + [TextureResult]
     first, *others = brush.asked
     assert first.mask is None
     assert first.image is None
@@ -100,7 +107,7 @@ def test_a_view_that_adds_nothing_is_not_painted() -> None:
     brush = Brush(lambda *_: (90, 90, 90))
     results = run(brush, [AROUND[0], sphere.camera(0.5), AROUND[1]])
     assert len(brush.asked) == 2
-    assert sum(isinstance(result, ViewPainted) for result in results) == 2
+    assert sum(isinstance(result, ViewDone) for result in results) == 2
 
 
 def test_a_much_better_view_refines_what_was_seen_at_an_angle() -> None:
@@ -119,7 +126,7 @@ def test_the_scene_shines_through_below_full_strength() -> None:
     color = np.full((96, 96, 4), 77, np.uint8)
     seen = dataclasses.replace(sphere.passes(AROUND[0]), color=color)
     request = Texture(Settings(seed=1, strength=0.6, texture_size=64), (seen,), ("x",))
-    list(paint_textures(brush, "j", request, [sphere.mesh()], Listener()))
+    paint(brush, request)
     assert brush.asked[0].settings.strength == 0.6
     assert brush.asked[0].image is not None
     assert (brush.asked[0].image == 77).all()
@@ -136,7 +143,7 @@ def test_an_object_that_no_view_sees() -> None:
     request = Texture(Settings(seed=1, texture_size=64), (sphere.passes(AROUND[0]),), ("x",))
     hidden = dataclasses.replace(sphere.mesh(object_id=5), name="Hidden")
     with pytest.raises(OutsideCameras, match="Hidden"):
-        list(paint_textures(Brush(lambda *_: (9, 9, 9)), "j", request, [hidden], Listener()))
+        paint(Brush(lambda *_: (9, 9, 9)), request, mesh=hidden)
 
 
 def test_the_order_begins_with_the_fullest_view_and_goes_where_most_is_new() -> None:
@@ -169,3 +176,33 @@ def test_what_is_known_is_what_was_painted() -> None:
     assert (known.generate[~known.known] == 255).all()
     assert 0.1 < known.open_share({1}) <= (hit & ~known.known).mean()
     assert known.open_share({7}) == 0
+
+
+def colorful(number: int, request: Generate) -> Any:
+    """Depends on the seed, the mask and the picture to start from, so that any difference shows."""
+    generator = np.random.default_rng(request.settings.seed)
+    picture = generator.integers(0, 255, (request.height, request.width, 3), np.uint8)
+    return picture if request.image is None else picture // 2 + request.image // 2
+
+
+def test_a_resumed_job_paints_what_an_undisturbed_one_does() -> None:
+    whole = run(Brush(colorful), AROUND)
+    request = Texture(Settings(seed=10, texture_size=128), tuple(sphere.passes(camera) for camera in AROUND), ("x",))
+    for finished in range(1, 5):
+        brush, listener = Brush(colorful), Listener()
+        rest = paint(brush, request, listener, views=tuple(whole[:finished]))
+        assert len(rest) == 5 - finished, "no finished view is painted again"
+        for one, other in zip(rest[:-1], whole[finished:-1], strict=True):
+            assert np.array_equal(one.painted.image, other.painted.image)
+            assert np.array_equal(one.fresh, other.fresh)
+        assert np.array_equal(rest[-1].image, whole[-1].image)
+        assert listener.fractions[0] >= 0.9 * finished / 4, "and the bar goes on where it was"
+    assert paint(Brush(colorful), request, views=tuple(whole[:4]), baked=(1,)) == []
+
+
+def test_what_was_painted_behind_a_gap_is_painted_anew() -> None:
+    whole = run(Brush(colorful), AROUND)
+    request = Texture(Settings(seed=10, texture_size=128), tuple(sphere.passes(camera) for camera in AROUND), ("x",))
+    rest = paint(Brush(colorful), request, views=(whole[0], whole[2]), baked=(1,))
+    assert [one.index for one in rest[:-1]] == [one.index for one in whole[1:4]]
+    assert np.array_equal(rest[-1].image, whole[-1].image), "and the texture with it"

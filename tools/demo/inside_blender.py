@@ -66,6 +66,18 @@ def save_views(task: Any, folder: Path) -> None:
         np.savez(folder / f"view-{number:02}.npz", name=seen.camera.name, painted=painted, **eye)
 
 
+def keep_views(folder: Path) -> None:
+    """Have a texture task's views saved just before the task lets go of them."""
+    task_class = part("texture_task").TextureTask
+    release = task_class.release
+
+    def save_and_release(task: Any) -> None:
+        save_views(task, folder)
+        release(task)
+
+    task_class.release = save_and_release
+
+
 def main(plan: dict[str, Any]) -> None:
     out, work = Path(plan["out"]), Path(plan["work"])
     seconds: dict[str, float] = {}
@@ -93,6 +105,7 @@ def main(plan: dict[str, Any]) -> None:
     settings.seed = plan["seed"]
     if plan["size"]:
         settings.size = plan["size"]
+    keep_views(work)
     bpy.ops.paintover.texture()
     task = part("session").session.tasks[-1]
     lap("texture")
@@ -100,7 +113,6 @@ def main(plan: dict[str, Any]) -> None:
     picture(out / "after.png")
     lap("after")
     say("Saving")
-    save_views(task, work)
     bpy.ops.file.pack_all()
     bpy.ops.wm.save_as_mainfile(filepath=str(out / "textured.blend"), compress=True, copy=True)
     bpy.ops.export_scene.gltf(filepath=str(out / "textured.glb"), export_format="GLB")

@@ -1,0 +1,286 @@
+"""All that the server keeps of jobs on disk, so that nothing finished is lost: one folder a job, in wire frames.
+
+    data/jobs/JOB/record.frames     what it is, how it stands (Record)
+                  request.frames    Submit; removed when the job is done
+                  meshes.frames     MeshUpload of each object
+                  view-003.frames, texture-00001.frames, image.frames     what is finished of it
+
+Every file is written whole or not at all. All methods block; the runner calls them on a thread of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from paintover.bridge.errors import DiskFull, NotStored, PaintoverError, ServerFailure, UnknownJob
+from paintover.bridge.messages import (
+    ENDED,
+    JOB_NAME,
+    Failure,
+    ImageResult,
+    MeshData,
+    MeshUpload,
+    Submit,
+    TextureResult,
+)
+from paintover.bridge.origin import Origin
+from paintover.bridge.parameters import Settings
+from paintover.bridge.wire import UNLIMITED, Decoder, Malformed, encode
+
+from .worker_messages import ViewDone
+
+MAX_BYTES = 4 << 30
+"""Jobs that ended first are removed beyond this."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a job is and how it stands, without its pictures."""
+
+    job: str
+    kind: str
+    settings: Settings
+    origin: Origin
+    views: int
+    submitted: float
+    """Seconds since 1970, as is `ended`."""
+    state: str
+    owner: str
+    """The server that runs it (Journal.owner)."""
+    ended: float = 0.0
+    failure: Failure | None = None
+    attempts: int = 0
+    """Runs that finished no part."""
+    parts: int = 0
+    """Finished parts when the last run began."""
+
+
+Part = ViewDone | ImageResult | TextureResult
+STORED: dict[str, type] = {
+    cls.__name__: cls for cls in (Record, Submit, MeshUpload, ViewDone, ImageResult, TextureResult)
+}
+
+
+def part_name(part: Part) -> str:
+    """Under what name a finished part is kept: a part that is painted anew takes the place of the old one."""
+    if isinstance(part, ViewDone):
+        return f"view-{part.index:03}"
+    return f"texture-{part.object_id:05}" if isinstance(part, TextureResult) else "image"
+
+
+class Journal:
+    """Jobs by name. Names come from the wire: only ones of the fixed form reach the file system."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.owner = secrets.token_hex(8)
+        """Who runs the jobs that this journal begins. Several servers may share a data folder."""
+        self._lock = FileLock(folder / f"{self.owner}.lock")
+
+    def open(self) -> None:
+        """Show that this journal's owner lives. Raises DiskFull or NotStored."""
+        with self._told("jobs"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+
+    def close(self) -> None:
+        """The owner ends: its unfinished jobs are for the next one."""
+        self._lock.release()
+        with contextlib.suppress(OSError):  # a stale lock file does no harm
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def orphaned(self, record: Record) -> bool:
+        """Whether nobody runs this unfinished job: the server that did is gone."""
+        if record.owner == self.owner:
+            return False
+        lock = FileLock(self.folder / f"{record.owner}.lock")
+        try:
+            with lock.acquire(timeout=0):
+                pass
+        except Timeout:
+            return False
+        except OSError:  # not even a lock can be written here: better to run a job twice than never
+            return True
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+        return True
+
+    def _of(self, job: str) -> Path:
+        if not JOB_NAME.fullmatch(job):
+            raise UnknownJob(job=job[:40])
+        return self.folder / job
+
+    def __contains__(self, job: str) -> bool:
+        return bool(JOB_NAME.fullmatch(job)) and (self.folder / job / "record.frames").exists()
+
+    # ------------------------------------------------------------ in
+
+    def store(
+        self, record: Record, submit: Submit | None, meshes: Iterable[MeshData], parts: Mapping[str, Part]
+    ) -> None:
+        """Keep a whole job. Raises DiskFull or NotStored; what was stored then waits to be completed or forgotten."""
+        folder = self._of(record.job)
+        if submit:
+            self._write(folder / "request.frames", [submit])
+        self._write(folder / "meshes.frames", [MeshUpload(mesh) for mesh in meshes])
+        for name, part in parts.items():
+            self._write(folder / f"{name}.frames", [part])
+        self.record(record)  # last: a folder without it is not a job
+
+    def record(self, record: Record) -> None:
+        """Keep how a job stands; one that is done needs no passes any more. Raises DiskFull or NotStored."""
+        self._write(self._of(record.job) / "record.frames", [record])
+
+    def part(self, job: str, part: Part) -> None:
+        """Keep a finished part of a job. Raises DiskFull or NotStored."""
+        self._write(self._of(job) / f"{part_name(part)}.frames", [part])
+
+    def drop_request(self, job: str) -> None:
+        """Let go of what only another run would need. Raises NotStored."""
+        with self._told("an old request"):
+            (self._of(job) / "request.frames").unlink(missing_ok=True)
+
+    def remove(self, job: str) -> None:
+        """Remove a job and all of its files. Raises NotStored."""
+        with self._told("that a job was removed"):
+            folder = self._of(job)
+            (folder / "record.frames").unlink(missing_ok=True)
+            if folder.exists():
+                shutil.rmtree(folder)
+
+    def _write(self, path: Path, messages: Iterable[Any]) -> None:
+        part = path.with_suffix(".part")
+        with self._told("a job"):
+            path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up while the server ran
+            try:
+                _write_file(part, messages)
+                part.replace(path)
+            except OSError:
+                with contextlib.suppress(OSError):  # the disk's own trouble is what is reported
+                    part.unlink(missing_ok=True)
+                raise
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as reason:
+            if reason.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(what=what, folder=self.folder) from reason
+            raise NotStored(what=what, reason=reason.strerror or reason, folder=self.folder) from reason
+
+    # ------------------------------------------------------------ out
+
+    def records(self) -> list[Record]:
+        """All jobs that can be read, in the order in which they came. Others are left where they are."""
+        found = []
+        for path in self.folder.glob("*/record.frames"):
+            with contextlib.suppress(PaintoverError):
+                (record,) = self._read(path)
+                if record.job == path.parent.name:
+                    found.append(record)
+        return sorted(found, key=lambda record: record.submitted)
+
+    def load_record(self, job: str) -> Record:
+        """How a job stands. Raises UnknownJob, or ServerFailure for a damaged file."""
+        (record,) = self._read(self._of(job) / "record.frames")
+        return record
+
+    def load_request(self, job: str) -> Submit:
+        """What was asked for. Raises UnknownJob (it is not kept for jobs that are done) or ServerFailure."""
+        (submit,) = self._read(self._of(job) / "request.frames")
+        return submit
+
+    def load_meshes(self, job: str) -> tuple[MeshData, ...]:
+        """The job's meshes. Raises UnknownJob or ServerFailure."""
+        return tuple(message.mesh for message in self._read(self._of(job) / "meshes.frames"))
+
+    def load_parts(self, job: str) -> dict[str, Part]:
+        """What is finished of the job, by name. Raises ServerFailure."""
+        return {name: self._read(self._of(job) / f"{name}.frames")[0] for name in self.part_names(job)}
+
+    def part_names(self, job: str) -> list[str]:
+        """Names of the finished parts: views in the request's order, then textures."""
+        names = [path.stem for path in self._of(job).glob("*.frames")]
+        return sorted(name for name in names if name.startswith("view-")) + sorted(
+            name for name in names if name.startswith(("texture-", "image"))
+        )
+
+    def resumable(self, job: str) -> bool:
+        """Whether the request is still there."""
+        return (self._of(job) / "request.frames").exists()
+
+    def _read(self, path: Path) -> list[Any]:
+        job = path.parent.name
+        decoder = Decoder(UNLIMITED, STORED)
+        try:
+            messages = decoder.feed(path.read_bytes())
+        except FileNotFoundError as reason:
+            raise UnknownJob(job=job) from reason
+        except (OSError, PaintoverError) as error:
+            raise ServerFailure(reason=f"the stored job {job} cannot be read ({error})") from error
+        damaged = not decoder.idle or any(isinstance(message, Malformed) for message in messages)
+        if damaged or (not messages and path.stem != "meshes"):
+            raise ServerFailure(reason=f"the stored job {job} is damaged")
+        return messages
+
+    # ------------------------------------------------------------ room
+
+    def prune(self) -> list[str]:
+        """Remove jobs, oldest first, until the rest fits MAX_BYTES; never one that is not over. Returns their names.
+
+        Raises NotStored.
+        """
+        removed = []
+        with self._told("that old jobs were removed"):
+            found = sorted((*_age_and_size(path), path) for path in self.folder.iterdir())
+            total = sum(size for _, size, _ in found)
+            for _, size, path in found:
+                if total <= MAX_BYTES:
+                    break
+                if path.suffix == ".lock" or self._under_way(path):
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+                total -= size
+                removed.append(path.name)
+        return removed
+
+    def _under_way(self, folder: Path) -> bool:
+        try:
+            (record,) = self._read(folder / "record.frames")
+        except PaintoverError:
+            return False  # not a job that could go on
+        return record.state not in ENDED
+
+
+def _write_file(path: Path, messages: Iterable[Any]) -> None:
+    """The one place where bytes go to disk; on it before the file gets its name, so that a power cut leaves no half."""
+    with path.open("wb") as file:
+        for message in messages:
+            for buffer in encode(message):
+                file.write(buffer)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _age_and_size(path: Path) -> tuple[float, int]:
+    """When a job last changed, and its bytes. What vanishes meanwhile (another server's) counts for nothing."""
+    newest, total = 0.0, 0
+    for file in [path, *(path.iterdir() if path.is_dir() else ())]:
+        with contextlib.suppress(FileNotFoundError):
+            status = file.stat()
+            newest, total = max(newest, status.st_mtime), total + (status.st_size if file.is_file() else 0)
+    return newest, total

@@ -1,0 +1,349 @@
+"""Takes jobs, has the worker do them one after the other, and remembers what came of them.
+
+What is finished goes to the journal as it comes; a job whose worker died, or whose server did, goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from paintover.bridge.errors import (
+    BadMessage,
+    Cancelled,
+    JobNotOver,
+    OutOfMemory,
+    PaintoverError,
+    ServerFailure,
+    ServerStartFailed,
+    UnknownJob,
+    WorkerDied,
+)
+from paintover.bridge.messages import (
+    CANCELLED,
+    DONE,
+    ENDED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    Failure,
+    Forgotten,
+    Generate,
+    Handover,
+    ImageResult,
+    JobSummary,
+    Notice,
+    PaintedUVs,
+    Submit,
+    Texture,
+    TextureResult,
+)
+from paintover.bridge.origin import Origin
+from paintover.bridge.scene import MeshData
+
+from .jobs import Job, Jobs
+from .journal import Journal
+from .supervisor import Supervisor
+from .worker_messages import Run, ViewDone
+
+log = logging.getLogger("paintover.front")
+
+MAX_ATTEMPTS = 2
+"""Runs of a job that may end with the worker's death before another part of it is finished."""
+
+Follower = Callable[[Any], None]
+"""Where to send what a job reports."""
+
+
+class Runner:
+    """The jobs of one server, their journal, and the workers that do them."""
+
+    def __init__(self, engine: str, folder: Path, tell_all: Follower, *, standby: bool = True) -> None:
+        """`tell_all` sends a message to everybody who is connected."""
+        self._jobs = Jobs()
+        self._journal = Journal(folder)
+        self._supervisor = Supervisor(engine, standby=standby)
+        self._tell_all = tell_all
+        self.notice: Notice | None = None
+        """The journal's trouble, as everybody was told and newcomers should be; None while there is none."""
+        self._arriving: set[str] = set()
+        # One thread: entries are written in the order in which they come.
+        self._disk = ThreadPoolExecutor(1, "paintover-journal")
+
+    @property
+    def device(self) -> str:
+        return self._supervisor.device
+
+    def open(self) -> None:
+        """Take up what an earlier server left: what was under way waits again, what is over is listed."""
+        try:
+            self._journal.open()
+        except PaintoverError as error:
+            self._trouble(error)
+        for record in self._journal.records():
+            job = Job.from_record(record, self._journal.part_names(record.job), self._journal.resumable(record.job))
+            if record.state not in ENDED:
+                if not self._journal.orphaned(record):
+                    continue
+                log.info("Job %s goes on where it was", job.name)
+                job.state = QUEUED
+                if job.attempts >= MAX_ATTEMPTS and len(job.finished) <= job.parts_before:
+                    died = WorkerDied(reason="each time that it ran this job")
+                    job.state, job.failure, job.ended = FAILED, Failure.of(died), time.time()
+                self._write(job, self._journal.record, job.record(self._journal.owner))
+            self._jobs.add(job)
+
+    async def close(self) -> None:
+        for job in self._jobs:
+            if job.state == RUNNING:  # that this run ends is not the job's fault
+                job.attempts -= 1
+                self._write(job, self._journal.record, job.record(self._journal.owner))
+        await self._supervisor.close()
+        await asyncio.to_thread(self._disk.shutdown)
+        self._journal.close()
+
+    # ------------------------------------------------------------ what clients ask for
+
+    def knows(self, name: str) -> bool:
+        return name in self._jobs or name in self._arriving or name in self._journal
+
+    async def submit(
+        self, name: str, request: Generate | Texture, meshes: tuple[MeshData, ...], origin: Origin, follower: Follower
+    ) -> None:
+        """Put a checked request in the queue, once it is stored. Raises QueueFull, or BadMessage for a taken name."""
+        if self.knows(name):
+            raise BadMessage(name="Submit", reason="there is a job of this name already")
+        self._jobs.check_room(len(self._arriving))
+        job = Job.of(name, request, meshes, origin)
+        job.followers.append(follower)
+        self._arriving.add(name)
+        try:
+            record = job.record(self._journal.owner)
+            self._write(job, self._journal.store, record, Submit(name, request, job.origin), meshes, {})
+            await _settled(job)
+        finally:
+            self._arriving.discard(name)
+        self._jobs.add(job)
+
+    async def cancel(self, name: str) -> None:
+        """Stop a job; what is finished of it stays. One that is over stays as it is. Raises UnknownJob."""
+        job = self._jobs.get(name)
+        if job.state == RUNNING:
+            job.cancelled = True
+            self._supervisor.stop_job(job.name)
+        elif job.state == QUEUED and not job.cancelled:
+            job.cancelled = True
+            await self._end(job, CANCELLED, Cancelled())
+
+    async def follow(self, name: str, follower: Follower) -> None:
+        """Send what the job has reported so far, and from now on what it reports. Raises UnknownJob."""
+        job = self._find(name)
+        stored = {} if job.parts or not job.finished else await self._read(self._journal.load_parts, name)
+        # From here to the end without a pause, so that nothing is missed or told twice.
+        for part in (job.parts or stored).values():
+            follower(_report_of(part))
+        for old in list(job.latest.values()):
+            follower(old)
+        follower(self._jobs.state_of(job))
+        if job.state not in ENDED and follower not in job.followers:
+            job.followers.append(follower)
+
+    async def take_over(self, name: str, follower: Follower) -> None:
+        """What the job was asked for, then what `follow` sends. Raises UnknownJob."""
+        job = self._find(name)
+        meshes = job.meshes
+        if not meshes and job.kind == "texture":
+            meshes = await self._read(self._journal.load_meshes, name)
+        follower(Handover(name, job.settings, job.origin))
+        for mesh in meshes:
+            follower(PaintedUVs(name, mesh.object_id, mesh.name, mesh.uvs))
+        await self.follow(name, follower)
+
+    async def resume(self, name: str, follower: Follower) -> None:
+        """Run a cancelled or failed job again from its finished parts. Raises UnknownJob, QueueFull, ServerFailure."""
+        job = self._find(name)
+        if job.state in (CANCELLED, FAILED):
+            self._jobs.check_room(len(self._arriving))
+            await self._load(job)
+            if job.state in (CANCELLED, FAILED):  # nobody else was quicker
+                job.attempts, job.cancelled, job.ended, job.parts_before = 0, False, 0.0, len(job.parts)
+                if name not in self._jobs:
+                    self._jobs.add(job)
+                self._jobs.change(job, QUEUED)
+                self._write(job, self._journal.record, job.record(self._journal.owner))
+        await self.take_over(name, follower)
+
+    async def forget(self, name: str, follower: Follower) -> None:
+        """Remove a job that is over. Raises UnknownJob, JobNotOver, NotStored."""
+        if self._find(name).state not in ENDED:
+            raise JobNotOver(job=name)
+        self._jobs.remove(name)
+        await self._read(self._journal.remove, name)
+        follower(Forgotten(name))
+
+    def unfollow(self, follower: Follower) -> None:
+        """A client is gone: tell it nothing any more."""
+        for job in self._jobs:
+            with contextlib.suppress(ValueError):
+                job.followers.remove(follower)
+
+    def summaries(self) -> tuple[JobSummary, ...]:
+        return self._jobs.summaries()
+
+    def _find(self, name: str) -> Job:
+        """The job in the table, or else the journal's, or UnknownJob."""
+        if name in self._jobs:
+            return self._jobs.get(name)
+        if name not in self._journal:
+            raise UnknownJob(job=name[:40])
+        record = self._journal.load_record(name)
+        return Job.from_record(record, self._journal.part_names(name), self._journal.resumable(name))
+
+    # ------------------------------------------------------------ the journal
+
+    def _write(self, job: Job, work: Callable[..., Any], *arguments: Any) -> None:
+        """Begin to write; `_settled` waits for it. A disk that fails costs no job: everybody is told, once."""
+        write = asyncio.wrap_future(self._disk.submit(work, *arguments))
+        job.writes.add(write)
+
+        def written(_: asyncio.Future[Any]) -> None:
+            job.writes.discard(write)
+            if error := write.exception():
+                job.stored = False
+                self._trouble(error)
+
+        write.add_done_callback(written)
+
+    async def _read(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Do a piece of the journal's work behind the writes, off the event loop."""
+        return await asyncio.wrap_future(self._disk.submit(work, *arguments))
+
+    def _trouble(self, error: BaseException) -> None:
+        if not isinstance(error, PaintoverError):
+            log.error("The journal failed", exc_info=error)
+            error = ServerFailure(reason=f"{type(error).__name__}: {error}")
+        if self.notice is None or error.code != self.notice.failure.code:
+            self.notice = Notice(Failure.of(error))
+            log.error("%s", error)
+            self._tell_all(self.notice)
+
+    # ------------------------------------------------------------ work
+
+    async def work(self) -> None:
+        """Run one job after the other, for ever."""
+        while True:
+            trouble: PaintoverError | None = None
+            try:
+                await self._supervisor.ready()
+            except PaintoverError as error:
+                trouble = error
+            except OSError as error:
+                trouble = ServerStartFailed(reason=f"the painting process did not start ({error})")
+            job = await self._jobs.next()
+            self._jobs.change(job, RUNNING)
+            if trouble:
+                log.error("%s", trouble)
+                await self._end(job, FAILED, trouble)
+                continue
+            try:
+                await self._run(job)
+            except PaintoverError as error:
+                await self._end(job, FAILED, error)
+            except Exception as error:  # a bug here costs this job, not all that wait behind it
+                log.error("Job %s failed unexpectedly", job.name, exc_info=error)
+                if job.state not in ENDED:
+                    await self._end(job, FAILED, ServerFailure(reason=f"{type(error).__name__}: {error}"))
+
+    async def _run(self, job: Job) -> None:
+        await self._load(job)
+        job.attempts = 1 if len(job.finished) > job.parts_before else job.attempts + 1
+        job.parts_before = len(job.finished)
+        # Counted on disk before it runs: a job may take the whole server down with it.
+        self._write(job, self._journal.record, job.record(self._journal.owner))
+        try:
+            failure = await self._supervisor.run(_run_message(job), partial(self._report, job), lambda: job.cancelled)
+            reason = failure.error() if failure else None
+        except WorkerDied as error:
+            log.error("%s", error)
+            reason = error
+        again = isinstance(reason, WorkerDied) or (
+            isinstance(reason, OutOfMemory) and await self._supervisor.make_room()
+        )
+        if reason is None:
+            await self._end(job, DONE)
+        elif job.cancelled:
+            await self._end(job, CANCELLED, Cancelled())
+        elif again and (job.attempts < MAX_ATTEMPTS or len(job.finished) > job.parts_before):
+            self._jobs.change(job, QUEUED)
+        else:
+            await self._end(job, FAILED, reason)
+
+    async def _load(self, job: Job) -> None:
+        """Have in memory what a run needs. Raises UnknownJob or ServerFailure."""
+        if job.request is None:
+            submit = await self._read(self._journal.load_request, job.name)
+            job.meshes = await self._read(self._journal.load_meshes, job.name)
+            job.parts = await self._read(self._journal.load_parts, job.name)
+            job.finished = set(job.parts)
+            job.request = submit.request
+
+    def _report(self, job: Job, message: Any) -> None:
+        """Take what the worker says: finished parts are kept and stored, all of it goes to the followers."""
+        if isinstance(message, (ViewDone, ImageResult, TextureResult)):
+            job.keep(message)
+            self._write(job, self._journal.part, job.name, message)
+        job.report(_report_of(message))
+
+    async def _end(self, job: Job, state: str, error: PaintoverError | None = None) -> None:
+        """Finish a job: all of it is on disk before anybody hears that it is over."""
+        job.ended = time.time()
+        failure = Failure.of(error) if error else None
+        record = job.record(self._journal.owner, state, failure)
+        self._write(job, self._journal.record, record)
+        await _settled(job)
+        if not job.stored and job.request is not None:  # there may be room by now
+            job.stored = True
+            request = None if state == DONE else Submit(job.name, job.request, job.origin)
+            self._write(job, self._journal.store, record, request, job.meshes, dict(job.parts))
+            await _settled(job)
+        if job.stored:
+            self.notice = None
+        if state == DONE:
+            self._write(job, self._journal.drop_request, job.name)
+            job.resumable = False
+        self._jobs.change(job, state, error)
+        if error and not isinstance(error, Cancelled):
+            log.warning("Job %s failed: %s", job.name, error)
+        try:
+            for name in await self._read(self._journal.prune):
+                if name in self._jobs and self._jobs.get(name).state in ENDED:
+                    self._jobs.remove(name)
+        except PaintoverError as trouble:
+            self._trouble(trouble)
+
+
+async def _settled(job: Job) -> None:
+    """Wait until what is to be written of a job is written, or has failed."""
+    if job.writes:
+        await asyncio.wait(set(job.writes))
+        await asyncio.sleep(0)  # lets the callbacks of the last one note how it went
+
+
+def _report_of(part: Any) -> Any:
+    """What clients get to see of a finished part."""
+    return part.painted if isinstance(part, ViewDone) else part
+
+
+def _run_message(job: Job) -> Run:
+    assert job.request is not None
+    parts = job.parts.values()
+    views = tuple(part for part in parts if isinstance(part, ViewDone))
+    baked = tuple(part.object_id for part in parts if isinstance(part, TextureResult))
+    return Run(job.name, job.request, job.meshes, views, baked)
