@@ -76,17 +76,26 @@ def draw_connection(layout: Any) -> None:
 def draw_error(layout: Any, error: PaintoverError) -> None:
     """An error's words and its next step, wrapped to the panel."""
     box = layout.box()
-    for number, line in enumerate(textwrap.wrap(error.message, 42)):
-        box.label(text=line, icon="ERROR" if number == 0 else "BLANK1")
-    for line in textwrap.wrap(error.hint, 42):
-        box.label(text=line, icon="BLANK1")
+    draw_text(box, error.message, "ERROR")
+    draw_text(box, error.hint, "BLANK1")
+
+
+def draw_text(layout: Any, text: str, icon: str) -> None:
+    """Text of any length, wrapped to the sidebar's width: a label would cut it off."""
+    region = bpy.context.region  # None where there is no window
+    pixels = (region.width if region else 300) / bpy.context.preferences.system.ui_scale
+    characters = max(16, int((pixels - 95) / 6.3))  # without the margins, the tabs and the icon
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for number, line in enumerate(textwrap.wrap(text, characters)):
+        column.label(text=line, icon=icon if number == 0 else "BLANK1")
 
 
 def draw_painted(layout: Any, shading: Any) -> None:
     """What can be done with painted objects: see them, and take it back."""
     if shading.type == "WIREFRAME" or (shading.type == "SOLID" and shading.color_type != "TEXTURE"):
         box = layout.box()
-        box.label(text=f"{shading.type.capitalize()} view does not show the painting", icon="INFO")
+        draw_text(box, f"{shading.type.capitalize()} view does not show the painting.", "INFO")
         show = box.operator("wm.context_set_enum", text="Show Material Preview", icon="SHADING_TEXTURE")
         show.data_path, show.value = "space_data.shading.type", "MATERIAL"
     layout.operator("paintover.revert", icon="LOOP_BACK")
@@ -111,8 +120,7 @@ def draw_outcome(layout: Any, task: Task) -> None:
     icon = "CANCEL" if task.error else "CHECKMARK"
     layout.label(text=f"{task.label}: {task.stage.lower()}", icon=icon)
     for note in task.notes:
-        for number, line in enumerate(textwrap.wrap(note, 42)):
-            layout.label(text=line, icon="INFO" if number == 0 else "BLANK1")
+        draw_text(layout, note, "INFO")
 
 
 def draw_offer(layout: Any, offer: JobSummary) -> None:
@@ -189,8 +197,8 @@ class PAINTOVER_PT_texture(_Group, bpy.types.Panel):
         layout.prop(settings, "texture_size")
         layout.prop(settings, "shading", expand=True)
         if settings.shading == "UNLIT" and context.scene.view_settings.view_transform != "Standard":
-            layout.label(text=f"{context.scene.view_settings.view_transform} changes its colours;", icon="INFO")
-            layout.label(text="the view transform Standard shows them as painted", icon="BLANK1")
+            used = context.scene.view_settings.view_transform
+            draw_text(layout, f"{used} changes its colours; the view transform Standard shows them as painted.", "INFO")
         layout.operator("paintover.export_passes", icon="EXPORT")
 
 
