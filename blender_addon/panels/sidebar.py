@@ -132,10 +132,9 @@ def draw_offer(layout: Any, offer: JobSummary) -> None:
         FAILED: f"Failed with {offer.painted} of {offer.views} views finished:",
     }.get(offer.state, "Being painted for this scene:")
     box = layout.box()
-    box.label(text=words, icon="TIME" if offer.state in ENDED else "SORTTIME")
+    draw_text(box, words, "TIME" if offer.state in ENDED else "SORTTIME")
     what = offer.prompt or ", ".join(offer.objects) or "no prompt"
-    for line in textwrap.wrap(what, 42)[:2]:
-        box.label(text=line, icon="BLANK1")
+    draw_text(box, textwrap.shorten(what, 60, placeholder="…"), "BLANK1")
     row = box.row(align=True)
     row.operator("paintover.resume" if stopped else "paintover.take_over").job = offer.job
     if offer.state in ENDED:
