@@ -82,8 +82,8 @@ def draw_error(layout: Any, error: PaintoverError) -> None:
 
 def draw_text(layout: Any, text: str, icon: str) -> None:
     """Text of any length, wrapped to the sidebar's width: a label would cut it off."""
-    region = bpy.context.region  # None where there is no window
-    pixels = (region.width if region else 300) / bpy.context.preferences.system.ui_scale
+    region = bpy.context.region  # None where there is no window, and then there is no scale either
+    pixels = region.width / bpy.context.preferences.system.ui_scale if region else 300
     characters = max(16, int((pixels - 95) / 6.3))  # without the margins, the tabs and the icon
     column = layout.column(align=True)
     column.scale_y = 0.8
