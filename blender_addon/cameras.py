@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 
 import bpy
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from .bridge.errors import NoCamera, OutsideCameras, SceneError
 from .bridge.scene import Camera, MeshData
 from .passes.offstage import layer_name
+from .steps import GO_ON, Steps, finish
 
 ELEVATIONS = (-30.0, 10.0, 30.0, 55.0)
 """Degrees. Straight up and down are left out: painting models know few pictures from there."""
@@ -86,23 +88,52 @@ def automatic(
     count, so none is chosen below a floor or behind a wall. They are sorted around the objects: neighbours in the
     list are neighbours in space. Raises OutsideCameras if no candidate sees any of the objects.
     """
-    layer = scene.view_layers[layer_name(scene, view_layer)]
-    layer.update()
+    return finish(automatic_steps(lambda: scene, meshes, count, size, view_layer=view_layer))
+
+
+def automatic_steps(
+    scene: Callable[[], bpy.types.Scene],
+    meshes: Sequence[MeshData],
+    count: int,
+    size: int,
+    *,
+    view_layer: str | None = None,
+) -> Steps[list[Camera]]:
+    """`automatic` in steps of one candidate each. The scene is asked for anew after every one."""
     points, normals = _sample(meshes)
     extent = np.concatenate([_few(mesh.positions) for mesh in meshes]).astype(np.float64)
-    candidates = [
-        around(extent, azimuth, elevation, size)
-        for azimuth in np.arange(AZIMUTHS) * 360.0 / AZIMUTHS
-        for elevation in ELEVATIONS
-    ]
-    quality = np.stack([_quality(scene, layer.depsgraph, camera, points, normals) for camera in candidates])
-    chosen = _cover(quality, count)
+    for name in [ob.name for ob in _layer(scene(), view_layer).objects if ob.type == "MESH"]:
+        yield GO_ON
+        _prepare_rays(_layer(scene(), view_layer), name)
+    candidates, quality = [], []
+    for azimuth in np.arange(AZIMUTHS) * 360.0 / AZIMUTHS:
+        for elevation in ELEVATIONS:
+            yield GO_ON
+            candidates.append(around(extent, azimuth, elevation, size))
+            layer = _layer(scene(), view_layer)
+            quality.append(_quality(scene(), layer.depsgraph, candidates[-1], points, normals))
+    chosen = _cover(np.stack(quality), count)
     if not chosen:
         raise OutsideCameras(name=meshes[0].name, hint="Uncover the object, or use cameras of your own.")
     return [
         Camera(f"View {number}", camera.view, camera.projection, size, size)
         for number, camera in enumerate((candidates[i] for i in sorted(chosen)), 1)
     ]
+
+
+def _layer(scene: bpy.types.Scene, name: str | None) -> bpy.types.ViewLayer:
+    """The scene's view layer, up to date."""
+    layer = scene.view_layers[layer_name(scene, name)]
+    layer.update()
+    return layer
+
+
+def _prepare_rays(layer: bpy.types.ViewLayer, name: str) -> None:
+    """Have Blender sort the object's triangles for rays: else the first ray does that, for all objects at once."""
+    ob = layer.objects.get(name)
+    if ob and ob.visible_get(view_layer=layer):
+        with contextlib.suppress(RuntimeError):  # it has no surface
+            ob.evaluated_get(layer.depsgraph).closest_point_on_mesh((0, 0, 0))
 
 
 def around(points: np.ndarray, azimuth: float, elevation: float, size: int) -> Camera:

@@ -11,17 +11,18 @@ from .bridge.messages import PaintedUVs, TextureResult
 from .bridge.origin import Target
 
 
-def dress(ob: bpy.types.Object, result: TextureResult, uv_layer: str, lit: bool) -> list[str]:
-    """Put a finished texture on its object. Returns what the artist should know; SceneError if it cannot wear it."""
-    textures.apply(ob, result.image, uv_layer, shading="lit" if lit else "unlit")
+def dress(ob: bpy.types.Object, result: TextureResult, picture: bytes, uv_layer: str, lit: bool) -> list[str]:
+    """Put a finished texture (`picture`: as PNG) on its object. Returns what the artist should know; SceneError if it
+    cannot wear it."""
+    textures.apply(ob, picture, uv_layer, shading="lit" if lit else "unlit")
     if result.shared <= 0.01:
         return []
     return [f"{ob.name}: {result.shared:.0%} of its texture stands for several places (instances, mirrored UVs)."]
 
 
-def keep(result: TextureResult, why: str) -> str:
+def keep(result: TextureResult, picture: bytes, why: str) -> str:
     """Keep a texture that nobody wears as an image; returns a note that says so."""
-    name = images.show(f"Paintover {result.name}", result.image, result.settings)
+    name = images.show(f"Paintover {result.name}", picture, result.settings)
     return f"{why} Its texture is kept as the image “{name}”."
 
 

@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict
 
 import bpy
-import numpy as np
 
 from . import textures
 from .bridge.parameters import Settings
@@ -15,14 +14,14 @@ REQUEST = "paintover_request"
 """Custom property of a painted image: the settings that made it, as JSON."""
 
 
-def show(name: str, pixels: np.ndarray, settings: Settings) -> str:
-    """A packed image of `pixels` (uint8 (H, W, 3), sRGB), in every open Image Editor too; returns its name.
+def show(name: str, picture: textures.Picture, settings: Settings) -> str:
+    """A packed image of `picture`, in every open Image Editor too; returns its name.
 
     An image that was painted before under that name is replaced; any other gets to keep it.
     """
     image = bpy.data.images.get(name)
     ours = image is not None and not image.library and REQUEST in image
-    image = textures.fill_image(image if ours else None, name, pixels)
+    image = textures.fill_image(image if ours else None, name, picture)
     image[REQUEST] = json.dumps(asdict(settings))
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import bpy
@@ -11,7 +11,8 @@ import numpy as np
 from .bridge.errors import EmptyMesh, SceneError, ZeroScale
 from .bridge.scene import MeshData
 from .passes.ids import object_ids
-from .passes.offstage import offstage
+from .passes.offstage import layer_name, offstage
+from .steps import GO_ON, Steps, in_thread
 
 TINY = 1e-9
 """A scale this much smaller than the largest one is zero."""
@@ -19,13 +20,15 @@ TINY = 1e-9
 
 @dataclass
 class _Surface:
-    """One evaluated mesh in its object's own space."""
+    """One evaluated mesh in its object's own space, as Blender holds it."""
 
     positions: np.ndarray  # float32 (V, 3)
-    triangles: np.ndarray  # int32 (T, 3)
-    normals: np.ndarray  # float32 (T, 3, 3)
-    uvs: np.ndarray  # float32 (T, 3, 2)
-    materials: np.ndarray  # int32 (T,)
+    triangles: np.ndarray  # int32 (T, 3): vertices
+    corners: np.ndarray  # int32 (T, 3)
+    polygons: np.ndarray  # int32 (T,)
+    normals: np.ndarray  # float32 (C, 3): of corners
+    uvs: np.ndarray  # float32 (C, 2): of corners
+    materials: np.ndarray  # int32 (P,): of polygons
 
 
 def collect(
@@ -43,51 +46,85 @@ def collect(
     Raises EmptyMesh, ZeroScale, BadMesh (coordinates that are not numbers), or SceneError for an object that does
     not render or that lacks its UV layer.
     """
-    ids = object_ids()
-    copies: dict[str, list[tuple[np.ndarray, _Surface]]] = {ob.name_full: [] for ob in objects}
-    layers = {ob.name_full: uv_layers[ob.name] for ob in objects}
+    reader = Reader(objects, uv_layers)
+    with offstage(scene, view_layer, with_cycles=False) as stage:
+        stage.scene.render.resolution_x = stage.scene.render.resolution_y = 8
+        stage.render(lambda _, depsgraph: reader.read(depsgraph))
+    return reader.join()
 
-    def gather(_: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
+
+def shown_steps(
+    scene: Callable[[], bpy.types.Scene], objects: Sequence[bpy.types.Object]
+) -> Steps[list[MeshData] | None]:
+    """The objects' surfaces as the viewport shows them, without UVs, in steps of one object: for placing cameras.
+
+    None if that is not what renders: an object is not shown, or a modifier acts in the one and not in the other.
+    """
+    if any(modifier.show_viewport != modifier.show_render for ob in objects for modifier in ob.modifiers):
+        return None
+    reader = Reader(objects, {})
+    for name in list(reader.copies):
+        yield GO_ON
+        layer = scene().view_layers[layer_name(scene())]
+        layer.update()
+        reader.read(layer.depsgraph, name)
+        if not reader.copies[name]:
+            return None
+    return (yield from in_thread(reader.join))
+
+
+class Reader:
+    """Reads objects and all their copies off a depsgraph (`read`), and makes meshes of what it read (`join`)."""
+
+    def __init__(self, objects: Sequence[bpy.types.Object], uv_layers: Mapping[str, str]) -> None:
+        ids = object_ids()
+        self.copies: dict[str, list[tuple[np.ndarray, _Surface]]] = {ob.name_full: [] for ob in objects}
+        """Full name -> matrix and surface of every copy."""
+        self._layers = {ob.name_full: uv_layers.get(ob.name, "") for ob in objects}
+        self._hidden = {ob.name_full: ob.hide_render for ob in objects}
+        self._ids = {ob.name_full: ids[ob.name_full] for ob in objects}
+
+    def read(self, depsgraph: bpy.types.Depsgraph, only: str | None = None) -> None:
+        """Read all objects, or the one of that full name."""
         known: dict[int, _Surface | None] = {}
         for instance in depsgraph.object_instances:
             name = instance.object.original.name_full
-            if name not in copies or not instance.show_self:
+            if name not in self.copies or only not in (None, name) or not instance.show_self:
                 continue
             key = instance.object.data.as_pointer()
             if key not in known:
-                known[key] = _read(instance.object, layers[name], depsgraph)
+                known[key] = _read(instance.object, self._layers[name], depsgraph)
             if surface := known[key]:
-                copies[name].append((np.array(instance.matrix_world, np.float64), surface))
+                self.copies[name].append((np.array(instance.matrix_world, np.float64), surface))
 
-    with offstage(scene, view_layer, with_cycles=False) as stage:
-        stage.scene.render.resolution_x = stage.scene.render.resolution_y = 8
-        stage.render(gather)
-    return [_join(ob, ids[ob.name_full], copies[ob.name_full]) for ob in objects]
+    def join(self) -> list[MeshData]:
+        """A mesh for every object. Touches no bpy, so it may run in a thread. Raises as `collect` does."""
+        return [_join(name, self._ids[name], self._hidden[name], copies) for name, copies in self.copies.items()]
 
 
 def _read(evaluated: bpy.types.Object, uv_layer: str, depsgraph: bpy.types.Depsgraph) -> _Surface | None:
-    """The object's evaluated mesh, or None if it has no faces."""
+    """The object's evaluated mesh, or None if it has no faces. Without a UV layer its UVs are 0."""
     mesh = evaluated.to_mesh()
     try:
         if mesh is None or not len(mesh.polygons):
             return None
-        if uv_layer not in mesh.uv_layers:
+        if uv_layer and uv_layer not in mesh.uv_layers:
             raise SceneError(
                 reason=f"the modifiers of {evaluated.original.name!r} lose its UV layer {uv_layer!r}",
                 hint="Store the UVs in Geometry Nodes with Store Named Attribute, or apply the modifiers.",
             )
         corners, triangles = len(mesh.loops), len(mesh.loop_triangles)
-        normals = _get(mesh.corner_normals, "vector", corners, 3)
-        uvs = _get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2)
-        polygon_materials = _get(mesh.polygons, "material_index", len(mesh.polygons), dtype=np.int32)
-        of_corner = _get(mesh.loop_triangles, "loops", triangles, 3, dtype=np.int32)
-        of_polygon = _get(mesh.loop_triangles, "polygon_index", triangles, dtype=np.int32)
+        uvs = np.zeros((corners, 2), np.float32)
+        if uv_layer:
+            uvs = _get(mesh.uv_layers[uv_layer].uv, "vector", corners, 2)
         return _Surface(
             positions=_get(mesh.vertices, "co", len(mesh.vertices), 3),
             triangles=_get(mesh.loop_triangles, "vertices", triangles, 3, dtype=np.int32),
-            normals=normals[of_corner],
-            uvs=uvs[of_corner],
-            materials=polygon_materials[of_polygon],
+            corners=_get(mesh.loop_triangles, "loops", triangles, 3, dtype=np.int32),
+            polygons=_get(mesh.loop_triangles, "polygon_index", triangles, dtype=np.int32),
+            normals=_get(mesh.corner_normals, "vector", corners, 3),
+            uvs=uvs,
+            materials=_get(mesh.polygons, "material_index", len(mesh.polygons), dtype=np.int32),
         )
     finally:
         evaluated.to_mesh_clear()
@@ -99,28 +136,25 @@ def _get(blocks: bpy.types.bpy_prop_collection, name: str, *shape: int, dtype: t
     return flat.reshape(shape)
 
 
-def _join(ob: bpy.types.Object, number: int, copies: list[tuple[np.ndarray, _Surface]]) -> MeshData:
+def _join(name: str, number: int, hidden: bool, copies: list[tuple[np.ndarray, _Surface]]) -> MeshData:
     """All copies as one mesh in world space."""
     if not copies:
-        if ob.hide_render:
-            raise SceneError(
-                reason=f"{ob.name!r} is hidden in renders", hint="Switch on its camera icon in the Outliner."
-            )
-        raise EmptyMesh(name=ob.name)
+        if hidden:
+            raise SceneError(reason=f"{name!r} is hidden in renders", hint="Switch on its camera icon in the Outliner.")
+        raise EmptyMesh(name=name)
     placed = [_place(matrix, surface) for matrix, surface in copies if not _flat(matrix)]
     if not placed:
-        raise ZeroScale(name=ob.name)
-    first = np.cumsum([0] + [len(one.positions) for one in placed])
+        raise ZeroScale(name=name)
+    first = np.cumsum([0] + [len(one[0]) for one in placed])
+    positions, triangles, normals, uvs, materials = zip(*placed, strict=True)
     data = MeshData(
-        name=ob.name_full,
+        name=name,
         object_id=number,
-        positions=np.concatenate([one.positions for one in placed]),
-        triangles=np.concatenate([one.triangles + start for one, start in zip(placed, first, strict=False)]).astype(
-            np.int32
-        ),
-        normals=np.concatenate([one.normals for one in placed]),
-        uvs=np.concatenate([one.uvs for one in placed]),
-        materials=np.concatenate([one.materials for one in placed]),
+        positions=np.concatenate(positions),
+        triangles=np.concatenate([one + start for one, start in zip(triangles, first, strict=False)]).astype(np.int32),
+        normals=np.concatenate(normals),
+        uvs=np.concatenate(uvs),
+        materials=np.concatenate(materials),
     )
     data.check_values()
     return data
@@ -131,13 +165,21 @@ def _flat(matrix: np.ndarray) -> bool:
     return bool(scales[2] <= TINY * scales[0])
 
 
-def _place(matrix: np.ndarray, surface: _Surface) -> _Surface:
-    """The surface in world space. A mirroring matrix turns triangles around, so that they still face outward."""
+def _place(matrix: np.ndarray, surface: _Surface) -> tuple[np.ndarray, ...]:
+    """The surface in world space: MeshData's positions, triangles, normals, uvs and materials.
+
+    A mirroring matrix turns triangles around, so that they still face outward.
+    """
     normals = surface.normals @ np.linalg.inv(matrix[:3, :3])
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 0).astype(np.float32)
     positions = (surface.positions @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
-    corners = slice(None, None, -1) if np.linalg.det(matrix[:3, :3]) < 0 else slice(None)
-    return _Surface(
-        positions, surface.triangles[:, corners], normals[:, corners], surface.uvs[:, corners], surface.materials
+    turn = slice(None, None, -1) if np.linalg.det(matrix[:3, :3]) < 0 else slice(None)
+    corners = surface.corners[:, turn]
+    return (
+        positions,
+        surface.triangles[:, turn],
+        normals[corners],
+        surface.uvs[corners],
+        surface.materials[surface.polygons],
     )

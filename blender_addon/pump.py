@@ -56,5 +56,10 @@ def _tick() -> float | None:
 def _redraw() -> None:
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type in {"VIEW_3D", "IMAGE_EDITOR", "PREFERENCES"}:
+            if area.type in {"IMAGE_EDITOR", "PREFERENCES"}:
                 area.tag_redraw()
+            elif area.type == "VIEW_3D":
+                # The sidebar alone: drawing the scene takes long, and Blender does that itself when it changes.
+                for region in area.regions:
+                    if region.type == "UI":
+                        region.tag_redraw()

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 BUDGET = 0.004
-"""Seconds of a tick that may go into messages, so that Blender stays responsive under a flood of them."""
+"""Seconds of a tick after which no further message is taken and no further step begun, so that Blender stays
+responsive under a flood of them."""
 REMEMBERED = 8
 """Ended tasks that the panel can still show."""
 
@@ -125,12 +126,12 @@ class Session:
         while not done():
             if until and time.monotonic() > until:
                 raise TimeoutError("the server did not answer in time")
-            self.tick(wait=0.0 if any(task.preparing for task in self.active) else 0.1)
+            self.tick(wait=0.0 if any(task.working for task in self.active) else 0.1)
 
     # ------------------------------------------------------------ for the pump
 
     def tick(self, wait: float = 0.0) -> bool:
-        """Take what arrived and prepare a little of the next task. Returns whether anything changed.
+        """Take what arrived, and do the next steps of the first task that has any. Returns whether anything changed.
 
         `wait` is how long to wait for a first event, in seconds (background mode).
         """
@@ -142,10 +143,16 @@ class Session:
             if time.perf_counter() > until:
                 break
         for task in self.active:
-            if task.preparing:
-                self._guard(task, lambda task=task: task.advance(self.link))  # type: ignore[misc]
-                return True
+            if task.working:
+                return self._work(task, until) or changed
         return changed
+
+    def _work(self, task: Task, until: float) -> bool:
+        """Advance a task, one step at least; returns whether there is something new to see."""
+        before = task.stage
+        while self._guard(task, lambda: task.advance(self.link)) and time.perf_counter() < until:
+            pass
+        return task.stage != before or not task.working
 
     def _apply(self, event: Any) -> None:
         if isinstance(event, Client):
@@ -191,10 +198,10 @@ class Session:
         else:
             self.error = error
 
-    def _guard(self, task: Task, work: Any) -> None:
-        """Do a task's work; whatever goes wrong there is the task's own failure and stops nothing else."""
+    def _guard(self, task: Task, work: Any) -> Any:
+        """The outcome of a task's work; whatever goes wrong there is the task's own failure and stops nothing else."""
         try:
-            work()
+            return work()
         except PaintoverError as error:
             task.fail(error)
         except ReferenceError:  # what it worked on is gone: undo, another file
@@ -204,6 +211,7 @@ class Session:
 
             traceback.print_exc()
             task.fail(RenderFailed(reason=f"{type(error).__name__}: {error}"))
+        return None
 
 
 session = Session()

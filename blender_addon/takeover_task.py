@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import bpy
 
-from . import dressing, images
+from . import dressing, images, textures
 from .bridge.errors import PaintoverError, ServerFailure
 from .bridge.messages import (
     Generate,
@@ -23,6 +22,7 @@ from .bridge.messages import (
 )
 from .bridge.parameters import Settings
 from .link import Link
+from .steps import Steps, in_thread
 from .tasks import Task, TaskState, find_scene
 
 
@@ -40,7 +40,7 @@ class TakeOverTask(Task):
         if resume:
             self.label = "Resume"
 
-    def prepare(self) -> Iterator[str]:
+    def prepare(self) -> Steps[None]:
         yield from ()
 
     def request(self) -> Generate | Texture:
@@ -54,7 +54,7 @@ class TakeOverTask(Task):
         if self.state in (TaskState.WAITING, TaskState.RUNNING):
             link.send(TakeOver(self.job))
 
-    def apply(self, result: Any) -> None:
+    def apply(self, result: Any) -> Steps[None] | None:
         if isinstance(result, Handover):
             self._handover, self.settings = result, result.settings
         elif isinstance(result, PaintedUVs):
@@ -64,25 +64,31 @@ class TakeOverTask(Task):
             self.finished += 1
         elif self._handover is None:
             raise ServerFailure(reason="it sent a result before it said what that is for")
-        elif isinstance(result, ImageResult):
-            images.show(f"Paintover {self._handover.origin.camera}".strip(), result.image, result.settings)
-        elif isinstance(result, TextureResult):
-            self._dress(result, self._handover)
+        else:
+            return self._show(result, self._handover)
+        return None
 
-    def _dress(self, result: TextureResult, handover: Handover) -> None:
+    def _show(self, result: ImageResult | TextureResult, handover: Handover) -> Steps[None]:
+        picture = yield from in_thread(lambda: textures.png(result.image))
+        if isinstance(result, ImageResult):
+            images.show(f"Paintover {handover.origin.camera}".strip(), picture, result.settings)
+        else:
+            self._dress(result, picture, handover)
+
+    def _dress(self, result: TextureResult, picture: bytes, handover: Handover) -> None:
         scene = find_scene(self._scene)
         target = next((target for target in handover.origin.targets if target.name == result.name), None)
         ob = scene.objects.get(result.name)
         painted = self._uvs.get(result.object_id)
         if target is None or painted is None or ob is None or ob.type != "MESH":
-            self.notes.append(dressing.keep(result, f"This scene has no mesh object {result.name}."))
+            self.notes.append(dressing.keep(result, picture, f"This scene has no mesh object {result.name}."))
             return
         made_before = target.uv_layer in ob.data.uv_layers
         try:
             layer = dressing.fitting_layer(scene, ob, target, painted)
-            self.notes += dressing.dress(ob, result, layer, handover.origin.lit)
+            self.notes += dressing.dress(ob, result, picture, layer, handover.origin.lit)
         except PaintoverError as error:  # Edit Mode, another mesh: the picture must not be lost for that
-            self.notes.append(dressing.keep(result, str(error)))
+            self.notes.append(dressing.keep(result, picture, str(error)))
             return
         if not made_before:
             self.notes.append(f"{ob.name}: its UV layer “{layer}” was made again.")

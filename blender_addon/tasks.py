@@ -7,14 +7,14 @@ import abc
 import contextlib
 import enum
 import uuid
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import away, cameras, images, passes
+from . import away, cameras, images, passes, textures
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, SceneError
 from .bridge.messages import (
     CANCELLED,
@@ -37,6 +37,7 @@ from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.wire import check_size
 from .link import Link
+from .steps import GO_ON, Steps, finish, in_thread
 
 
 class TaskState(enum.Enum):
@@ -79,20 +80,23 @@ class Task(abc.ABC):
         self.notes: list[str] = []
         """What the artist should know: a UV layer that was made, texels that several places share."""
         self._steps = self.prepare()
+        self._arrived: deque[Any] = deque()
+        """Results, and job states behind them, that are still to be applied."""
+        self._applying: Steps[None] | None = None
 
     # ------------------------------------------------------------ what subclasses do
 
     @abc.abstractmethod
-    def prepare(self) -> Iterator[str]:
-        """Collect the request from the scene; yields what it will do next, between pieces of about one view."""
+    def prepare(self) -> Steps[None]:
+        """Collect the request from the scene, in steps of one view at the most."""
 
     @abc.abstractmethod
     def request(self) -> Generate | Texture:
         """The finished request, once `prepare` is through."""
 
     @abc.abstractmethod
-    def apply(self, result: Any) -> None:
-        """Put a result of the job into Blender."""
+    def apply(self, result: Any) -> Steps[None] | None:
+        """Put a result of the job into Blender; returns the steps of it if it takes any."""
 
     def origin(self) -> Origin:
         """Where it comes from, for a later session that looks for its own."""
@@ -114,13 +118,25 @@ class Task(abc.ABC):
     def ended(self) -> bool:
         return self.state in ENDED
 
-    def advance(self, link: Link) -> None:
-        """Prepare the next piece; after the last one the request goes out."""
-        stage = next(self._steps, None)
-        if stage is None:
-            self.offer(link)
-        else:
-            self.stage = stage
+    @property
+    def working(self) -> bool:
+        """Whether there is something to do here: to prepare, or to apply."""
+        return self.preparing or (self._applying is not None and not self.ended)
+
+    def advance(self, link: Link) -> bool:
+        """Do the next step. Returns whether another one may follow in the same tick."""
+        steps = self._steps if self.preparing else self._applying
+        assert steps is not None
+        try:
+            stage = next(steps)
+        except StopIteration:
+            if self.preparing:
+                self.offer(link)
+            else:
+                self._applying = None
+            return False
+        self.stage = stage or self.stage
+        return stage == GO_ON
 
     def offer(self, link: Link) -> None:
         message = Submit(self.job, self.request(), self.origin())
@@ -145,10 +161,21 @@ class Task(abc.ABC):
             self.stage, self.fraction = message.stage, message.fraction
         elif isinstance(message, Preview):
             self.preview = message.image
-        elif isinstance(message, JobState):
+        elif isinstance(message, JobState) and self._applying is None:
             self._change(message)
         else:
-            self.apply(message)
+            self._arrived.append(message)
+            self._applying = self._applying or self._apply_arrived()
+
+    def _apply_arrived(self) -> Steps[None]:
+        """One message after another: a state comes into force once the results before it are applied."""
+        while self._arrived:
+            message = self._arrived.popleft()
+            if isinstance(message, JobState):
+                self._change(message)
+            elif steps := self.apply(message):
+                yield from steps
+            yield GO_ON
 
     def _change(self, message: JobState) -> None:
         if message.failure:
@@ -167,6 +194,10 @@ class Task(abc.ABC):
     def lose(self, error: PaintoverError) -> None:
         """The connection is gone. A job that the server has goes on there, and is taken up after the next Connect;
         in background mode nobody would press it."""
+        if self._applying:  # it has arrived, so it is not lost
+            finish(self._applying)
+        if self.ended:
+            return
         if self.state in (TaskState.WAITING, TaskState.RUNNING) and not bpy.app.background:
             self.stage = "Connection lost: connect again"
         else:
@@ -194,6 +225,8 @@ class Task(abc.ABC):
             return
         self.state = TaskState.CANCELLED if isinstance(error, Cancelled) else TaskState.FAILED
         self.error, self.stage = error, self.state.value
+        self._arrived.clear()
+        self._applying = None
         # Lets the passes put the scene back if it stopped between two views.
         with contextlib.suppress(StopIteration):
             self._steps.close()  # type: ignore[attr-defined]
@@ -224,7 +257,7 @@ class ViewTask(Task):
         """Name of the image that was painted."""
         super().__init__(settings, scene.name)
 
-    def prepare(self) -> Iterator[str]:
+    def prepare(self) -> Steps[None]:
         camera = cameras.from_scene(find_scene(self._scene), self.settings.size)
         yield f"Rendering passes of {camera.name}"
         seen = passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1)
@@ -241,6 +274,7 @@ class ViewTask(Task):
         assert self._request is not None
         return self._request
 
-    def apply(self, result: Any) -> None:
+    def apply(self, result: Any) -> Steps[None]:
         if isinstance(result, ImageResult):
-            self.image = images.show(f"Paintover {self._camera}", result.image, result.settings)
+            picture = yield from in_thread(lambda: textures.png(result.image))
+            self.image = images.show(f"Paintover {self._camera}", picture, result.settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.scene import Camera, MeshData, Passes
 from .link import Link
+from .steps import Steps, in_thread
 from .tasks import Task, TaskState, find_scene
 
 
@@ -58,38 +59,54 @@ class TextureTask(Task):
 
     # ------------------------------------------------------------ out
 
-    def prepare(self) -> Iterator[str]:
+    def prepare(self) -> Steps[None]:
         # Blender's data is looked up anew after every yield: between two ticks anything may happen to it.
-        yield "Checking UVs"
         for target in self._targets:
-            self._choose_uvs(target, self._object(target))
-        yield "Collecting meshes"
-        scene = find_scene(self._scene)
-        objects = [self._object(target) for target in self._targets]
-        layers = {ob.name: target.uv_layer for target, ob in zip(self._targets, objects, strict=True)}
-        found = meshes.collect(scene, objects, layers)
-        for mesh in found:
-            mesh.check_values()
-        self._meshes = {mesh.content_hash(): mesh for mesh in found}
+            yield f"Checking the UVs of {target.name}"
+            yield from self._choose_uvs(target)
         yield "Placing cameras"
-        views = self._cameras(find_scene(self._scene), found)
-        for number, camera in enumerate(views, 1):
+        views = yield from self._cameras()
+        yield f"Rendering passes of view 1 of {len(views)}"
+        reader = meshes.Reader(*self._wanted())  # the first render evaluates the scene: the meshes are read on the way
+        self._render(views[0], reader.read)
+        found = yield from in_thread(reader.join)
+        self._meshes = yield from in_thread(lambda: {mesh.content_hash(): mesh for mesh in found})
+        for number, camera in enumerate(views[1:], 2):
             yield f"Rendering passes of view {number} of {len(views)}"
-            self.views.append(passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1))
+            self._render(camera)
         self._check_views(found)
 
-    def _choose_uvs(self, target: Target, ob: bpy.types.Object) -> None:
-        state = uvs.check(ob.data)
+    def _wanted(self) -> tuple[list[bpy.types.Object], dict[str, str]]:
+        """The objects to paint, and their UV layers by name."""
+        objects = [self._object(target) for target in self._targets]
+        return objects, {ob.name: target.uv_layer for target, ob in zip(self._targets, objects, strict=True)}
+
+    def _render(self, camera: Camera, also: Callable[[bpy.types.Depsgraph], None] | None = None) -> None:
+        scene = find_scene(self._scene)
+        self.views.append(passes.render(scene, camera, color=self.settings.strength < 1, also=also))
+
+    def _choose_uvs(self, target: Target) -> Steps[None]:
+        layout = uvs.read(self._object(target).data)
+        state = (yield from in_thread(layout.check)) if layout else uvs.UVState("missing")
         if state.usable:
             target.uv_layer = state.layer
             return
+        ob = self._object(target)
         target.made_uvs = uvs.MADE not in ob.data
         target.uv_layer = uvs.make(ob)
         self.notes.append(f"{ob.name} {state.describe()}: a new UV layer “{target.uv_layer}” was made.")
 
-    def _cameras(self, scene: bpy.types.Scene, found: Sequence[MeshData]) -> list[Camera]:
+    def _cameras(self) -> Steps[list[Camera]]:
         if self.settings.cameras == "automatic":
-            return cameras.automatic(scene, found, self.settings.views, self.settings.size)
+            shown = yield from meshes.shown_steps(lambda: find_scene(self._scene), self._wanted()[0])
+            if shown is None:
+                shown = meshes.collect(find_scene(self._scene), *self._wanted())
+            return (
+                yield from cameras.automatic_steps(
+                    lambda: find_scene(self._scene), shown, self.settings.views, self.settings.size
+                )
+            )
+        scene = find_scene(self._scene)
         width, height = cameras.view_size(scene, self.settings.size)
         chosen = [bpy.data.objects.get(name) for name in self._chosen_cameras]
         if None in chosen:
@@ -128,26 +145,27 @@ class TextureTask(Task):
 
     # ------------------------------------------------------------ back
 
-    def apply(self, result: Any) -> None:
+    def apply(self, result: Any) -> Steps[None]:
         if isinstance(result, ViewPainted):
             self.painted[result.view] = result.image
             self.finished = len(self.painted)
             self.preview = result.image
         elif isinstance(result, TextureResult):
-            self._dress(result)
+            picture = yield from in_thread(lambda: textures.png(result.image))
+            self._dress(result, picture)
 
-    def _dress(self, result: TextureResult) -> None:
+    def _dress(self, result: TextureResult, picture: bytes) -> None:
         mesh = next((m for m in self._meshes.values() if m.object_id == result.object_id), None)
         target = next((t for t in self._targets if mesh and t.name == mesh.name), None)
         ob = target.find() if target else None
         if target is None or ob is None:
             # The object was deleted meanwhile: nothing that was paid for is lost.
-            self.notes.append(dressing.keep(result, f"{result.name} is gone."))
+            self.notes.append(dressing.keep(result, picture, f"{result.name} is gone."))
             return
         try:
-            self.notes += dressing.dress(ob, result, target.uv_layer, self._lit)
+            self.notes += dressing.dress(ob, result, picture, target.uv_layer, self._lit)
         except SceneError as error:  # Edit Mode, an undone UV layer: the picture must not be lost for that
-            self.notes.append(dressing.keep(result, str(error)))
+            self.notes.append(dressing.keep(result, picture, str(error)))
             return
         self.coverage[ob.name] = result.coverage
         self.seconds = dict(result.seconds)

@@ -20,6 +20,8 @@ ADDED_SLOT = "paintover_slot"
 """Custom property of a mesh that had no material slot before it was painted."""
 
 Shading = Literal["unlit", "lit"]
+Picture = np.ndarray | bytes
+"""Pixels, uint8 (H, W, 3), sRGB, row 0 at the top; or what `png` made of them in a thread."""
 
 
 def is_painted(ob: bpy.types.Object) -> bool:
@@ -37,10 +39,8 @@ def check_paintable(ob: bpy.types.Object) -> None:
         raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
 
 
-def apply(
-    ob: bpy.types.Object, texture: np.ndarray, uv_layer: str, *, shading: Shading = "unlit"
-) -> bpy.types.Material:
-    """Dress the object in `texture`, uint8 (S, S, 3), sRGB, row 0 at v = 1; returns its material.
+def apply(ob: bpy.types.Object, texture: Picture, uv_layer: str, *, shading: Shading = "unlit") -> bpy.types.Material:
+    """Dress the object in `texture` (square, row 0 at v = 1); returns its material.
 
     The material is on the object, not on its mesh, so objects that share the mesh keep theirs. A second texture
     takes the place of the first. Raises NoMesh, LinkedData or SceneError before anything is changed.
@@ -119,12 +119,12 @@ def _remember(ob: bpy.types.Object) -> dict[str, dict[str, object]]:
     return slots
 
 
-def fill_image(image: bpy.types.Image | None, name: str, pixels: np.ndarray) -> bpy.types.Image:
-    """A packed image that holds `pixels`, uint8 (H, W, 3), sRGB, row 0 at the top: the given one, or a new one."""
+def fill_image(image: bpy.types.Image | None, name: str, picture: Picture) -> bpy.types.Image:
+    """A packed image that holds `picture`: the given one, or a new one."""
     if image is None:
         image = bpy.data.images.new(name, 1, 1, alpha=False)
     # As a PNG file in memory: three times as fast at 4096² as by way of floats, and of any size.
-    data = _png(pixels)
+    data = picture if isinstance(picture, bytes) else png(picture)
     image.pack(data=data, data_len=len(data))
     image.filepath_raw = f"//{bpy.path.clean_name(image.name)}.png"  # where unpacking would put it
     image.source = "FILE"  # also makes Blender read it anew
@@ -132,7 +132,8 @@ def fill_image(image: bpy.types.Image | None, name: str, pixels: np.ndarray) -> 
     return image
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """The pixels as a PNG file. Touches no bpy, so it may run in a thread."""
     height, width = pixels.shape[:2]
     rows = np.zeros((height, 1 + width * 3), np.uint8)  # every row starts with its filter: none
     rows[:, 1:] = pixels.reshape(height, -1)

@@ -45,11 +45,42 @@ class UVState:
         }[self.problem]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A mesh's UV layer, free of Blender: it may be checked in a thread."""
+
+    layer: str
+    uvs: np.ndarray  # float32 (corners, 2)
+    triangles: np.ndarray  # int32 (T · 3,): corners
+    area: np.ndarray  # float32 (T,): of the surface
+
+    def check(self) -> UVState:
+        """Whether every part of the surface has a place of its own in the image."""
+        triangles, area = self.uvs[self.triangles].reshape(-1, 3, 2).astype(np.float64), self.area
+        surface = max(float(area.sum()), 1e-30)
+        outside = ~((triangles >= -1e-4) & (triangles <= 1 + 1e-4)).all((1, 2))  # NaN is outside too
+        if (share := float(area[outside].sum()) / surface) > TOLERATED:
+            return UVState("outside", share, self.layer)
+        triangles, area = triangles[~outside], area[~outside]
+        collapsed = _areas(triangles) <= 1e-12
+        if (share := float(area[collapsed].sum()) / surface) > TOLERATED:
+            return UVState("collapsed", share, self.layer)
+        if (share := overlap(triangles)) > TOLERATED:
+            return UVState("overlapping", share, self.layer)
+        return UVState("ok", share, self.layer)
+
+
 def check(mesh: bpy.types.Mesh, layer: str | None = None) -> UVState:
     """Whether every part of the mesh has a place of its own in the image. `layer` defaults to the one that renders."""
+    layout = read(mesh, layer)
+    return layout.check() if layout else UVState("missing")
+
+
+def read(mesh: bpy.types.Mesh, layer: str | None = None) -> Layout | None:
+    """The UV layer as arrays; None if the mesh has no such layer, or no faces."""
     chosen = mesh.uv_layers.get(layer) if layer else _rendered(mesh)
     if chosen is None or not len(mesh.polygons):
-        return UVState("missing")
+        return None
     count = len(mesh.loop_triangles)
     corners = np.empty(count * 3, np.int32)
     mesh.loop_triangles.foreach_get("loops", corners)
@@ -57,19 +88,7 @@ def check(mesh: bpy.types.Mesh, layer: str | None = None) -> UVState:
     chosen.uv.foreach_get("vector", flat)
     area = np.empty(count, np.float32)
     mesh.loop_triangles.foreach_get("area", area)
-    triangles = flat.reshape(-1, 2)[corners].reshape(-1, 3, 2).astype(np.float64)
-    surface = max(float(area.sum()), 1e-30)
-
-    outside = ~((triangles >= -1e-4) & (triangles <= 1 + 1e-4)).all((1, 2))  # NaN is outside too
-    if (share := float(area[outside].sum()) / surface) > TOLERATED:
-        return UVState("outside", share, chosen.name)
-    triangles, area = triangles[~outside], area[~outside]
-    collapsed = _areas(triangles) <= 1e-12
-    if (share := float(area[collapsed].sum()) / surface) > TOLERATED:
-        return UVState("collapsed", share, chosen.name)
-    if (share := overlap(triangles)) > TOLERATED:
-        return UVState("overlapping", share, chosen.name)
-    return UVState("ok", share, chosen.name)
+    return Layout(chosen.name, flat.reshape(-1, 2), corners, area)
 
 
 def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:

@@ -82,3 +82,48 @@ blender_env() {  # sets $blender_python
         pytest==9.2.0 pytest-asyncio==1.5.0 pytest-timeout==2.4.0
     printf '%s' "$requirement" > ".blender/$version/.paintover"
 }
+
+window_packages="blender xvfb libgl1-mesa-dri libegl1 libgl1 python3-numpy imagemagick xdotool"
+
+# Debian's Blender 4.3 with a window, and a screen in memory to show it on: a Debian of its own in .blender/window.
+# Sets $blender_window to that folder, or $no_blender_window to why there is none.
+window_env() {
+    local folder=$root/.blender/window
+    blender_window="" no_blender_window=""
+    if [ "$(id -u)" != 0 ]; then
+        no_blender_window="making a Debian for it in .blender/window needs root"
+    elif ! unshare --mount --pid --fork true 2>/dev/null; then
+        no_blender_window="this machine does not allow mounts of one's own (unshare --mount)"
+    elif [ "$(cat "$folder/.paintover" 2>/dev/null)" = "$window_packages" ]; then
+        blender_window=$folder
+    else
+        _make_window && blender_window=$folder
+    fi
+    [ -z "$no_blender_window" ] || say "NO WINDOWED BLENDER: $no_blender_window. Tests that need it are skipped."
+}
+
+_make_window() {
+    local log=$root/.build/window.log new=$root/.blender/window.new
+    command -v apt-get >/dev/null || { no_blender_window="this is no Debian"; return 1; }
+    debian_packages debootstrap
+    say "Installing Debian's Blender with a window in .blender/window (about 1.5 GB; some minutes)"
+    mkdir -p .build .blender
+    rm -rf --one-file-system "$new" "$root/.blender/window"
+    # shellcheck disable=SC2086
+    if debootstrap --variant=minbase trixie "$new" >"$log" 2>&1 &&
+        in_window "$new" apt-get install -y --no-install-recommends $window_packages >>"$log" 2>&1; then
+        in_window "$new" apt-get clean
+        printf '%s' "$window_packages" > "$new/.paintover"
+        mv "$new" "$root/.blender/window"
+    else
+        no_blender_window="its installation failed ($(tail -n 1 "$log"); all of it in .build/window.log)"
+        return 1
+    fi
+}
+
+in_window() {  # in_window FOLDER COMMAND…: run inside, with mounts that end with the command
+    local folder=$1; shift
+    # shellcheck disable=SC2016
+    DEBIAN_FRONTEND=noninteractive unshare --mount --pid --fork --kill-child --propagation private sh -ec \
+        'mount -t proc proc "$0/proc"; mount -t tmpfs tmpfs "$0/dev/shm"; exec chroot "$0" "$@"' "$folder" "$@"
+}

@@ -22,7 +22,7 @@ class PAINTOVER_OT_texture(bpy.types.Operator):
 
     bl_idname = "paintover.texture"
     bl_label = "Paint Selected Objects"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER"}  # the result, when it comes, is a step of its own to undo
 
     @classmethod
     def poll(cls, context: Context) -> bool:
@@ -48,7 +48,7 @@ class PAINTOVER_OT_render_view(bpy.types.Operator):
 
     bl_idname = "paintover.render_view"
     bl_label = "Paint Camera View"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER"}  # the result, when it comes, is a step of its own to undo
 
     @classmethod
     def poll(cls, context: Context) -> bool:

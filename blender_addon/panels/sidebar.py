@@ -47,7 +47,7 @@ class PAINTOVER_PT_main(_Tab, bpy.types.Panel):
         buttons.operator("paintover.texture", icon="TEXTURE")
         buttons.operator("paintover.render_view", icon="CAMERA_DATA")
         if any(textures.is_painted(ob) for ob in context.selected_objects):
-            layout.operator("paintover.revert", icon="LOOP_BACK")
+            draw_painted(layout, context.space_data.shading)
         for task in session.active:
             draw_task(layout, task)
         if not session.active and session.tasks:
@@ -76,17 +76,37 @@ def draw_connection(layout: Any) -> None:
 def draw_error(layout: Any, error: PaintoverError) -> None:
     """An error's words and its next step, wrapped to the panel."""
     box = layout.box()
-    for number, line in enumerate(textwrap.wrap(error.message, 42)):
-        box.label(text=line, icon="ERROR" if number == 0 else "BLANK1")
-    for line in textwrap.wrap(error.hint, 42):
-        box.label(text=line, icon="BLANK1")
+    draw_text(box, error.message, "ERROR")
+    draw_text(box, error.hint, "BLANK1")
+
+
+def draw_text(layout: Any, text: str, icon: str) -> None:
+    """Text of any length, wrapped to the sidebar's width: a label would cut it off."""
+    region = bpy.context.region  # None where there is no window, and then there is no scale either
+    pixels = region.width / bpy.context.preferences.system.ui_scale if region else 300
+    characters = max(16, int((pixels - 95) / 6.3))  # without the margins, the tabs and the icon
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for number, line in enumerate(textwrap.wrap(text, characters)):
+        column.label(text=line, icon=icon if number == 0 else "BLANK1")
+
+
+def draw_painted(layout: Any, shading: Any) -> None:
+    """What can be done with painted objects: see them, and take it back."""
+    if shading.type == "WIREFRAME" or (shading.type == "SOLID" and shading.color_type != "TEXTURE"):
+        box = layout.box()
+        draw_text(box, f"{shading.type.capitalize()} view does not show the painting.", "INFO")
+        show = box.operator("wm.context_set_enum", text="Show Material Preview", icon="SHADING_TEXTURE")
+        show.data_path, show.value = "space_data.shading.type", "MATERIAL"
+    layout.operator("paintover.revert", icon="LOOP_BACK")
 
 
 def draw_task(layout: Any, task: Task) -> None:
     """A running task: what it does, how far it is, what it looks like, and a way to stop it."""
     box = layout.box()
+    box.label(text=task.stage)
     row = box.row(align=True)
-    row.progress(factor=task.fraction, text=task.stage)
+    row.progress(factor=task.fraction, text=f"{task.fraction:.0%}")
     row.operator("paintover.cancel", text="", icon="X")
     if task.preview is not None:
         box.template_icon(preview.icon(task.job, task.preview), scale=8)
@@ -97,10 +117,10 @@ def draw_outcome(layout: Any, task: Task) -> None:
     if task.error and not isinstance(task.error, Cancelled):
         draw_error(layout, task.error)
         return
-    layout.label(text=f"{task.label}: {task.stage.lower()}", icon="CHECKMARK")
+    icon = "CANCEL" if task.error else "CHECKMARK"
+    layout.label(text=f"{task.label}: {task.stage.lower()}", icon=icon)
     for note in task.notes:
-        for number, line in enumerate(textwrap.wrap(note, 42)):
-            layout.label(text=line, icon="INFO" if number == 0 else "BLANK1")
+        draw_text(layout, note, "INFO")
 
 
 def draw_offer(layout: Any, offer: JobSummary) -> None:
@@ -112,10 +132,9 @@ def draw_offer(layout: Any, offer: JobSummary) -> None:
         FAILED: f"Failed with {offer.painted} of {offer.views} views finished:",
     }.get(offer.state, "Being painted for this scene:")
     box = layout.box()
-    box.label(text=words, icon="TIME" if offer.state in ENDED else "SORTTIME")
+    draw_text(box, words, "TIME" if offer.state in ENDED else "SORTTIME")
     what = offer.prompt or ", ".join(offer.objects) or "no prompt"
-    for line in textwrap.wrap(what, 42)[:2]:
-        box.label(text=line, icon="BLANK1")
+    draw_text(box, textwrap.shorten(what, 60, placeholder="…"), "BLANK1")
     row = box.row(align=True)
     row.operator("paintover.resume" if stopped else "paintover.take_over").job = offer.job
     if offer.state in ENDED:
@@ -143,6 +162,11 @@ class PAINTOVER_PT_controls(_Tab, bpy.types.Panel):
     def draw(self, context: Context) -> None:
         settings = context.scene.paintover
         model = properties.model(settings.model)
+        titles = self.layout.split(factor=0.36)
+        titles.label(text="")
+        part = titles.row(align=True)
+        for title in ("Scale", "Start", "End"):
+            part.label(text=title)
         for control in CONTROLS:
             name = f"control_{control}"
             row = self.layout.split(factor=0.36)
@@ -172,8 +196,8 @@ class PAINTOVER_PT_texture(_Group, bpy.types.Panel):
         layout.prop(settings, "texture_size")
         layout.prop(settings, "shading", expand=True)
         if settings.shading == "UNLIT" and context.scene.view_settings.view_transform != "Standard":
-            layout.label(text=f"{context.scene.view_settings.view_transform} changes its colours;", icon="INFO")
-            layout.label(text="the view transform Standard shows them as painted", icon="BLANK1")
+            used = context.scene.view_settings.view_transform
+            draw_text(layout, f"{used} changes its colours; the view transform Standard shows them as painted.", "INFO")
         layout.operator("paintover.export_passes", icon="EXPORT")
 
 

@@ -6,7 +6,7 @@ seen = passes.render(scene, camera)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import bpy
@@ -16,23 +16,36 @@ from . import color as color_pass
 from . import cycles
 
 
-def render(scene: bpy.types.Scene, camera: Camera, *, view_layer: str | None = None, color: bool = False) -> Passes:
+def render(
+    scene: bpy.types.Scene,
+    camera: Camera,
+    *,
+    view_layer: str | None = None,
+    color: bool = False,
+    also: Callable[[bpy.types.Depsgraph], None] | None = None,
+) -> Passes:
     """The passes of one camera. See `render_views`."""
-    return render_views(scene, [camera], view_layer=view_layer, color=color)[0]
+    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also)[0]
 
 
 def render_views(
-    scene: bpy.types.Scene, cameras: Sequence[Camera], *, view_layer: str | None = None, color: bool = False
+    scene: bpy.types.Scene,
+    cameras: Sequence[Camera],
+    *,
+    view_layer: str | None = None,
+    color: bool = False,
+    also: Callable[[bpy.types.Depsgraph], None] | None = None,
 ) -> list[Passes]:
     """The passes of several cameras at the scene's current frame, each of its camera's size.
 
     Blocks Blender's main thread. The scene, its render result and its data-blocks are left as they were.
-    `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render).
+    `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `also` is
+    called with the first render's depsgraph: the scene as it is evaluated for renders.
 
     Raises RenderFailed if Blender does not render, SceneError if the scene has too many objects, BadPasses if
     broken geometry gave passes that are not numbers.
     """
-    seen = cycles.render(scene, cameras, view_layer)
+    seen = cycles.render(scene, cameras, view_layer, also)
     if color:
         colors = color_pass.render(scene, cameras, view_layer)
         seen = [replace(one, color=image) for one, image in zip(seen, colors, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import bpy
 import numpy as np
@@ -25,8 +25,13 @@ NAMES = {
 """Pass -> its names in Blender's versions (the indices were renamed in 5.0)."""
 
 
-def render(scene: bpy.types.Scene, cameras: Sequence[Camera], view_layer: str | None = None) -> list[Passes]:
-    """The data passes of every camera. Raises RenderFailed, SceneError or BadPasses."""
+def render(
+    scene: bpy.types.Scene,
+    cameras: Sequence[Camera],
+    view_layer: str | None = None,
+    also: Callable[[bpy.types.Depsgraph], None] | None = None,
+) -> list[Passes]:
+    """The data passes of every camera. Raises RenderFailed, SceneError or BadPasses, and what `also` raises."""
     ids = object_ids()  # before the temporary camera is there, so that they are those of every other call
     with offstage(scene, view_layer, with_cycles=True) as stage:
         _set_up(stage.scene)
@@ -34,17 +39,22 @@ def render(scene: bpy.types.Scene, cameras: Sequence[Camera], view_layer: str | 
         with numbered(ids):
             for camera in cameras:
                 stage.aim(camera)
-                found = render_passes(stage, NAMES)
+                found = render_passes(stage, NAMES, also)
+                also = None
                 seen.append(_passes(camera, found, ids))
     return seen
 
 
-def render_passes(stage: Offstage, names: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+def render_passes(
+    stage: Offstage, names: dict[str, tuple[str, ...]], also: Callable[[bpy.types.Depsgraph], None] | None = None
+) -> dict[str, np.ndarray]:
     """Render what the stage is aimed at; returns the wanted passes as `read` does."""
     found: dict[str, np.ndarray] = {}
 
     def take(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
         found.update(read(engine, names))
+        if also:
+            also(depsgraph)
 
     stage.render(take)
     return found

@@ -73,7 +73,7 @@ class Painter:
         def before_step(step: int) -> None:
             monitor.check()
             share = _PAINTING + (_FINISHING - _PAINTING) * step / denoiser.steps
-            monitor.progress(f"Painting, step {step + 1} of {denoiser.steps}", share)
+            monitor.progress(f"Step {step + 1} of {denoiser.steps}", share)
 
         def seen(step: int, clean: torch.Tensor) -> None:
             if step % PREVIEW_STEPS == PREVIEW_STEPS - 1:

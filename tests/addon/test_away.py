@@ -313,6 +313,8 @@ class Drawn:
     def row(self, align: bool = False) -> Drawn:
         return self
 
+    column = row
+
     def label(self, text: str, icon: str = "NONE") -> None:
         self.words.append(text)
 
@@ -335,6 +337,6 @@ def test_the_panel_says_what_became_of_a_job_and_what_can_be_done(
 ) -> None:
     drawn = Drawn()
     sidebar.draw_offer(drawn, offer)
-    assert drawn.words == [words, "old red brick"]
+    assert " ".join(drawn.words) == f"{words} old red brick"
     assert [button.name for button in drawn.buttons] == buttons
     assert {button.job for button in drawn.buttons} == {JOB}

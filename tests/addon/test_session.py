@@ -93,9 +93,9 @@ def prepare(session: Session, task: Any) -> int:
 
 
 def deliver(session: Session, *messages: Any) -> None:
-    """Let messages arrive, and tick until all are taken (a tick ends early when its time is up)."""
+    """Let messages arrive, and tick until all are taken and applied (a tick ends early when its time is up)."""
     session.link.events = list(messages)
-    while session.link.events:
+    while session.link.events or any(task.working and not task.preparing for task in session.tasks):
         session.tick()
 
 
@@ -310,3 +310,40 @@ def test_a_models_defaults_leave_alone_what_the_user_set(registered: Any) -> Non
     registered.size = 768
     properties.apply_defaults(registered, small)
     assert registered.size == 768
+
+
+def test_a_result_that_takes_steps_is_applied_before_the_state_behind_it(session: Session) -> None:
+    cube()
+    task = offered(session)
+    deliver(session, MeshesMissing(session.link.sent[0].hashes), JobState(task.job, RUNNING))
+    seen: list[tuple[int, str]] = []
+
+    def slow(_: Any) -> Any:
+        for number in range(3):
+            seen.append((number, task.state.name))
+            yield None  # as if a thread were at work
+
+    task.apply = slow  # type: ignore[method-assign]
+    session.link.events = [result(task), JobState(task.job, DONE)]
+    session.tick()
+    while session.link.events:
+        session.tick()
+    assert task.working
+    while task.working:
+        session.tick()
+    assert seen == [(0, "RUNNING"), (1, "RUNNING"), (2, "RUNNING")]
+    assert task.state is TaskState.DONE
+
+
+def test_cameras_are_placed_by_what_renders_if_the_viewport_shows_something_else(session: Session) -> None:
+    ob = cube()
+    modifier = ob.modifiers.new("Array", "ARRAY")
+    modifier.count, modifier.show_viewport = 5, False
+    task = start(session)
+    prepare(session, task)
+    (mesh,) = task._meshes.values()
+    assert len(mesh.triangles) == 5 * 12
+    for view in task.views:
+        pixels, _ = view.camera.project(mesh.positions)
+        assert (pixels > 0).all(), "all copies are in the picture"
+        assert (pixels < 64).all()

@@ -100,7 +100,7 @@ def test_progress_rises_and_previews_are_small(engine: DiffusersEngine) -> None:
     assert shares == sorted(shares)
     assert shares[0] >= 0
     assert shares[-1] < 1
-    assert [stage for stage, _ in recorder.stages][:2] == ["Painting, step 1 of 5", "Painting, step 2 of 5"]
+    assert [stage for stage, _ in recorder.stages][:2] == ["Step 1 of 5", "Step 2 of 5"]
     assert len(recorder.previews) == 2
     assert all(image.dtype == np.uint8 and image.shape == (HEIGHT // 8, WIDTH // 8, 3) for image in recorder.previews)
     assert set(painting.seconds) == {"load", "encode", "denoise", "decode"}
