@@ -20,6 +20,6 @@ def unregister() -> None:
     bpy.app.handlers.load_pre.remove(pump.abandon)
     pump.stop()
     session.close()
-    server_process.stop()
+    server_process.leave()
     for part in reversed(PARTS):
         part.unregister()

@@ -134,6 +134,11 @@ class Front:
                 task.cancel()
             await self._supervisor.close()
 
+    async def unused(self) -> None:
+        """Wait until no client is connected and no job waits or runs."""
+        while self._clients or any(job.state not in ENDED for job in self._jobs.summaries()):
+            await asyncio.sleep(0.25)
+
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)

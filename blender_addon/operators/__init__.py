@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import bpy
 
-from . import connect, export_passes, paint, revert
+from . import connect, export_passes, paint, revert, setup
 
-CLASSES = (*connect.CLASSES, *paint.CLASSES, *export_passes.CLASSES, *revert.CLASSES)
+CLASSES = (*connect.CLASSES, *setup.CLASSES, *paint.CLASSES, *export_passes.CLASSES, *revert.CLASSES)
 
 
 def register() -> None:
