@@ -97,7 +97,7 @@ def test_automatic_cameras_surround_a_lone_object(scene: bpy.types.Scene) -> Non
     assert (sides.max(0) > 0.5).all()
     assert (sides.min(0) < -0.5).all()
     angles = np.unwrap([math.atan2(y, x) for x, y, _ in sides])
-    assert (np.diff(angles) > -1e-9).all(), "neighbours in the list are neighbours in space"
+    assert (np.diff(angles) > -1e-6).all(), "neighbours in the list are neighbours in space"
 
 
 def test_automatic_cameras_fill_their_frames(scene: bpy.types.Scene) -> None:

@@ -19,7 +19,10 @@ from paintover.environment.pip_progress import PipProgress
 
 from .tiny_registry import TinyRegistry, package
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the stand-in interpreters are shell scripts")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(os.name != "posix", reason="the stand-in interpreters are shell scripts"),
+]
 
 
 @pytest.fixture
