@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,8 +28,10 @@ from .processes import OWN_GROUP, ask, end_tree, variables
 LOG_LIMIT = 2_000_000
 SHOWN = 200
 """Lines that are kept to be looked at."""
-SERVER_DOWNLOAD = 0.25e9
-"""Bytes of all packages but PyTorch."""
+SERVER_DOWNLOAD = 0.1e9
+"""Bytes of all packages but PyTorch and the wheel in the zip, roughly."""
+PATIENCE = 20.0
+"""Seconds to wait for a set-up that is ending."""
 
 # What the server needs before it can paint, and what it paints on.
 CHECK = """
@@ -120,7 +123,7 @@ class Removal(Work):
     label = "Removing the server"
 
     def work(self) -> None:
-        with exclusive():
+        with exclusive(self.check):
             _delete(record.folder())
         record.log_file().unlink(missing_ok=True)
 
@@ -146,6 +149,8 @@ class Installation(Work):
         self._said: list[str] = []
         """What the last program wrote."""
         self._tells_progress = False
+        self._held = -1
+        """The lock. The programs inherit it: if this Blender is killed, the next one waits for their end."""
 
     def cancel(self) -> None:
         super().cancel()
@@ -174,7 +179,7 @@ class Installation(Work):
         record.folder().mkdir(parents=True, exist_ok=True)
         path = record.log_file()
         full = path.exists() and path.stat().st_size > LOG_LIMIT
-        with exclusive():
+        with exclusive(self.check) as self._held:
             self._log = path.open("w" if full else "a", encoding="utf-8")
             try:
                 self._work(wheel)
@@ -334,7 +339,7 @@ class Installation(Work):
             self.check()
             self._running = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                encoding="utf-8", errors="replace", **OWN_GROUP,
+                encoding="utf-8", errors="replace", **OWN_GROUP, **inherited(self._held),
             )  # fmt: skip
         process, self._said = self._running, []
         assert process.stdout is not None
@@ -361,15 +366,28 @@ class Installation(Work):
 
 
 @contextlib.contextmanager
-def exclusive() -> Iterator[None]:
-    """Hold the environment for this process alone. Raises SetupRunning while another has it."""
+def exclusive(check: Callable[[], None] = lambda: None) -> Iterator[int]:
+    """Hold the environment for this process alone; gives the lock's file descriptor. `check` may raise while it waits.
+    Raises SetupRunning where another does not let go within PATIENCE: what a killed Blender was running needs a moment
+    to end."""
     data_folder().mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + PATIENCE
     with (data_folder() / "server-setup.lock").open("a") as file:
-        try:
-            _lock(file)
-        except OSError as reason:
-            raise SetupRunning() from reason
-        yield
+        while True:
+            try:
+                _lock(file)
+                break
+            except OSError as reason:
+                if time.monotonic() > until:
+                    raise SetupRunning() from reason
+            check()
+            time.sleep(0.2)
+        yield file.fileno()
+
+
+def inherited(descriptor: int) -> dict[str, Any]:
+    """For Popen: let the program have this descriptor, where the system can do that."""
+    return {} if sys.platform == "win32" else {"pass_fds": (descriptor,)}
 
 
 def _lock(file: IO[Any]) -> None:

@@ -182,7 +182,10 @@ def test_a_full_disk_is_noticed_before(
     assert not registry.requests
 
 
-def test_two_blenders_do_not_set_up_at_once(registry: TinyRegistry, tmp_path: Path) -> None:
+def test_two_blenders_do_not_set_up_at_once(
+    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "PATIENCE", 0.0)
     with installation.exclusive():
         for work in (Installation(package(tmp_path / "package")), Removal()):
             work.start()
