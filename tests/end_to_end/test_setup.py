@@ -83,6 +83,7 @@ preferences.token, preferences.build = "", "CPU"
 record = part("environment.record")
 """
 PAINT = """
+import numpy as np
 install(); cube(); camera()
 preferences = bpy.context.preferences.addons[MODULE].preferences
 preferences.token = ""
