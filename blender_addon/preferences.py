@@ -90,14 +90,20 @@ def draw_setup(layout: Any, preferences: PAINTOVER_AP_preferences) -> None:
     if work and not work.ended:
         draw_work(box, work)
         return
-    if work and work.error and not isinstance(work.error, Cancelled):
-        for number, line in enumerate(textwrap.wrap(str(work.error), 90)):
-            box.label(text=line, icon="ERROR" if number == 0 else "BLANK1")
+    error = session.error or (work.error if work else None)
+    if error and not isinstance(error, Cancelled):
+        lines = box.column(align=True)
+        lines.scale_y = 0.8
+        for number, line in enumerate(textwrap.wrap(str(error), 100)):
+            lines.label(text=line, icon="ERROR" if number == 0 else "BLANK1")
     column = box.column()
     column.prop(preferences, "build")
     column.prop(preferences, "python")
+    if state is record.State.ABSENT:
+        text = "One press downloads PyTorch and what else the server needs: 0.3 to 5 GB, by the graphics card"
+        box.label(text=text, icon="INFO")
     if state is not record.State.READY and not bpy.app.online_access:
-        box.label(text="It downloads packages: System > Network > Allow Online Access permits it", icon="INFO")
+        box.label(text="System > Network > Allow Online Access permits that", icon="ERROR")
     row = box.row(align=True)
     if state is not record.State.READY or wants_another_build():
         row.operator("paintover.setup_server", text=BUTTONS[state], icon="IMPORT")
