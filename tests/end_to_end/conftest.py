@@ -81,8 +81,8 @@ class Blender:
         result = self.folder / "result.json"
         return {"output": output, **(json.loads(result.read_text()) if result.exists() else {})}
 
-    def run(self, script: str, *, port: int = 1, token: str = TOKEN) -> dict[str, Any]:
-        return self.finish(self.start(script, port=port, token=token))
+    def run(self, script: str, *, port: int = 1, token: str = TOKEN, timeout: float = 240) -> dict[str, Any]:
+        return self.finish(self.start(script, port=port, token=token), timeout)
 
 
 @pytest.fixture

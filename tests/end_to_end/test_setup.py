@@ -101,7 +101,11 @@ tell(stopped=list(bpy.ops.paintover.stop_server()))
 """
 
 
-@pytest.mark.timeout(1200)
+PATIENCE = 1200
+"""Seconds for what takes one or two minutes: the registry, and a disk that deletes 40,000 files, can be slow."""
+
+
+@pytest.mark.timeout(3 * PATIENCE)
 def test_a_real_installation(blender: Blender, monkeypatch: pytest.MonkeyPatch, no_network: NoNetwork) -> None:
     """Killed half-way, gone on with, pressed again, used without a network, removed."""
     with monkeypatch.context() as online:
@@ -121,10 +125,11 @@ def test_a_real_installation(blender: Blender, monkeypatch: pytest.MonkeyPatch, 
                 + """
 tell(before=record.state(part("preferences").wheel_identity()).name)
 tell(done=list(bpy.ops.paintover.setup_server()), after=record.state(part("preferences").wheel_identity()).name,
-     made=vars(record.read()), lines=len(part("session").session.setup.lines))
+     made=vars(record.read()))
 work = part("session").session.setup
 tell(again=list(bpy.ops.paintover.setup_server()), idle=part("session").session.setup is work)
-"""
+""",
+                timeout=PATIENCE,
             )
             assert told["before"] == "UNFINISHED"
             assert told["done"] == told["again"] == ["FINISHED"]
@@ -148,7 +153,7 @@ tell(again=list(bpy.ops.paintover.setup_server()), idle=part("session").session.
         assert told["size"] == [128, 128]
         assert told["spread"] > 0.02
         assert no_network.visitors == 0, "once set up, it asks nobody"
-        told = blender.run("install(); tell(removed=list(bpy.ops.paintover.remove_server()))")
+        told = blender.run("install(); tell(removed=list(bpy.ops.paintover.remove_server()))", timeout=PATIENCE)
         assert told["removed"] == ["FINISHED"]
         assert not (blender.folder / "data" / "server").exists()
     finally:
