@@ -64,13 +64,8 @@ class NoNetwork:
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[NoNetwork]:
+def no_network() -> Iterator[NoNetwork]:
     nowhere = NoNetwork()
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.setenv(name, nowhere.address)
-        monkeypatch.setenv(name.upper(), nowhere.address)
-    monkeypatch.setenv("no_proxy", "")
-    monkeypatch.setenv("NO_PROXY", "")
     yield nowhere
     nowhere.close()
 
@@ -109,9 +104,6 @@ PATIENCE = 1200
 def test_a_real_installation(blender: Blender, monkeypatch: pytest.MonkeyPatch, no_network: NoNetwork) -> None:
     """Killed half-way, gone on with, pressed again, used without a network, removed."""
     with monkeypatch.context() as online:
-        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-            online.delenv(name)
-            online.delenv(name.upper())
         # The index of PyTorch's own builds is left out: the default one has what this machine needs.
         online.setenv("PAINTOVER_TORCH_INDEX", "http://127.0.0.1:1/whl")
         try:
@@ -145,6 +137,11 @@ tell(again=list(bpy.ops.paintover.setup_server()), idle=part("session").session.
             shutil.rmtree(blender.folder / "data" / "server", ignore_errors=True)
             raise
     try:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, no_network.address)
+            monkeypatch.setenv(name.upper(), no_network.address)
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("NO_PROXY", "")
         told = blender.run(PAINT, port=free_port())
         assert not told["online"]
         assert "Allow Online Access" in told["words"]
