@@ -105,7 +105,7 @@ class Session:
         while not done():
             if until and time.monotonic() > until:
                 raise TimeoutError("the server did not answer in time")
-            if self.link.state is LinkState.OFFLINE:  # no connection to wait on: a server that starts, a set-up
+            if self.link.state is LinkState.OFFLINE and not self.active:  # nothing to wait on but a server's start
                 time.sleep(0.05)
             self.tick(wait=0.0 if any(task.preparing for task in self.active) else 0.1)
 

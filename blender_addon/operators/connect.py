@@ -90,7 +90,7 @@ class PAINTOVER_OT_start_server(bpy.types.Operator):
         if not bpy.app.background:
             pump.start()
             return {"FINISHED"}
-        session.wait(lambda: not session.awaited and session.link.state is not LinkState.CONNECTING, TIMEOUT)
+        session.wait(lambda: not session.awaited and session.link.state is not LinkState.CONNECTING)
         return refuse(self, session.error) if session.error else {"FINISHED"}
 
 
