@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -61,7 +60,7 @@ class Work:
         self.lines: deque[str] = deque(maxlen=SHOWN)
         self.error: PaintoverError | None = None
         self.ended = False
-        self._changed = True
+        self._changes, self._seen = 1, 0
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._guard, name="paintover-setup", daemon=True)
 
@@ -72,8 +71,8 @@ class Work:
         """Whether anything has changed since the last call. Waits up to `wait` seconds for the end."""
         if wait:
             self._thread.join(wait)
-        changed, self._changed = self._changed, False
-        return changed
+        seen, self._seen = self._seen, self._changes
+        return seen != self._seen
 
     def cancel(self) -> None:
         """Have it stop; it ends soon after."""
@@ -98,7 +97,7 @@ class Work:
             self.say(str(self.error))
         self.close()
         self.ended = True
-        self._changed = True
+        self._changes += 1
 
     def close(self) -> None:
         """Let go of what the work held open."""
@@ -106,11 +105,12 @@ class Work:
     def say(self, text: str) -> None:
         """Show lines to whoever watches."""
         self.lines.extend(text.rstrip().splitlines())
-        self._changed = True
+        self._changes += 1
 
     def show(self, stage: str, fraction: float) -> None:
         if (stage, round(fraction, 3)) != (self.stage, round(self.fraction, 3)):
-            self.stage, self.fraction, self._changed = stage, fraction, True
+            self.stage, self.fraction = stage, fraction
+            self._changes += 1
 
     def check(self) -> None:
         if self._cancelled.is_set():
@@ -402,11 +402,6 @@ def _lock(file: IO[Any]) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder, whether it is there or not. Read-only files do not stop it."""
-
-    def force(function: Callable[..., Any], path: str, _: Any) -> None:
-        os.chmod(path, 0o700)
-        function(path)
-
+    """Delete a folder, whether it is there or not."""
     if folder.exists():
-        shutil.rmtree(folder, onerror=force)
+        shutil.rmtree(folder)

@@ -25,7 +25,7 @@ BLENDERS_OWN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONEXECUTABLE",
 def variables() -> dict[str, str]:
     """Environment variables for another Python than Blender's."""
     kept = {name: value for name, value in os.environ.items() if name not in BLENDERS_OWN}
-    return {**kept, "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
 def ask(command: Sequence[str], timeout: float = 30.0) -> str | None:

@@ -21,6 +21,7 @@ from .tiny_registry import TinyRegistry, package
 
 pytestmark = [
     pytest.mark.once,
+    pytest.mark.timeout(1500),  # seconds on an idle machine; venv and pip write and delete thousands of files
     pytest.mark.skipif(os.name != "posix", reason="the stand-in interpreters are shell scripts"),
 ]
 
@@ -47,7 +48,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyRe
 
 def end(work: Any) -> Any:
     """Wait for its end."""
-    work.poll(wait=120)
+    work.poll(wait=600)
     assert work.ended
     return work
 
@@ -112,7 +113,7 @@ def test_cancelled_in_mid_download_it_goes_on_from_there(registry: TinyRegistry,
     registry.hold("small")
     work = Installation(carried, wanted="CPU")
     work.start()
-    assert registry.asked.wait(120)
+    assert registry.asked.wait(600)
     running = work._running
     assert running
     work.cancel()

@@ -98,7 +98,7 @@ class TinyRegistry:
         kind, name, *rest = handler.path.strip("/").split("/")
         if kind == "files" and name in self.held:
             self.asked.set()
-            self.held[name].wait(60)
+            self.held[name].wait(600)
         if name not in self.wheels:
             handler.send_error(404)
             return

@@ -176,11 +176,12 @@ def test_the_zip_is_valid_for_it(host: Blender, addon_zip: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.timeout(900)
 def test_install_paint_disable_and_nothing_is_left(
     host: Blender, server: ServerProcess, request: pytest.FixtureRequest
 ) -> None:
     version = request.node.callspec.params["host"]
-    told = host.run(SCRIPT, port=server.port)
+    told = host.run(SCRIPT, port=server.port, timeout=600)
     assert told["version"].startswith(version)
     assert told["python"].startswith(NEEDS[version])
     assert len(told["enabled"]) > 10

@@ -109,8 +109,7 @@ def test_a_real_installation(blender: Blender, monkeypatch: pytest.MonkeyPatch, 
         try:
             first = blender.start(ONLINE + "bpy.ops.paintover.setup_server()")
             said = watch(first, "Installing the server")
-            first.send_signal(signal.SIGKILL)
-            first.wait()
+            kill(first)
             assert "Making the environment" in said
             told = blender.run(
                 ONLINE
