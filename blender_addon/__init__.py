@@ -22,6 +22,6 @@ def unregister() -> None:
     bpy.app.handlers.load_post.remove(pump.refresh)
     pump.stop()
     session.close()
-    server_process.stop()
+    server_process.leave()
     for part in reversed(PARTS):
         part.unregister()

@@ -1,15 +1,36 @@
-"""The add-on's preferences: where the server is. They live in the user's profile, never in a .blend."""
+"""The add-on's preferences: where the server is, and setting one up. They live in the user's profile, never in a
+.blend."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import functools
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import bpy
 
+from . import server_process
+from .bridge.errors import Cancelled
 from .bridge.paths import DEFAULT_HOST, DEFAULT_PORT, token_file
+from .environment import record
+from .session import session
 
 if TYPE_CHECKING:
     from bpy.types import Context
+
+    from .environment.installation import Work
+
+PACKAGE = Path(__file__).parent / "server_package"
+LOG_LINES = 8
+"""Lines of a running set-up that are shown."""
+
+BUILDS = (
+    ("AUTO", "Automatic", "What the graphics card of this machine can use"),
+    ("CUDA", "CUDA", "For NVIDIA's cards"),
+    ("ROCM", "ROCm", "For AMD's cards, on Linux"),
+    ("CPU", "CPU", "No graphics card: the smallest download, and slow with anything but mini"),
+)
 
 
 class PAINTOVER_AP_preferences(bpy.types.AddonPreferences):
@@ -26,24 +47,118 @@ class PAINTOVER_AP_preferences(bpy.types.AddonPreferences):
     )  # type: ignore[valid-type]
     command: bpy.props.StringProperty(
         name="Server Command",
-        description="The “paintover” program that “Start Server” runs; empty looks for it on the PATH",
+        description="The “paintover” program that “Start Server” runs; empty takes the one that was set up here, or "
+        "else looks for it on the PATH",
         subtype="FILE_PATH",
+    )  # type: ignore[valid-type]
+    python: bpy.props.StringProperty(
+        name="Python",
+        description="The Python 3.11 to 3.14 that the server is set up with; empty finds one by itself",
+        subtype="FILE_PATH",
+    )  # type: ignore[valid-type]
+    build: bpy.props.EnumProperty(
+        name="Build of PyTorch", description="Which graphics card PyTorch should use", items=BUILDS, default="AUTO"
     )  # type: ignore[valid-type]
 
     def draw(self, context: Context) -> None:
         layout = self.layout
         layout.use_property_split = True
-        column = layout.column()
+        draw_setup(layout, self)
+        box = layout.box()
+        box.label(text="Connection")
+        column = box.column()
         column.prop(self, "host")
         column.prop(self, "port")
         column.prop(self, "token")
         if not self.token:
             column.label(text=f"This machine's token is read from {token_file()}", icon="INFO")
-        column.separator()
         column.prop(self, "command")
-        row = column.row(align=True)
-        row.operator("paintover.start_server")
-        row.operator("paintover.stop_server")
+
+
+def draw_setup(layout: Any, preferences: PAINTOVER_AP_preferences) -> None:
+    """The server on this machine: how things stand, and what can be done about it."""
+    box = layout.box()
+    state = record.state(wheel_identity())
+    known = record.read()
+    box.label(text=f"Server on this machine: {state.value.lower()}", icon=_icon(state))
+    if known and known.finished:
+        made = f"Paintover {known.version}, Python {known.python_version}, PyTorch for {known.build_label}"
+        box.label(text=f"{made}; it paints on: {known.device}", icon="BLANK1")
+        for note in known.notes:
+            box.label(text=note, icon="INFO")
+    work = session.setup
+    if work and not work.ended:
+        draw_work(box, work)
+        return
+    error = session.error or (work.error if work else None)
+    if error and not isinstance(error, Cancelled):
+        lines = box.column(align=True)
+        lines.scale_y = 0.8
+        for number, line in enumerate(textwrap.wrap(str(error), 100)):
+            lines.label(text=line, icon="ERROR" if number == 0 else "BLANK1")
+    column = box.column()
+    column.prop(preferences, "build")
+    column.prop(preferences, "python")
+    if state is record.State.ABSENT:
+        text = "One press downloads PyTorch and what else the server needs: 0.3 to 5 GB, by the graphics card"
+        box.label(text=text, icon="INFO")
+    if state is not record.State.READY and not bpy.app.online_access:
+        box.label(text="System > Network > Allow Online Access permits that", icon="ERROR")
+    row = box.row(align=True)
+    if state is not record.State.READY or wants_another_build():
+        row.operator("paintover.setup_server", text=BUTTONS[state], icon="IMPORT")
+    else:
+        row.operator("paintover.start_server", icon="PLAY")
+        row.operator("paintover.stop_server", icon="SNAP_FACE")
+    if state is not record.State.ABSENT:
+        row = box.row(align=True)
+        row.operator("paintover.setup_server", text="Repair", icon="FILE_REFRESH").again = True
+        row.operator("paintover.remove_server", icon="TRASH")
+        row.operator("paintover.open_setup_log", icon="TEXT")
+    elif server_process.program(preferences.command):
+        row = box.row(align=True)
+        row.operator("paintover.start_server", icon="PLAY")
+        row.operator("paintover.stop_server", icon="SNAP_FACE")
+
+
+BUTTONS = {
+    record.State.ABSENT: "Set Up Server",
+    record.State.UNFINISHED: "Go On Setting Up",
+    record.State.BROKEN: "Repair",
+    record.State.OUTDATED: "Update Server",
+    record.State.READY: "Install the Other Build",
+}
+
+
+def draw_work(layout: Any, work: Work) -> None:
+    """A set-up that is under way: stage, progress, the newest lines of its log, and a way to stop it."""
+    row = layout.row(align=True)
+    row.progress(factor=work.fraction, text=work.stage)
+    row.operator("paintover.cancel_setup", text="", icon="X")
+    column = layout.column(align=True)
+    column.scale_y = 0.7
+    for line in list(work.lines)[-LOG_LINES:]:
+        column.label(text=line[:140])
+    layout.operator("paintover.open_setup_log", icon="TEXT")
+
+
+def _icon(state: record.State) -> str:
+    if state is record.State.READY:
+        return "CHECKMARK"
+    return "DOT" if state is record.State.ABSENT else "ERROR"
+
+
+@functools.cache
+def wheel_identity() -> str:
+    """Identity of the server's wheel that this extension carries, or an empty text: a staged tree has none."""
+    wheel = record.wheel_in(PACKAGE)
+    return record.identity(wheel) if wheel else ""
+
+
+def wants_another_build() -> bool:
+    """Whether the user has chosen a build by name and another one is installed."""
+    known, wanted = record.read(), get().build
+    return bool(known and known.finished and wanted != "AUTO" and not known.build.startswith(wanted.lower()))
 
 
 def get() -> PAINTOVER_AP_preferences:

@@ -1,73 +1,89 @@
-"""A server that this Blender started: it ends with this Blender."""
+"""A server that this Blender started: it ends with this Blender, unless other clients use it or a job still runs."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
-import threading
-from collections import deque
+from pathlib import Path
 
+from . import environment
 from .bridge.errors import PortInUse, ServerStartFailed
+from .bridge.paths import data_folder
 
-_process: subprocess.Popen[str] | None = None
-_log: deque[str] = deque(maxlen=200)
+LOG_LIMIT = 1_000_000
+"""Bytes beyond which the next start begins the log anew."""
+
+_process: subprocess.Popen[bytes] | None = None
+_log: Path | None = None
+_log_start = 0
+"""Where in the log the running server's lines begin."""
 
 
 def running() -> bool:
     return _process is not None and _process.poll() is None
 
 
+def program(command: str) -> str | None:
+    """The `paintover` program: the one that is named, else that of the environment made here, else on the PATH."""
+    return command or environment.program() or shutil.which("paintover")
+
+
 def log() -> list[str]:
-    """The newest lines that the server wrote."""
-    return list(_log)
+    """What the server has written since its start."""
+    if _log is None:
+        return []
+    with contextlib.suppress(OSError), _log.open("rb") as file:
+        file.seek(_log_start)
+        return file.read().decode("utf-8", "replace").splitlines()
+    return []
 
 
 def start(command: str, port: int) -> None:
     """Start `paintover serve` on `port` without waiting for it. Raises ServerStartFailed if there is no program."""
-    global _process
-    program = command or shutil.which("paintover")
-    if not program:
+    global _process, _log, _log_start
+    path = program(command)
+    if not path:
         raise ServerStartFailed(
             reason="no “paintover” program was found",
-            hint="Install the server (see the README), or name its program under Server Command in the preferences.",
+            hint="Press “Set Up Server” in the add-on's preferences, or name the program there under Server Command.",
         )
-    _log.clear()
+    _log = data_folder() / f"server-{port}.log"
     try:
-        _process = subprocess.Popen(
-            [program, "serve", "--port", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        _log.parent.mkdir(parents=True, exist_ok=True)
+        full = _log.exists() and _log.stat().st_size > LOG_LIMIT
+        # Into a file, not a pipe: a pipe whose reader was killed would end or block the server when it next writes.
+        with _log.open("wb" if full else "ab") as output:
+            _log_start = output.tell()
+            # The pipe that the server watches: it closes when this Blender ends, however it ends.
+            _process = subprocess.Popen(
+                [path, "serve", "--port", str(port), "--with-parent"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment.variables(),
+                **environment.OWN_GROUP,
+            )
     except OSError as reason:
-        raise ServerStartFailed(reason=f"{program}: {reason.strerror}") from reason
-    threading.Thread(target=_collect, args=(_process,), name="paintover-server-log", daemon=True).start()
-
-
-def _collect(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        _log.append(line.rstrip())
+        raise ServerStartFailed(reason=f"{path}: {reason.strerror}") from reason
 
 
 def listening() -> bool:
     """Whether the server has said that it listens. Raises ServerStartFailed or PortInUse if it ended instead."""
-    if any("listens on" in line for line in list(_log)):
-        return True
-    if _process is not None and _process.poll() is not None:
-        text = " ".join(_log)
+    ended = _process is not None and _process.poll() is not None
+    lines = log()
+    if ended:
+        assert _process is not None
+        text = " ".join(lines)
         if "in use" in text or "already running" in text:
             raise PortInUse(text)
-        raise ServerStartFailed(reason=" ".join(list(_log)[-3:]) or f"exit code {_process.returncode}")
-    return False
+        raise ServerStartFailed(reason=" ".join(lines[-3:]) or f"exit code {_process.returncode}")
+    return any("listens on" in line for line in lines)
 
 
 def stop() -> None:
-    """End the server that this Blender started; does nothing if it started none."""
-    global _process
-    process, _process = _process, None
+    """End the server that this Blender started, whoever uses it; does nothing if it started none."""
+    process = _let_go()
     if process is None or process.poll() is not None:
         return
     process.terminate()
@@ -76,3 +92,19 @@ def stop() -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def leave() -> None:
+    """Tell the server that this Blender is done with it: it ends at once unless others use it or a job runs."""
+    process = _let_go()
+    if process is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2)
+
+
+def _let_go() -> subprocess.Popen[bytes] | None:
+    global _process
+    process, _process = _process, None
+    if process is not None and process.stdin is not None:
+        process.stdin.close()
+    return process

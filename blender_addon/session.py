@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import away, properties
+from . import away, properties, server_process
 from .bridge.client import Client
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, RenderFailed, SceneError
 from .bridge.messages import (
@@ -26,6 +26,7 @@ from .bridge.messages import (
 from .link import Link, LinkState
 
 if TYPE_CHECKING:
+    from .environment.installation import Work
     from .tasks import Task
 
 BUDGET = 0.004
@@ -43,6 +44,10 @@ class Session:
         self.tasks: list[Task] = []
         self.jobs: tuple[JobSummary, ...] | None = None
         """What the server has; None until it has said so."""
+        self.setup: Work | None = None
+        """What is being done, or was done last, to the server's environment."""
+        self.awaited: tuple[str, int, str | None] | None = None
+        """The connection to make as soon as the server that this Blender has started listens."""
 
     # ------------------------------------------------------------ for operators and panels
 
@@ -57,12 +62,16 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        return bool(self.active) or self.link.state is LinkState.CONNECTING
+        return bool(self.active or self.awaited) or self.link.state is LinkState.CONNECTING
 
     @property
     def idle(self) -> bool:
         """Nothing to watch: the timer may rest."""
-        return not self.active and self.link.state is LinkState.OFFLINE
+        return not (self.active or self.awaited or self.setting_up) and self.link.state is LinkState.OFFLINE
+
+    @property
+    def setting_up(self) -> bool:
+        return self.setup is not None and not self.setup.ended
 
     def offers(self, scene: Any) -> list[JobSummary]:
         """Jobs of this scene that it has not got, the newest first: see away.offers."""
@@ -84,6 +93,10 @@ class Session:
     def connect(self, host: str, port: int, token: str | None) -> None:
         self.error = None
         self.link.connect(host, port, token)
+
+    def await_server(self, host: str, port: int, token: str | None) -> None:
+        """Connect there once the server that was just started listens."""
+        self.error, self.awaited = None, (host, port, token)
 
     def disconnect(self) -> None:
         self.link.close()
@@ -115,6 +128,10 @@ class Session:
         self.tasks.clear()
 
     def close(self) -> None:
+        if self.setup:
+            self.setup.cancel()
+            self.setup.poll(wait=6.0)
+        self.setup = self.awaited = None
         self.link.close()
         self.tasks.clear()
         self.error = None
@@ -126,6 +143,8 @@ class Session:
         while not done():
             if until and time.monotonic() > until:
                 raise TimeoutError("the server did not answer in time")
+            if self.link.state is LinkState.OFFLINE and not self.active:  # nothing to wait on but a server's start
+                time.sleep(0.05)
             self.tick(wait=0.0 if any(task.working for task in self.active) else 0.1)
 
     # ------------------------------------------------------------ for the pump
@@ -136,7 +155,7 @@ class Session:
         `wait` is how long to wait for a first event, in seconds (background mode).
         """
         until = time.perf_counter() + BUDGET
-        changed = False
+        changed = self._look_after_server()
         while (event := self.link.poll(wait)) is not None:
             self._apply(event)
             changed, wait = True, 0.0
@@ -153,6 +172,19 @@ class Session:
         while self._guard(task, lambda: task.advance(self.link)) and time.perf_counter() < until:
             pass
         return task.stage != before or not task.working
+
+    def _look_after_server(self) -> bool:
+        """How far the set-up is, and whether the server that was started listens; returns whether anything changed."""
+        changed = self.setup is not None and self.setup.poll()
+        if self.awaited:
+            try:
+                if not server_process.listening():
+                    return changed
+                self.connect(*self.awaited)
+            except PaintoverError as error:
+                self.error = error
+            self.awaited, changed = None, True
+        return changed
 
     def _apply(self, event: Any) -> None:
         if isinstance(event, Client):

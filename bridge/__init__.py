@@ -1,6 +1,6 @@
 """The language that Blender, the server and everybody else speak. Standard library and numpy only."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 """Paintover's version: the same in the manifest, in pyproject.toml and in CHANGELOG.md (a test compares them)."""
 
 PROTOCOL = 2

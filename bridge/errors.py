@@ -21,6 +21,8 @@ PaintoverError
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed
 ├── ServerFailure            the server failed at a valid request
 │   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed
+├── SetupError               the server's environment cannot be made
+│   └── NoPython, PythonUnusable, NoSpace, NotOnline, SetupRunning
 └── Cancelled                the user stopped it
 """
 
@@ -290,6 +292,42 @@ class ServerStartFailed(ServerFailure):
     code = "server_start_failed"
     text = "The server could not be started: {reason}."
     hint = "Run “paintover doctor” in a terminal: it says what is missing."
+
+
+class SetupError(PaintoverError):
+    code = "setup"
+    text = "The server could not be set up: {reason}."
+    hint = "Open the log to see the cause, then press the button again: it goes on where it stopped."
+
+
+class NoPython(SetupError):
+    code = "no_python"
+    text = "No Python that the server can use was found. {reason}"
+    hint = "Install Python 3.13, then press the button again."
+
+
+class PythonUnusable(SetupError):
+    code = "python_unusable"
+    text = "{path} cannot be used: {reason}."
+    hint = "Name another Python 3.11 to 3.14 in the add-on's preferences."
+
+
+class NoSpace(SetupError):
+    code = "no_space"
+    text = "Setting up the server takes {needed:.1f} GB, and only {free:.1f} GB are free in {folder}."
+    hint = "Free some space, then press the button again."
+
+
+class NotOnline(SetupError):
+    code = "not_online"
+    text = "The server's packages could not be downloaded."
+    hint = "Check the internet connection, then press the button again: it goes on where it stopped."
+
+
+class SetupRunning(SetupError):
+    code = "setup_running"
+    text = "Another Blender is setting up the server."
+    hint = "Wait for it to finish."
 
 
 class Cancelled(PaintoverError):

@@ -8,13 +8,15 @@ export PYTHONUNBUFFERED=1
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 fail() { printf '\033[1;31m%s\033[0m\n' "$1" >&2; shift; printf '    %s\n' "$@" >&2; exit 1; }
 
-# The newest interpreter at hand that has a bpy: 3.13 -> Blender 5.2, 3.11 -> Blender 4.5. CI and development use 4.5.
+# The first of the named interpreters that can make environments, on the PATH or among those that pyenv keeps.
 find_python() {
-    local candidate
-    for candidate in "$@"; do
-        if command -v "$candidate" >/dev/null && "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
-            command -v "$candidate"; return
-        fi
+    local name candidate
+    for name in "$@"; do
+        for candidate in "$(command -v "$name")" "${PYENV_ROOT:-$HOME/.pyenv}/versions/${name#python}".*/bin/"$name"; do
+            if [ -x "$candidate" ] && "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
+                echo "$candidate"; return
+            fi
+        done
     done
     return 1
 }
@@ -63,16 +65,22 @@ debian_packages() {  # debian_packages NAME…: install what is missing, or say 
     fi
 }
 
-blender_env() {  # sets $blender_python
-    local python version
+# Every Blender that Paintover supports, as a Python module, and the interpreter that it needs.
+blender_release() {
+    case $1 in
+        4.2) echo "bpy==4.2.23 python3.11";;
+        4.5) echo "bpy==4.5.15 python3.11";;
+        5.0) echo "bpy==5.0.1 python3.11";;
+        5.2) echo "bpy==5.2.3 python3.13";;
+    esac
+}
+
+blender_host() {  # blender_host VERSION: sets $blender_python; fails where the interpreter for it is missing
+    local version=$1 requirement interpreter python
+    read -r requirement interpreter <<< "$(blender_release "$version")"
+    python=$(find_python "$interpreter") || return 1
     # shellcheck disable=SC2086
     debian_packages $bpy_packages
-    if python=$(find_python python3.11); then version=4.5 requirement=bpy==4.5.15
-    elif python=$(find_python python3.13); then version=5.2 requirement=bpy==5.2.3
-    else
-        fail "Blender as a Python module needs Python 3.11 or 3.13, and neither was found." \
-            "Install one, or name an installed Blender: scripts/demo --blender /path/to/blender"
-    fi
     blender_python=$root/.blender/$version/bin/python
     [ "$(cat ".blender/$version/.paintover" 2>/dev/null)" = "$requirement" ] && return
     say "Installing Blender $version as a Python module in .blender/$version (about 1 GB)"
@@ -81,6 +89,15 @@ blender_env() {  # sets $blender_python
     "$blender_python" -m pip install --quiet --disable-pip-version-check "$requirement" \
         pytest==9.2.0 pytest-asyncio==1.5.0 pytest-timeout==2.4.0
     printf '%s' "$requirement" > ".blender/$version/.paintover"
+}
+
+blender_env() {  # the Blender for development and the demo: 4.5, or 5.2 where only Python 3.13 is at hand
+    if find_python python3.11 >/dev/null; then blender_host 4.5
+    elif find_python python3.13 >/dev/null; then blender_host 5.2
+    else
+        fail "Blender as a Python module needs Python 3.11 or 3.13, and neither was found." \
+            "Install one, or name an installed Blender: scripts/demo --blender /path/to/blender"
+    fi
 }
 
 window_packages="blender xvfb libgl1-mesa-dri libegl1 libgl1 python3-numpy imagemagick xdotool"

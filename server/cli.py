@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,8 +51,11 @@ def serve(
         typer.Option(help="Keep a second painting process warm where memory allows, which steps in for the first."),
     ] = True,
     engine: Annotated[str, typer.Option(hidden=True)] = "diffusers",
+    with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run the server until Ctrl-C. Blender connects to it."""
+    # --with-parent is for Blender, which holds the other end of standard input: when that closes, however Blender
+    # ended, the server ends too, as soon as no client is connected and no job waits or runs.
     from filelock import FileLock, Timeout
 
     from paintover.bridge.errors import PortInUse
@@ -76,14 +82,19 @@ def serve(
         print(f"Paintover {VERSION} listens on {host}:{actual}", flush=True)
 
     try:
-        asyncio.run(_until_told_to_stop(front.serve(host, port, started)))
+        unneeded = _without_parent(front) if with_parent else None
+        asyncio.run(_until_told_to_stop(front.serve(host, port, started), unneeded))
     finally:
         lock.release()
 
 
-async def _until_told_to_stop(work: Any) -> None:
+async def _until_told_to_stop(work: Any, unneeded: Any = None) -> None:
+    """Run `work` until a signal, or until `unneeded` is over."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
+    watch = asyncio.ensure_future(unneeded) if unneeded else None
+    if watch:
+        watch.add_done_callback(lambda _: task.cancel())
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
             loop.add_signal_handler(number, task.cancel)
@@ -93,6 +104,24 @@ async def _until_told_to_stop(work: Any) -> None:
         await task
     except asyncio.CancelledError:
         logging.getLogger("paintover").info("Stopped.")
+
+
+async def _without_parent(front: Any) -> None:
+    """Wait for the end of standard input, and then until nobody needs the server."""
+    gone, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def watch() -> None:
+        # Not through sys.stdin: its lock, held by this thread for ever, would stop the interpreter's own end.
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(gone.set)
+
+    threading.Thread(target=watch, name="paintover-parent", daemon=True).start()
+    await gone.wait()
+    logging.getLogger("paintover").info("Blender is gone: this server ends when nobody uses it.")
+    await front.unused()
 
 
 def _generate(

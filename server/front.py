@@ -128,6 +128,11 @@ class Front:
                 task.cancel()
             await self._runner.close()
 
+    async def unused(self) -> None:
+        """Wait until no client is connected and no job waits or runs."""
+        while self._traffic.clients or self._runner.busy:
+            await asyncio.sleep(0.25)
+
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)

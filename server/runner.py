@@ -82,6 +82,11 @@ class Runner:
     def device(self) -> str:
         return self._supervisor.device
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job arrives, waits or runs."""
+        return bool(self._arriving) or any(job.state not in ENDED for job in self._jobs)
+
     def open(self) -> None:
         """Take up what an earlier server left: what was under way waits again, what is over is listed."""
         try:

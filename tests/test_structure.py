@@ -63,6 +63,11 @@ def test_blender_lives_in_the_addon_and_torch_behind_the_seam() -> None:
     assert not offences("blender_addon", re.compile(rf"({'|'.join(sorted(HEAVY))})\b"))
 
 
+def test_setting_up_needs_nothing_of_blender() -> None:
+    assert not offences("blender_addon/environment", re.compile(r"(bpy|mathutils|gpu|numpy)\b"))
+    assert not offences("blender_addon/environment", re.compile(r"\.\.(?!bridge)\w"))
+
+
 def test_the_addon_and_the_server_never_import_each_other() -> None:
     assert not offences("blender_addon", re.compile(r"(paintover|server|\.+server\b(?!_process))"))
     assert not offences("server", re.compile(r".*blender_addon"))

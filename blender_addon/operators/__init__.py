@@ -5,9 +5,16 @@ from __future__ import annotations
 
 import bpy
 
-from . import away, connect, export_passes, paint, revert
+from . import away, connect, export_passes, paint, revert, setup
 
-CLASSES = (*connect.CLASSES, *paint.CLASSES, *away.CLASSES, *export_passes.CLASSES, *revert.CLASSES)
+CLASSES = (
+    *connect.CLASSES,
+    *setup.CLASSES,
+    *paint.CLASSES,
+    *away.CLASSES,
+    *export_passes.CLASSES,
+    *revert.CLASSES,
+)
 
 
 def register() -> None:

@@ -63,18 +63,20 @@ class PAINTOVER_OT_disconnect(bpy.types.Operator):
 
 
 class PAINTOVER_OT_start_server(bpy.types.Operator):
-    """Start a Paintover server on this machine; it ends with Blender"""
+    """Start a Paintover server on this machine and connect to it. It ends with Blender, unless others use it or a job
+    still runs"""
 
     bl_idname = "paintover.start_server"
     bl_label = "Start Server"
     bl_options = {"REGISTER"}
 
-    _timer: Any = None
-
     @classmethod
     def poll(cls, context: Context) -> bool:
         if server_process.running():
             cls.poll_message_set("It runs already")
+            return False
+        if session.setting_up:
+            cls.poll_message_set("The server is being set up")
             return False
         return True
 
@@ -82,30 +84,14 @@ class PAINTOVER_OT_start_server(bpy.types.Operator):
         chosen = preferences.get()
         try:
             server_process.start(bpy.path.abspath(chosen.command), chosen.port)
-            if bpy.app.background:
-                import time
-
-                while not server_process.listening():
-                    time.sleep(0.05)
-                return {"FINISHED"}
         except PaintoverError as error:
             return refuse(self, error)
-        self._timer = context.window_manager.event_timer_add(0.1, window=context.window)
-        context.window_manager.modal_handler_add(self)
-        return {"RUNNING_MODAL"}
-
-    def modal(self, context: Context, event: bpy.types.Event) -> set[Any]:
-        if event.type != "TIMER":
-            return {"PASS_THROUGH"}
-        try:
-            if not server_process.listening():
-                return {"PASS_THROUGH"}
-        except PaintoverError as error:
-            context.window_manager.event_timer_remove(self._timer)
-            return refuse(self, error)
-        context.window_manager.event_timer_remove(self._timer)
-        bpy.ops.paintover.connect()
-        return {"FINISHED"}
+        session.await_server(chosen.host, chosen.port, chosen.token or None)
+        if not bpy.app.background:
+            pump.start()
+            return {"FINISHED"}
+        session.wait(lambda: not session.awaited and session.link.state is not LinkState.CONNECTING)
+        return refuse(self, session.error) if session.error else {"FINISHED"}
 
 
 class PAINTOVER_OT_stop_server(bpy.types.Operator):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .. import properties, server_process, textures
+from .. import preferences, properties, server_process, textures
 from ..bridge.errors import Cancelled, PaintoverError
 from ..bridge.messages import CANCELLED, DONE, ENDED, FAILED, JobSummary
 from ..bridge.parameters import CONTROLS, PARAMETERS
@@ -65,12 +65,21 @@ def draw_connection(layout: Any) -> None:
     elif session.link.state is LinkState.CONNECTING:
         row.label(text="Connecting…", icon="SORTTIME")
         row.operator("paintover.disconnect", text="", icon="X")
+    elif session.awaited:
+        row.label(text="Starting the server…", icon="SORTTIME")
+    elif session.setup and not session.setup.ended:
+        row.progress(factor=session.setup.fraction, text=session.setup.stage)
+        row.operator("paintover.cancel_setup", text="", icon="X")
     else:
         row.operator("paintover.connect", icon="LINKED")
-        if not server_process.running():
+        if not server_process.program(preferences.get().command):
+            row.operator("paintover.setup_server", icon="IMPORT")
+        elif not server_process.running():
             row.operator("paintover.start_server", text="Start Server", icon="PLAY")
     if session.error:
         draw_error(layout, session.error)
+    elif session.setup and session.setup.error and not isinstance(session.setup.error, Cancelled):
+        draw_error(layout, session.setup.error)
 
 
 def draw_error(layout: Any, error: PaintoverError) -> None:

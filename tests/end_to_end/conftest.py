@@ -40,8 +40,9 @@ def fake_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
 class Blender:
     """Runs scripts in real Blender, with the names of inside.py at hand."""
 
-    def __init__(self, folder: Path, addon: Path) -> None:
+    def __init__(self, folder: Path, addon: Path, python: str = BLENDER) -> None:
         self.folder = folder
+        self.python = python
         self._addon = addon
 
     def environment(self, port: int, token: str) -> dict[str, str]:
@@ -53,6 +54,7 @@ class Blender:
             "PAINTOVER_PORT": str(port),
             "PAINTOVER_TOKEN": token,
             "PYTHONPATH": str(Path(__file__).parent),
+            "FOLDER": str(self.folder),
             "RESULT": str(self.folder / "result.json"),
         }
 
@@ -61,7 +63,7 @@ class Blender:
         path.write_text("from inside import *\n" + textwrap.dedent(script))
         (self.folder / "result.json").unlink(missing_ok=True)
         return subprocess.Popen(
-            [BLENDER, str(path)],
+            [self.python, str(path)],
             env=self.environment(port, token),
             cwd=self.folder,
             stdout=subprocess.PIPE,
@@ -79,8 +81,8 @@ class Blender:
         result = self.folder / "result.json"
         return {"output": output, **(json.loads(result.read_text()) if result.exists() else {})}
 
-    def run(self, script: str, *, port: int = 1, token: str = TOKEN) -> dict[str, Any]:
-        return self.finish(self.start(script, port=port, token=token))
+    def run(self, script: str, *, port: int = 1, token: str = TOKEN, timeout: float = 240) -> dict[str, Any]:
+        return self.finish(self.start(script, port=port, token=token), timeout)
 
 
 @pytest.fixture

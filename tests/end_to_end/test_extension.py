@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import build_addon
 
 from .conftest import BLENDER, Blender
 
+SERVER = Path(build_addon.__file__).parent / "server"
 FIND_VALIDATOR = (
     "import bpy, pathlib; print(pathlib.Path(bpy.utils.system_resource('SCRIPTS')) / "
     "'addons_core/bl_pkg/cli/blender_ext.py')"
@@ -32,6 +35,25 @@ def test_the_same_sources_give_the_same_zip(addon_zip: Path, tmp_path: Path) -> 
     again = build_addon.build(tmp_path)
     assert again.name == f"paintover-{build_addon.version()}.zip"
     assert again.read_bytes() == addon_zip.read_bytes()
+
+
+def test_the_server_travels_in_the_zip(addon_zip: Path) -> None:
+    with zipfile.ZipFile(addon_zip) as archive:
+        names = archive.namelist()
+        (wheel,) = [name for name in names if name.endswith(".whl")]
+        packed = zipfile.ZipFile(io.BytesIO(archive.read(wheel)))
+        pins = archive.read("server_package/constraints.txt").decode()
+    assert wheel == f"server_package/paintover-{build_addon.version()}-py3-none-any.whl"
+    assert "torch==" in pins
+    inside = packed.namelist()
+    assert "paintover/bridge/wire.py" in inside
+    assert "paintover/server/mini/unet/diffusion_pytorch_model.safetensors" in inside
+    sources = {f"paintover/server/{path.relative_to(SERVER).as_posix()}" for path in SERVER.rglob("*.py")}
+    assert sources <= set(inside), "a package that pyproject.toml does not name"
+    (entry,) = [name for name in inside if name.endswith("entry_points.txt")]
+    assert "paintover = paintover.server.cli:main" in packed.read(entry).decode()
+    # A download that people wait for: the weights are 36 MB of it.
+    assert addon_zip.stat().st_size < 60e6
 
 
 def test_export_passes(blender: Blender) -> None:

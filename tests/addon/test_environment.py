@@ -1,0 +1,364 @@
+"""Setting up the server: a real venv and a real pip, packages from a tiny registry on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paintover import environment
+from paintover.bridge.errors import Cancelled, NoPython, NoSpace, NotOnline, PythonUnusable, SetupError, SetupRunning
+from paintover.environment import builds, installation, pythons, record
+from paintover.environment.builds import CPU_ELSEWHERE, CPU_LINUX, CUDA_12, CUDA_13, MPS, ROCM, Machine
+from paintover.environment.installation import Installation, Removal
+from paintover.environment.pip_progress import PipProgress
+
+from .tiny_registry import TinyRegistry, package
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.timeout(1500),  # seconds on an idle machine; venv and pip write and delete thousands of files
+    pytest.mark.skipif(os.name != "posix", reason="the stand-in interpreters are shell scripts"),
+]
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyRegistry]:
+    made = TinyRegistry()
+    for name in list(os.environ):
+        if name.startswith("PIP_"):
+            monkeypatch.delenv(name)
+    values = {
+        "PAINTOVER_DATA": tmp_path / "data",
+        "PAINTOVER_TORCH_INDEX": "http://127.0.0.1:1/whl",
+        "PIP_INDEX_URL": made.url,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_CACHE_DIR": tmp_path / "cache",
+        "PIP_RETRIES": "0",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, str(value))
+    yield made
+    made.close()
+
+
+def end(work: Any) -> Any:
+    """Wait for its end."""
+    work.poll(wait=600)
+    assert work.ended
+    return work
+
+
+def set_up(carried: Path, **options: Any) -> Installation:
+    work = Installation(carried, wanted="CPU", **options)
+    work.start()
+    end(work)
+    assert work.error is None, "\n".join(work.lines)
+    return work
+
+
+def state(carried: Path) -> record.State:
+    wheel = record.wheel_in(carried)
+    assert wheel
+    return record.state(record.identity(wheel))
+
+
+def says() -> str:
+    program = environment.program()
+    assert program
+    return subprocess.run([program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_from_nothing_to_ready_update_repair_remove(registry: TinyRegistry, tmp_path: Path) -> None:
+    carried = package(tmp_path / "package")
+    assert state(carried) is record.State.ABSENT
+    assert environment.program() is None
+    work = set_up(carried)
+    assert work.fraction == 1.0
+    assert state(carried) is record.State.READY
+    assert says() == "hello"
+    made = record.read()
+    assert made
+    assert (made.build, made.device, made.torch) == ("cpu", "CPU", "torch==2.13.0")
+    text = record.log_file().read_text()
+    assert "taking the default index's build" in text, "the index of PyTorch's builds is not reachable here"
+    assert "Successfully installed" in text
+    assert not (record.folder() / "temporary").exists()
+
+    newer = package(tmp_path / "newer", words="newer")
+    assert state(newer) is record.State.OUTDATED
+    before = len(registry.requests)
+    set_up(newer)
+    assert says() == "newer"
+    assert not [path for path in registry.requests[before:] if "torch" in path], "PyTorch is there already"
+
+    (record.environment() / "pyvenv.cfg").write_text("home = /nowhere\n")
+    assert state(newer) is record.State.BROKEN
+    set_up(newer, again=True)
+    assert state(newer) is record.State.READY
+
+    removal = Removal()
+    removal.start()
+    assert end(removal).error is None
+    assert state(newer) is record.State.ABSENT
+    assert not record.folder().exists()
+
+
+def test_cancelled_in_mid_download_it_goes_on_from_there(registry: TinyRegistry, tmp_path: Path) -> None:
+    carried = package(tmp_path / "package")
+    registry.hold("small")
+    work = Installation(carried, wanted="CPU")
+    work.start()
+    assert registry.asked.wait(600)
+    running = work._running
+    assert running
+    work.cancel()
+    end(work)
+    assert isinstance(work.error, Cancelled)
+    running.wait(30)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)
+    assert state(carried) is record.State.UNFINISHED
+    made = record.read()
+    assert made
+    assert made.done == ["environment", "torch"]
+    registry.release("small")
+    seen = len(registry.requests)
+    again = set_up(carried)
+    assert state(carried) is record.State.READY
+    assert not any("-m venv" in line for line in again.lines)
+    assert not [path for path in registry.requests[seen:] if "torch" in path]
+
+
+def test_a_new_pin_of_torch_and_another_build_install_it_anew(registry: TinyRegistry, tmp_path: Path) -> None:
+    set_up(package(tmp_path / "package"))
+    registry.wheels["torch"]["2.14.0"] = registry.wheels["torch"].pop("2.13.0")
+    work = Installation(package(tmp_path / "next", torch="2.14.0"), wanted="CPU")
+    work.start()
+    end(work)
+    # The stand-in still calls itself 2.13.0 inside, which pip notices: it did fetch the new one.
+    assert any("/2.14.0/" in path for path in registry.requests)
+
+
+def test_what_was_cut_short_is_installed_again(registry: TinyRegistry, tmp_path: Path) -> None:
+    carried = package(tmp_path / "package")
+    set_up(carried)
+    made = record.read()
+    assert made
+    made.done = ["environment", "torch"]
+    made.write()
+    (installed,) = record.environment().glob("**/site-packages/small.py")
+    installed.unlink()
+    (half,) = record.environment().glob("**/site-packages/small-1.0.dist-info")
+    (half / "INSTALLER").unlink()
+    set_up(carried)
+    assert installed.exists()
+
+
+def test_without_a_network(registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    work = Installation(package(tmp_path / "package"), wanted="CPU")
+    work.start()
+    assert isinstance(end(work).error, NotOnline | SetupError)
+    assert "button again" in work.error.hint
+    assert state(tmp_path / "package") is record.State.UNFINISHED
+    monkeypatch.setenv("PIP_INDEX_URL", registry.url)
+    set_up(tmp_path / "package")
+
+
+def test_a_full_disk_is_noticed_before(
+    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e9}))
+    work = Installation(package(tmp_path / "package"), wanted="CPU")
+    work.start()
+    error = end(work).error
+    assert isinstance(error, NoSpace)
+    assert "takes 2.5 GB" in error.message
+    assert "1.0 GB are free" in error.message
+    assert not registry.requests
+
+
+def test_two_blenders_do_not_set_up_at_once(
+    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "PATIENCE", 0.0)
+    with installation.exclusive():
+        for work in (Installation(package(tmp_path / "package")), Removal()):
+            work.start()
+            assert isinstance(end(work).error, SetupRunning)
+
+
+def test_a_tree_without_the_server_says_so(registry: TinyRegistry, tmp_path: Path) -> None:
+    work = Installation(tmp_path)
+    work.start()
+    assert "carries no server" in end(work).error.message
+
+
+# ---------------------------------------------------------------- finding Python
+
+
+def interpreter(path: Path, **facts: Any) -> str:
+    """A stand-in that answers the probe with these facts."""
+    import json
+
+    told = {
+        "version": [3, 12, 4],
+        "path": str(path),
+        "bits": 64,
+        "missing": [],
+        "machine": "x86_64",
+        "threads": False,
+        **facts,
+    }
+    path.write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_first_that_will_do(tmp_path: Path) -> None:
+    broken = tmp_path / "shim"
+    broken.write_text("#!/bin/sh\nexit 127\n")
+    broken.chmod(0o755)
+    paths = [
+        str(tmp_path / "missing"),
+        str(broken),
+        interpreter(tmp_path / "old", version=[3, 10, 1]),
+        interpreter(tmp_path / "bare", missing=["ensurepip"]),
+        interpreter(tmp_path / "good"),
+        interpreter(tmp_path / "later"),
+    ]
+    told: list[str] = []
+    found = pythons.find("", lambda: paths, told.append)
+    assert (Path(found.path).name, found.version) == ("good", "3.12.4")
+    assert len(told) == 4
+    assert "3.10.1" in told[2]
+    assert "lacks ensurepip" in told[3]
+    with pytest.raises(NoPython) as none:
+        pythons.find("", lambda: paths[:4])
+    assert "does not run" in none.value.message
+    assert "python3-venv" in none.value.hint
+    with pytest.raises(PythonUnusable) as named:
+        pythons.find(paths[2], lambda: paths)
+    assert "3.10.1" in named.value.message
+
+
+@pytest.mark.parametrize(
+    ("platform", "facts", "words"),
+    [
+        ("linux", {}, ""),
+        ("linux", {"version": [3, 15, 0]}, "3.15.0"),
+        ("win32", {"bits": 32}, "32-bit"),
+        ("win32", {"threads": True}, "free-threaded"),
+        ("darwin", {}, "Intel"),
+        ("darwin", {"machine": "arm64"}, ""),
+    ],
+)
+def test_what_will_not_do(platform: str, facts: dict[str, Any], words: str) -> None:
+    known = {"version": [3, 12, 0], "missing": [], "bits": 64, "threads": False, "machine": "x86_64", **facts}
+    problem = pythons._problem(known, ".".join(map(str, known["version"])), platform)
+    assert words in problem
+    assert bool(problem) == bool(words)
+
+
+def test_blenders_own_python_is_the_last_resort(tmp_path: Path) -> None:
+    own = interpreter(tmp_path / "python3.11")
+    assert list(pythons.candidates(own))[-1] == own
+    assert "/opt/blender/blender" not in list(pythons.candidates("/opt/blender/blender"))
+
+
+def test_windows_launcher() -> None:
+    answer = (
+        " -V:3.13 *        C:\\Users\\Jo Ann\\AppData\\Local\\Programs\\Python\\Python313\\python.exe\r\n"
+        " -V:3.11          C:\\Python311\\python.exe\r\n"
+    )
+    assert pythons.launcher(answer) == [
+        "C:\\Users\\Jo Ann\\AppData\\Local\\Programs\\Python\\Python313\\python.exe",
+        "C:\\Python311\\python.exe",
+    ]
+    assert pythons.launcher(None) == []
+
+
+# ---------------------------------------------------------------- choosing PyTorch's build
+
+
+@pytest.mark.parametrize(
+    ("machine", "wanted", "build", "words"),
+    [
+        (Machine("linux"), "AUTO", CPU_LINUX, "no graphics card"),
+        (Machine("win32"), "AUTO", CPU_ELSEWHERE, "no graphics card"),
+        (Machine("darwin"), "AUTO", MPS, "Apple"),
+        (Machine("linux", 580, 8.9), "AUTO", CUDA_13, "580"),
+        (Machine("win32", 591, 0.0), "AUTO", CUDA_13, "591"),
+        (Machine("linux", 580, 6.1), "AUTO", CUDA_12, "6.1"),
+        (Machine("linux", 535, 8.9), "AUTO", CUDA_12, "535"),
+        (Machine("win32", 526, 8.9), "AUTO", CPU_ELSEWHERE, "install 528 or newer"),
+        (Machine("linux", rocm=True), "AUTO", ROCM, "ROCm"),
+        (Machine("linux", 580, 8.9, rocm=True), "AUTO", CUDA_13, "580"),
+        (Machine("linux", 580, 8.9, rocm=True), "ROCM", ROCM, "ROCm"),
+        (Machine("linux", 580, 8.9), "CPU", CPU_LINUX, "preferences"),
+        (Machine("linux"), "CUDA", CUDA_13, "preferences"),
+    ],
+)
+def test_the_build_for_a_machine(machine: Machine, wanted: str, build: builds.Build, words: str) -> None:
+    chosen, reason = builds.choose(machine, wanted)
+    assert chosen == build
+    assert words in reason
+
+
+@pytest.mark.parametrize(("machine", "wanted"), [(Machine("darwin"), "CUDA"), (Machine("win32"), "ROCM")])
+def test_a_build_that_does_not_exist(machine: Machine, wanted: str) -> None:
+    with pytest.raises(SetupError) as refused:
+        builds.choose(machine, wanted)
+    assert refused.value.hint
+
+
+def test_looking_at_the_machine(tmp_path: Path) -> None:
+    def nvidia(command: Any) -> str | None:
+        return "581.29, 12.0\n581.29, 8.6\n" if "compute_cap" in command[-1] else None
+
+    def old_nvidia(command: Any) -> str | None:
+        return "470.82.01\n" if command[-1].endswith("driver_version") else None
+
+    none = tmp_path / "none"
+    assert builds.look("win32", nvidia, none) == Machine("win32", 581, 12.0)
+    assert builds.look("linux", old_nvidia, none) == Machine("linux", 470, 0.0)
+    assert builds.look("linux", lambda command: None, tmp_path) == Machine("linux", rocm=True)
+    assert builds.look("linux", lambda command: "agent" if "rocminfo" in command else None, none).rocm
+    assert builds.look("darwin", nvidia, none) == Machine("darwin")
+
+
+def test_every_build_has_an_index_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PAINTOVER_TORCH_INDEX", raising=False)
+    indexed = [build.index for build in (CUDA_13, CUDA_12, ROCM, CPU_LINUX)]
+    assert len(set(indexed)) == 4
+    assert all(index.startswith("https://") for index in indexed)
+    assert CPU_ELSEWHERE.index == MPS.index == ""
+
+
+# ---------------------------------------------------------------- progress
+
+
+def test_pips_lines_become_a_fraction_that_only_grows() -> None:
+    progress = PipProgress(expected=100e6)
+    seen = []
+    lines = [
+        ("Collecting torch", True),
+        ("  Downloading torch-2.13.0-cp311-none-any.whl (80.0 MB)", True),
+        ("Progress 0 of 80000000", False),
+        ("Progress 40000000 of 80000000", False),
+        ("Progress 80000000 of 80000000", False),
+        ("  Using cached small-1.0-py3-none-any.whl (20.0 MB)", True),
+        ("Installing collected packages: small, torch", True),
+    ]
+    for line, worth in lines:
+        assert progress.feed(line) is worth, line
+        seen.append(progress.fraction)
+    assert seen == sorted(seen)
+    assert seen[3] == pytest.approx(0.8 * 0.4)
+    assert seen[5] == pytest.approx(0.8)
+    assert progress.doing.startswith("Unpacking")
