@@ -12,10 +12,8 @@ import bpy
 from .bridge.messages import CANCELLED, DONE, FAILED, JobSummary
 from .bridge.origin import LONGEST_LABEL, Origin
 
-APPLIED = "paintover_jobs"
-"""Custom property of a scene: names of the jobs whose results it got, newest last. It is saved, and undone, with them:
-a file that lost a result by a crash asks for it again."""
 REMEMBERED = 64
+"""Jobs that a scene keeps in mind."""
 
 
 def origin(scene: str) -> Origin:
@@ -37,12 +35,12 @@ def mark(scene: str, job: str) -> None:
     found = bpy.data.scenes.get(scene)
     if found and not found.library:
         names = [name for name in applied(found) if name != job]
-        found[APPLIED] = " ".join([*names, job][-REMEMBERED:])
+        found.paintover.applied = " ".join([*names, job][-REMEMBERED:])
 
 
 def applied(scene: bpy.types.Scene) -> list[str]:
     """Names of the jobs whose results the scene got."""
-    return str(scene.get(APPLIED, "")).split()
+    return scene.paintover.applied.split()
 
 
 def offers(jobs: Iterable[JobSummary], scene: bpy.types.Scene, under_way: Iterable[str]) -> list[JobSummary]:

@@ -108,6 +108,9 @@ SHADING = (
 class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
     recommended: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    applied: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    """Names of the jobs whose results the scene got, newest last. It is saved, and undone, with them: a file that lost
+    a result by a crash asks for it again."""
 
 
 PAINTOVER_PG_settings.__annotations__.update({p.name: _property(p) for p in PARAMETERS})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bpy
 import pytest
@@ -30,3 +32,13 @@ def scene() -> bpy.types.Scene:
     """The scene of a fresh, empty file."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     return bpy.context.scene
+
+
+@pytest.fixture
+def registered(scene: bpy.types.Scene) -> Iterator[Any]:
+    """The scene's settings, with the properties registered."""
+    from paintover import properties
+
+    properties.register()
+    yield scene.paintover
+    properties.unregister()

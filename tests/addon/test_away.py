@@ -45,6 +45,8 @@ from paintover.tasks import TaskState
 
 from .test_session import ScriptedLink, cube, deliver, offered, prepare
 
+pytestmark = pytest.mark.usefixtures("registered")
+
 JOB = "5" * 32
 IMAGE = np.full((64, 64, 3), 200, np.uint8)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,13 +60,6 @@ def session() -> Session:
     made = Session()
     made.link = ScriptedLink()
     return made
-
-
-@pytest.fixture
-def registered(scene: Any) -> Iterator[Any]:
-    properties.register()
-    yield bpy.context.scene.paintover
-    properties.unregister()
 
 
 def cube() -> Any:
