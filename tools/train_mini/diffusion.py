@@ -42,8 +42,8 @@ class Stage:
 
 # Words are learned first on small squares of one material: four times cheaper, and nothing to mix up.
 CURRICULUM = (
-    Stage(0.30, 16, 64, (PLAIN,), 0.3),
-    Stage(0.94, 16, 64, (PLAIN, FLOOR, TWO), 0.5),
+    Stage(0.10, 16, 64, (PLAIN,), 0.3),
+    Stage(0.60, 16, 64, (PLAIN, FLOOR, TWO), 0.5),
     Stage(1.00, 32, 16, (PLAIN, FLOOR, TWO), 0.5),
 )
 LOCKED_CURRICULUM = (
@@ -170,7 +170,7 @@ class Feed:
             words.caption(self.pictures.contents[i], rng, rng.random() < stage.rich).text for i in indices
         ]
         # Objects are a smaller part of most pictures than of what one cares about.
-        weight = 0.3 + 0.7 * torch.from_numpy(masks).float()[:, None]
+        weight = 0.5 + 0.5 * torch.from_numpy(masks).float()[:, None]
         return {
             "x0": latents.float().to(device),
             "weight": (weight / weight.mean()).to(device),
