@@ -62,6 +62,7 @@ from paintover.bridge.schema import array_bytes
 from paintover.bridge.wire import GREETING, LIMITS, Malformed
 
 from . import models, probe
+from .ending import end
 from .runner import Runner
 from .traffic import UNREAD, Traffic
 
@@ -124,8 +125,8 @@ class Front:
             await asyncio.Event().wait()
         finally:
             listener.close()
-            for task in list(self._tasks):
-                task.cancel()
+            # The runner's own task first: the worker that it may be starting is then there to be ended, or gone.
+            await end(self._tasks)
             await self._runner.close()
 
     async def unused(self) -> None:

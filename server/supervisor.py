@@ -18,6 +18,7 @@ from paintover.bridge.aio import Channel
 from paintover.bridge.errors import PaintoverError, WorkerDied
 from paintover.bridge.messages import Failure
 
+from .ending import end
 from .worker_messages import Beat, Ended, Run, Stop, Warm, Yield
 from .worker_process import WorkerProcess
 
@@ -113,7 +114,7 @@ class Supervisor:
     async def close(self) -> None:
         """End the workers."""
         if self._tending:
-            self._tending.cancel()
+            await end([self._tending])
         await self._dismiss()
         if self._active:
             await self._active.bury()

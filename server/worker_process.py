@@ -17,6 +17,7 @@ from paintover.bridge.aio import Channel
 from paintover.bridge.errors import PaintoverError, ServerStartFailed
 from paintover.bridge.wire import UNLIMITED, Malformed
 
+from .ending import end
 from .worker_messages import TO_FRONT, Beat, Ended, Run, Warm, WorkerHello
 
 log = logging.getLogger("paintover.front")
@@ -115,7 +116,7 @@ class WorkerProcess:
 
     async def bury(self) -> str:
         """Kill what is left of it; returns in plain words how it ended."""
-        self._listening.cancel()
+        await end([self._listening])
         self.dead = True
         self._channel.close()
         how = await _end(self._process, wait=0.0 if self._why else 0.2)
