@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ class Session:
         self.error, self.awaited = None, (host, port, token)
 
     def disconnect(self) -> None:
+        self.awaited = None
         self.link.close()
         self._offline()
         for task in self.active:
@@ -122,8 +124,9 @@ class Session:
     def abandon(self) -> None:
         """Another file is being opened: what is under way belongs to the old one, and must not reach the new one."""
         for task in self.active:
-            if self.online:
-                self.link.send(Cancel(task.job))
+            with contextlib.suppress(ConnectionLost):  # it may have ended just now
+                if self.online:
+                    self.link.send(Cancel(task.job))
             task.fail(Cancelled())
         self.tasks.clear()
 

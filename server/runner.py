@@ -108,9 +108,10 @@ class Runner:
 
     async def close(self) -> None:
         for job in self._jobs:
-            if job.state == RUNNING:  # that this run ends is not the job's fault
-                job.attempts -= 1
-                self._write(job, self._journal.record, job.record(self._journal.owner))
+            if job.state == RUNNING and not job.ended:
+                job.attempts -= 1  # that this run ends is not the job's fault
+                stopped = (CANCELLED, Failure.of(Cancelled())) if job.cancelled else (None, None)
+                self._write(job, self._journal.record, job.record(self._journal.owner, *stopped))
         await self._supervisor.close()
         await asyncio.to_thread(self._disk.shutdown)
         self._journal.close()

@@ -145,7 +145,7 @@ class Supervisor:
         if task is None:
             return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, PaintoverError):
+        with contextlib.suppress(asyncio.CancelledError, PaintoverError, OSError):
             await (await task).bury()
 
     async def _tend(self) -> None:

@@ -46,7 +46,8 @@ class JobMonitor:
         self._connection = connection
         self._job = job
         self._waiting = waiting
-        self._stopped = False
+        # A Stop that came while something else was done lies there already.
+        self._stopped = Stop(job) in waiting
         self._last_preview = 0.0
 
     def progress(self, stage: str, fraction: float) -> None:

@@ -124,6 +124,7 @@ class Removal(Work):
 
     def work(self) -> None:
         with exclusive(self.check):
+            (record.folder() / "record.json").unlink(missing_ok=True)
             _delete(record.folder())
         record.log_file().unlink(missing_ok=True)
 
@@ -193,8 +194,9 @@ class Installation(Work):
         self.say(f"PyTorch's build: {build.label} ({reason})")
         if self._again:
             self.show("Removing the old environment", 0.0)
-            _delete(record.environment())
+            # The record first: cut short, this must not leave half an environment that is said to be whole.
             (record.folder() / "record.json").unlink(missing_ok=True)
+            _delete(record.environment())
         made = self._usable()
         self._check_space(build)
         self.check()

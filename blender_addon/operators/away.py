@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..bridge.errors import PaintoverError, UnknownJob
-from ..bridge.messages import CANCELLED, ENDED, FAILED, JobSummary
+from ..bridge.messages import CANCELLED, DONE, ENDED, FAILED, QUEUED, RUNNING, JobSummary
 from ..session import session
 from ..takeover_task import TakeOverTask
 from .common import needs_server, refuse, run
@@ -55,7 +55,7 @@ class PAINTOVER_OT_take_over(_AboutAJob, bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         try:
-            task = TakeOverTask(self._find(context), context.scene)
+            task = TakeOverTask(self._find(context, QUEUED, RUNNING, DONE), context.scene)
         except PaintoverError as error:
             return refuse(self, error)
         return run(self, task)
