@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from pathlib import Path
 
 # Before anything imports torch: waiting threads that spin make tests crawl on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -15,6 +16,8 @@ if importlib.util.find_spec("hypothesis"):
     settings.load_profile("paintover")
 
 if importlib.util.find_spec("bpy"):
-    collect_ignore = ["bridge", "server", "end_to_end", "tools", "benchmarks", "test_structure.py"]
+    here = Path(__file__).parent
+    collect_ignore = [entry.name for entry in here.iterdir() if entry.is_dir() and entry.name != "addon"]
+    collect_ignore += [entry.name for entry in here.glob("test_*.py")]
 else:
     collect_ignore = ["addon"]
