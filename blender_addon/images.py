@@ -23,6 +23,7 @@ def show(name: str, picture: textures.Picture, settings: Settings) -> str:
     ours = image is not None and not image.library and REQUEST in image
     image = textures.fill_image(image if ours else None, name, picture)
     image[REQUEST] = json.dumps(asdict(settings))
+    image.use_fake_user = True  # saving would drop it where no editor shows it
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "IMAGE_EDITOR":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import properties
+from paintover import images, properties
 from paintover.bridge.errors import ConnectionLost
 from paintover.bridge.messages import (
     CANCELLED,
@@ -238,6 +239,14 @@ def test_an_image_of_the_users_own_is_not_overwritten(session: Session) -> None:
     deliver(session, result(task))
     assert tuple(own.size) == (8, 8)
     assert bpy.data.images["Paintover Cube.001"].size[0] == 64
+
+
+def test_a_painted_image_is_saved_with_the_file(tmp_path: Path) -> None:
+    """Where no editor shows it, nothing else uses it: Blender would leave it out of the file."""
+    name = images.show("Paintover Camera", np.full((64, 64, 3), 200, np.uint8), Settings(prompt="moss"))
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "saved.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "saved.blend"))
+    assert bpy.data.images[name].size[:] == (64, 64)
 
 
 def test_failed_cancelled_and_unknown_messages(session: Session) -> None:
