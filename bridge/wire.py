@@ -1,4 +1,4 @@
-"""The codec: messages to buffers and bytes to messages. It does no I/O; drivers in client.py and aio.py do.
+"""The codec: messages to buffers and bytes to messages. It does no I/O; drivers in connection.py and aio.py do.
 
 A frame is a fixed prefix, a JSON header and a body that holds the arrays, each aligned to 64 bytes:
 

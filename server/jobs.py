@@ -1,4 +1,4 @@
-"""The queue of jobs and the table of their states. No I/O: the front drives it."""
+"""The queue of jobs and the table of their states. No I/O: the runner drives it."""
 
 from __future__ import annotations
 

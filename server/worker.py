@@ -1,6 +1,6 @@
 """The worker process: owns torch and the GPU, runs one job at a time, and ends when the front goes away.
 
-python -m paintover.server.worker PORT ENGINE     (the front's nonce is read from standard input)
+python -m paintover.server.worker PORT ENGINE [standby]     (the front's nonce is read from standard input)
 """
 
 from __future__ import annotations
