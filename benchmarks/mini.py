@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from scipy import ndimage
 
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import CONTROLS, Settings
@@ -34,8 +33,10 @@ from paintover.server import models
 from paintover.server.pipelines.engine import DiffusersEngine
 from tools.train_mini import classifier, scenes
 from tools.train_mini.data import HELD_OUT_SEED
+from tools.train_mini.evaluate import edge_f1, find_edges
 from tools.train_mini.materials import COLORS, MATERIALS
 from tools.train_mini.render import render
+from tools.train_mini.sheet import Quiet
 
 from .report import Result, report
 
@@ -43,7 +44,6 @@ SCENES = 200
 SIDE = 256
 FIRST_SEED = HELD_OUT_SEED + 500_000
 """Scenes from here on were neither trained on nor looked at while training."""
-TOLERANCE = 2
 FEW = 60
 """Scenes for figures that are for information."""
 
@@ -58,16 +58,6 @@ class Scene:
     """uint8 (H, W, 3)."""
     mask: np.ndarray
     """bool (H, W): where the object is."""
-
-
-class Quiet:
-    """A monitor that nobody listens to."""
-
-    def progress(self, stage: str, fraction: float) -> None: ...
-
-    def preview(self, image: np.ndarray) -> None: ...
-
-    def check(self) -> None: ...
 
 
 def held_out() -> list[Scene]:
@@ -104,24 +94,6 @@ def accuracy(judge: classifier.Classifier, some: list[Scene], pictures: list[np.
     """Share of the pictures whose material the judge names first."""
     ranks = classifier.name_materials(judge, pictures, [scene.mask for scene in some])
     return float(np.mean([rank[0] == scene.material for rank, scene in zip(ranks, some, strict=True)]))
-
-
-def find_edges(picture: np.ndarray) -> np.ndarray:
-    """The pinned detector: bool (H, W), see above."""
-    gray = ndimage.gaussian_filter(picture.astype(np.float32).mean(-1) / 255, 1.2)
-    dy, dx = ndimage.sobel(gray, 0), ndimage.sobel(gray, 1)
-    strength = np.hypot(dx, dy)
-    ridge = np.zeros(gray.shape, bool)
-    for axis, along in ((1, np.abs(dx) >= np.abs(dy)), (0, np.abs(dx) < np.abs(dy))):
-        ridge |= along & (strength >= np.roll(strength, 1, axis)) & (strength >= np.roll(strength, -1, axis))
-    return ridge & (strength > 0.15)
-
-
-def edge_f1(found: np.ndarray, true: np.ndarray) -> float:
-    """F1 of two line drawings, bool (H, W), a line counting as matched within TOLERANCE pixels."""
-    precision = (found & ndimage.binary_dilation(true, iterations=TOLERANCE)).sum() / max(found.sum(), 1)
-    recall = (true & ndimage.binary_dilation(found, iterations=TOLERANCE)).sum() / max(true.sum(), 1)
-    return float(2 * precision * recall / max(precision + recall, 1e-6))
 
 
 def edges(some: list[Scene], pictures: list[np.ndarray]) -> tuple[float, float]:
