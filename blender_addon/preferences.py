@@ -19,7 +19,7 @@ from .session import session
 if TYPE_CHECKING:
     from bpy.types import Context
 
-    from .environment.installation import Work
+    from .environment.work import Work
 
 PACKAGE = Path(__file__).parent / "server_package"
 LOG_LINES = 8

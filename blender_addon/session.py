@@ -27,7 +27,7 @@ from .bridge.messages import (
 from .link import Link, LinkState
 
 if TYPE_CHECKING:
-    from .environment.installation import Work
+    from .environment.work import Work
     from .tasks import Task
 
 BUDGET = 0.004

@@ -10,7 +10,8 @@ import bpy
 from .. import preferences, pump, server_process
 from ..bridge.errors import Cancelled
 from ..environment import record
-from ..environment.installation import Installation, Removal, Work
+from ..environment.installation import Installation, Removal
+from ..environment.work import Work
 from ..session import session
 from .common import refuse
 
