@@ -64,6 +64,7 @@ class Job:
     origin: Origin = field(default_factory=Origin)
     views: int = 0
     submitted: float = field(default_factory=time.time)
+    """When it came, or was resumed: its place in the queue, also after a restart."""
     ended: float = 0.0
     request: Generate | Texture | None = None
     """None while the journal has it: passes are large. Read back for a run."""
@@ -111,12 +112,12 @@ class Job:
         )
 
     @classmethod
-    def from_record(cls, record: Record, finished: Iterable[str], resumable: bool) -> Job:
+    def from_record(cls, record: Record, finished: Iterable[str], resumable: bool, size: int) -> Job:
         """A job that the journal knows; its pictures stay there."""
         return cls(
             record.job, record.kind, record.settings, record.origin, record.views, record.submitted, record.ended,
             finished=set(finished), state=record.state, failure=record.failure, attempts=record.attempts,
-            parts_before=record.parts, resumable=resumable,
+            parts_before=record.parts, resumable=resumable, size=size,
         )  # fmt: skip
 
     def record(self, owner: str, state: str | None = None, failure: Failure | None = None) -> Record:
@@ -170,6 +171,10 @@ class Jobs:
             raise UnknownJob(job=name)
         return self._jobs[name]
 
+    def find(self, name: str) -> Job | None:
+        """The job, or None."""
+        return self._jobs.get(name)
+
     def __contains__(self, name: str) -> bool:
         return name in self._jobs
 
@@ -217,6 +222,9 @@ class Jobs:
         """Move a job to `state` and tell its followers. A change that the table lacks is a bug: ValueError."""
         if state not in NEXT[job.state]:
             raise ValueError(f"a job cannot go from {job.state} to {state}")
+        if job.state in ENDED and state == QUEUED:  # resumed: behind those that have waited meanwhile
+            self._jobs.move_to_end(job.name)
+            job.submitted = time.time()
         job.state, job.failure = state, Failure.of(error) if error else None
         if state in ENDED:
             job.latest.clear()

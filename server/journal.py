@@ -216,6 +216,14 @@ class Journal:
             name for name in names if name.startswith(("texture-", "image"))
         )
 
+    def size(self, job: str) -> int:
+        """Bytes of what another run of the job would need in memory, about: its request and meshes."""
+        total = 0
+        for name in ("request", "meshes"):
+            with contextlib.suppress(OSError):  # not kept
+                total += (self._of(job) / f"{name}.frames").stat().st_size
+        return total
+
     def resumable(self, job: str) -> bool:
         """Whether the request is still there."""
         return (self._of(job) / "request.frames").exists()

@@ -49,7 +49,7 @@ from paintover.bridge.origin import Origin
 from paintover.bridge.scene import MeshData
 
 from .jobs import Job, Jobs
-from .journal import Journal
+from .journal import Journal, Record
 from .supervisor import Supervisor
 from .worker_messages import Run, ViewDone
 
@@ -94,7 +94,7 @@ class Runner:
         except PaintoverError as error:
             self._trouble(error)
         for record in self._journal.records():
-            job = Job.from_record(record, self._journal.part_names(record.job), self._journal.resumable(record.job))
+            job = self._from_journal(record)
             if record.state not in ENDED:
                 if not self._journal.orphaned(record):
                     continue
@@ -179,7 +179,7 @@ class Runner:
         if job.state in (CANCELLED, FAILED):
             self._jobs.check_room(job.size, self._arriving.values())
             await self._load(job)
-            if job.state in (CANCELLED, FAILED):  # nobody else was quicker
+            if job.state in (CANCELLED, FAILED) and self._jobs.find(name) in (job, None):  # nobody else was quicker
                 job.attempts, job.cancelled, job.ended, job.parts_before = 0, False, 0.0, len(job.parts)
                 if name not in self._jobs:
                     self._jobs.add(job)
@@ -210,8 +210,14 @@ class Runner:
             return self._jobs.get(name)
         if name not in self._journal:
             raise UnknownJob(job=name[:40])
-        record = self._journal.load_record(name)
-        return Job.from_record(record, self._journal.part_names(name), self._journal.resumable(name))
+        return self._from_journal(self._journal.load_record(name))
+
+    def _from_journal(self, record: Record) -> Job:
+        """The job of a record, with what its folder tells; its pictures stay there."""
+        name = record.job
+        return Job.from_record(
+            record, self._journal.part_names(name), self._journal.resumable(name), self._journal.size(name)
+        )
 
     # ------------------------------------------------------------ the journal
 
