@@ -255,14 +255,12 @@ class Runner:
             trouble: PaintoverError | None = None
             try:
                 await self._supervisor.ready()
-            except PaintoverError as error:
-                trouble = error
-            except OSError as error:
-                trouble = ServerStartFailed(reason=f"the painting process did not start ({error})")
+            except ServerStartFailed as error:
+                log.error("%s", error)
+                trouble = error if self._jobs.waiting else None  # for one that comes later it is tried again
             job = await self._jobs.next()
             self._jobs.change(job, RUNNING)
             if trouble:
-                log.error("%s", trouble)
                 await self._end(job, FAILED, trouble)
                 continue
             try:

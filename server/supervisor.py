@@ -145,7 +145,7 @@ class Supervisor:
         if task is None:
             return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, PaintoverError, OSError):
+        with contextlib.suppress(asyncio.CancelledError, PaintoverError):
             await (await task).bury()
 
     async def _tend(self) -> None:
@@ -155,7 +155,7 @@ class Supervisor:
                 if self._active and self._active.dead and not self._busy:
                     await self.ready()
                 await self._tend_standby()
-            except (PaintoverError, OSError) as error:
+            except PaintoverError as error:
                 log.warning("%s", error)
                 self._not_before = asyncio.get_running_loop().time() + BACK_OFF
             except Exception as error:  # a bug here costs the standby for a while, not for ever

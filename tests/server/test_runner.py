@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from paintover.bridge.errors import QueueFull
-from paintover.bridge.messages import CANCELLED, Generate, Submit
+from paintover.bridge.errors import QueueFull, ServerStartFailed
+from paintover.bridge.messages import CANCELLED, DONE, FAILED, Generate, JobState, Submit
 from paintover.bridge.parameters import Settings
+from paintover.bridge.origin import Origin
 from paintover.server import jobs as jobs_module
+from paintover.server import worker_process
 from paintover.server.jobs import Job
 from paintover.server.journal import Journal
 from paintover.server.runner import Runner
@@ -55,3 +59,51 @@ async def test_the_limit_of_the_queue_sees_jobs_of_an_earlier_server(
     await runner.resume(NAMES[0], heard.append)
     with pytest.raises(QueueFull, match="holds"):
         await runner.resume(NAMES[1], heard.append)
+
+
+async def eventually(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+async def ended(runner: Runner, name: str) -> JobState:
+    """Submit a small job and wait for its last state."""
+    states: list[JobState] = []
+    request = Generate(Settings(steps=1, seed=1), 64, 64)
+    await runner.submit(name, request, (), Origin(), lambda said: states.append(said) if _is_state(said) else None)
+    await eventually(lambda: states[-1].state in (DONE, FAILED))
+    return states[-1]
+
+
+def _is_state(message: Any) -> bool:
+    return isinstance(message, JobState)
+
+
+async def test_a_start_that_failed_once_does_not_fail_the_job_that_comes_later(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_process.sys, "executable", "/no/such/python")
+        work = asyncio.create_task(runner.work())
+        try:
+            await eventually(lambda: "did not start" in caplog.text)
+        finally:
+            patch.undo()
+    assert (await ended(runner, NAMES[0])).state == DONE
+    work.cancel()
+
+
+async def test_a_job_hears_why_there_is_no_painting_process(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    runner.open()
+    monkeypatch.setattr(worker_process.sys, "executable", "/no/such/python")
+    work = asyncio.create_task(runner.work())
+    failure = (await ended(runner, NAMES[0])).failure
+    assert failure is not None
+    assert isinstance(failure.error(), ServerStartFailed)
+    assert "No such file" in failure.message
+    work.cancel()
