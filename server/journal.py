@@ -91,7 +91,10 @@ class Journal:
         """Show that this journal's owner lives. Raises DiskFull or NotStored."""
         with self._told("jobs"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=5)  # nobody else wants it, but for another server that looks who is gone
+            for lock in self.folder.glob("*.lock"):
+                if lock.stem != self.owner:
+                    self._gone(lock.stem)
 
     def close(self) -> None:
         """The owner ends: its unfinished jobs are for the next one."""
@@ -101,9 +104,11 @@ class Journal:
 
     def orphaned(self, record: Record) -> bool:
         """Whether nobody runs this unfinished job: the server that did is gone."""
-        if record.owner == self.owner:
-            return False
-        lock = FileLock(self.folder / f"{record.owner}.lock")
+        return record.owner != self.owner and self._gone(record.owner)
+
+    def _gone(self, owner: str) -> bool:
+        """Whether that server has ended; a lock that it has left is removed."""
+        lock = FileLock(self.folder / f"{owner}.lock")
         try:
             with lock.acquire(timeout=0):
                 pass

@@ -155,6 +155,15 @@ def test_a_job_belongs_to_one_server_until_that_ends(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.lock")] == [f"{second.owner}.lock"]
 
 
+def test_locks_of_servers_that_are_gone_are_swept(tmp_path: Path) -> None:
+    alive = Journal(tmp_path)
+    alive.open()
+    (tmp_path / "0123456789abcdef.lock").touch()
+    newcomer = Journal(tmp_path)
+    newcomer.open()
+    assert {path.stem for path in tmp_path.glob("*.lock")} == {alive.owner, newcomer.owner}
+
+
 def test_an_image_job_has_no_meshes(journal: Journal) -> None:
     job = Job.of(NAME, Generate(Settings(), 64, 64))
     journal.store(job.record(journal.owner), Submit(NAME, job.request), (), {})
