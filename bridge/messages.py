@@ -326,6 +326,7 @@ class Trouble:
 @message
 @dataclass(frozen=True)
 class Notice:
-    """What everybody who is connected should know of the server: its disk is full. Jobs go on."""
+    """What everybody who is connected should know of the server: its disk is full, its painting process has died and
+    another one taken its place. Jobs go on."""
 
     failure: Failure

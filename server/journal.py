@@ -5,7 +5,7 @@
                   meshes.frames     MeshUpload of each object
                   view-003.frames, texture-00001.frames, image.frames     what is finished of it
 
-Every file is written whole or not at all. All methods block; the runner calls them on a thread of their own.
+Every file is written whole or not at all. All methods block; the runner calls them on threads of their own.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ def part_name(part: Part) -> str:
     if isinstance(part, ViewDone):
         return f"view-{part.index:03}"
     return f"texture-{part.object_id:05}" if isinstance(part, TextureResult) else "image"
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of parts: views in the request's order, then textures."""
+    return sorted(names, key=lambda name: (not name.startswith("view-"), name))
 
 
 class Journal:
@@ -210,16 +215,19 @@ class Journal:
         """The job's meshes. Raises UnknownJob or ServerFailure."""
         return tuple(message.mesh for message in self._read(self._of(job) / "meshes.frames"))
 
+    def load_part(self, job: str, name: str) -> Part:
+        """A finished part. Raises UnknownJob (it was removed) or ServerFailure."""
+        (part,) = self._read(self._of(job) / f"{name}.frames")
+        return part
+
     def load_parts(self, job: str) -> dict[str, Part]:
         """What is finished of the job, by name. Raises ServerFailure."""
-        return {name: self._read(self._of(job) / f"{name}.frames")[0] for name in self.part_names(job)}
+        return {name: self.load_part(job, name) for name in self.part_names(job)}
 
     def part_names(self, job: str) -> list[str]:
-        """Names of the finished parts: views in the request's order, then textures."""
+        """Names of the finished parts, in order."""
         names = [path.stem for path in self._of(job).glob("*.frames")]
-        return sorted(name for name in names if name.startswith("view-")) + sorted(
-            name for name in names if name.startswith(("texture-", "image"))
-        )
+        return in_order(name for name in names if name.startswith(("view-", "texture-", "image")))
 
     def size(self, job: str) -> int:
         """Bytes of what another run of the job would need in memory, about: its request and meshes."""

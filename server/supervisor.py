@@ -33,8 +33,14 @@ BACK_OFF = 60.0
 class Supervisor:
     """Owns the worker that does the jobs, and its standby."""
 
-    def __init__(self, engine: str, *, standby: bool = True) -> None:
+    def __init__(
+        self, engine: str, *, standby: bool = True, replaced: Callable[[WorkerDied], None] = lambda error: None
+    ) -> None:
+        """`replaced` hears why a worker died, once another one has taken its place."""
         self._engine = engine
+        self._replaced = replaced
+        self._lost = ""
+        """Why the worker died that has no successor yet."""
         self._wants_standby = standby
         self._active: WorkerProcess | None = None
         self._standby: asyncio.Task[WorkerProcess] | None = None
@@ -53,12 +59,17 @@ class Supervisor:
         """Have a worker: promote the standby or start one if there is none. Raises ServerStartFailed."""
         async with self._changing:
             if self._active and self._active.dead:
-                log.error("Worker %d stopped: %s", self._active.pid, await self._active.bury())
+                self._lost = await self._active.bury()
+                log.error("Worker %d stopped: %s", self._active.pid, self._lost)
                 self._active = None
             if self._active is None:
                 self._active = await self._promoted() or await WorkerProcess.start(self._engine)
                 self.device = self._active.device
                 log.info("Worker %d takes the jobs, on %s", self._active.pid, self.device)
+                if self._lost:
+                    hint = "Another one has taken its place. If it happens again, use a smaller size."
+                    self._replaced(WorkerDied(reason=self._lost, hint=hint))
+                    self._lost = ""
         if self._wants_standby and self._tending is None:
             self._tending = asyncio.create_task(self._tend())
 
@@ -91,7 +102,7 @@ class Supervisor:
                 else:
                     report(message)
             async with self._changing:
-                reason = await worker.bury()
+                self._lost = reason = await worker.bury()
                 self._active = None
             raise WorkerDied(reason=reason)
         finally:
@@ -134,10 +145,12 @@ class Supervisor:
             channel.send(Yield())
 
     async def _promoted(self) -> WorkerProcess | None:
-        """The standby in its new role. None if there is none, or if it is not ready: it may be at low priority, and a
-        fresh worker at full priority may well be quicker."""
-        if (standby := self._warm_standby()) is not None:
-            self._standby = self._to_standby = None
+        """The standby in its new role. None if there is none, or if it is not ready: it may start or load its model at
+        low priority, and a fresh worker at full priority is quicker."""
+        standby = self._warm_standby()
+        if standby is None or (standby.asked and standby.asked.model not in ("", standby.beat.model)):
+            return None
+        self._standby = self._to_standby = None
         return standby
 
     async def _dismiss(self) -> None:

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,7 @@ from PIL import Image
 
 from paintover.server.cli import _until_told_to_stop
 
-from ..server_process import TOKEN, ServerProcess, running
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("data")) as process:
-        yield process
+from ..server_process import TOKEN, ServerProcess
 
 
 def paintover(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:

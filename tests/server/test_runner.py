@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
 from paintover.bridge.errors import QueueFull, ServerStartFailed
-from paintover.bridge.messages import CANCELLED, DONE, FAILED, Generate, JobState, Submit
-from paintover.bridge.parameters import Settings
+from paintover.bridge.messages import CANCELLED, DONE, FAILED, Generate, JobState, Notice, Submit
 from paintover.bridge.origin import Origin
+from paintover.bridge.parameters import Settings
 from paintover.server import jobs as jobs_module
 from paintover.server import worker_process
 from paintover.server.jobs import Job
@@ -22,6 +23,7 @@ from paintover.server.journal import Journal
 from paintover.server.runner import Runner
 
 from ..bridge.conftest import make_passes
+from .recovery import eventually
 
 NAMES = ["ab" * 16, "cd" * 16]
 
@@ -40,6 +42,10 @@ async def runner(tmp_path: Path, told: list[Any]) -> AsyncIterator[Runner]:
     await made.close()
 
 
+async def at_once() -> None:
+    """The room of a follower that takes everything."""
+
+
 def stored(folder: Path, name: str) -> Job:
     """A cancelled job, as an earlier server has left it."""
     journal = Journal(folder)
@@ -52,19 +58,13 @@ def stored(folder: Path, name: str) -> Job:
 async def test_the_limit_of_the_queue_sees_jobs_of_an_earlier_server(
     runner: Runner, told: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = [stored(tmp_path, name).size for name in NAMES][0]
+    size = max(stored(tmp_path, name).size for name in NAMES)
     runner.open()
     monkeypatch.setattr(jobs_module, "MAX_BYTES", size * 1.5)
     heard: list[Any] = []
-    await runner.resume(NAMES[0], heard.append)
+    await runner.resume(NAMES[0], heard.append, at_once)
     with pytest.raises(QueueFull, match="holds"):
-        await runner.resume(NAMES[1], heard.append)
-
-
-async def eventually(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not true():
-            await asyncio.sleep(0.02)
+        await runner.resume(NAMES[1], heard.append, at_once)
 
 
 async def ended(runner: Runner, name: str) -> JobState:
@@ -106,4 +106,19 @@ async def test_a_job_hears_why_there_is_no_painting_process(
     assert failure is not None
     assert isinstance(failure.error(), ServerStartFailed)
     assert "No such file" in failure.message
+    work.cancel()
+
+
+async def test_everybody_hears_that_a_worker_died_and_was_replaced(runner: Runner, told: list[Any]) -> None:
+    runner.open()
+    work = asyncio.create_task(runner.work())
+    await eventually(lambda: runner._supervisor._active)
+    assert not told
+    psutil.Process(runner._supervisor._active.pid).kill()
+    state = await ended(runner, NAMES[0])
+    assert state.state == DONE
+    (notice,) = told
+    assert isinstance(notice, Notice)
+    assert notice.failure.code == "worker_died"
+    assert "Another one has taken its place" in notice.failure.hint
     work.cancel()
