@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from paintover.bridge.scene import Camera, Passes
-from paintover.server import hints
+from paintover.bridge import hints
 
 SIZE = 64
 
