@@ -16,9 +16,9 @@ import diffusers
 import torch
 from PIL import Image
 
+from paintover.bridge import hints
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
-from paintover.bridge import hints
 from paintover.server import models
 from paintover.server.pipelines.engine import DiffusersEngine
 
