@@ -14,6 +14,7 @@ from . import server_process
 from .bridge.errors import Cancelled
 from .bridge.paths import DEFAULT_HOST, DEFAULT_PORT, token_file
 from .environment import record
+from .environment.builds import DOWNLOADS
 from .session import session
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def draw_setup(layout: Any, preferences: PAINTOVER_AP_preferences) -> None:
     column.prop(preferences, "build")
     column.prop(preferences, "python")
     if state is record.State.ABSENT:
-        text = "One press downloads PyTorch and what else the server needs: 0.3 to 5 GB, by the graphics card"
+        text = f"One press downloads PyTorch and what else the server needs: {DOWNLOADS}, by the graphics card"
         box.label(text=text, icon="INFO")
     if state is not record.State.READY and not bpy.app.online_access:
         box.label(text="System > Network > Allow Online Access permits that", icon="ERROR")

@@ -65,7 +65,6 @@ class Channel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._offer: lane.Offer | None = None
         self._lane: lane.Lane | None = None
-        self.sent = 0
 
     # ------------------------------------------------------------ for its owner
 
@@ -253,7 +252,6 @@ class Channel(asyncio.BufferedProtocol):
                 if message is None:
                     break
                 self._parts.extend(self._cut(encode(message, self._lane.outgoing if self._lane else None)))
-                self.sent += 1
             self._transport.write(self._parts.popleft())
         self._left.set()
         if self._parting and self._can_write and self._transport and not self._transport.is_closing():

@@ -1,4 +1,4 @@
-"""The queue of jobs and the table of their states. No I/O: the runner drives it."""
+"""Jobs, the table of their states, and their queue. It remembers and tells; the runner has jobs stored and done."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NEXT: dict[str, set[str]] = {
 or failed may be resumed."""
 
 MAX_WAITING = 256
-MAX_BYTES = 2 << 30
+MAX_HELD = 2 << 30
 """Bytes of requests that may wait or run; beyond them only the first is taken."""
 MAX_REMEMBERED = 64
 """Ended jobs in the table; older ones are known to the journal alone."""
@@ -194,7 +194,7 @@ class Jobs:
         if len(self.waiting) + len(arriving) >= MAX_WAITING:
             raise QueueFull(limit=MAX_WAITING)
         held = sum(arriving) + sum(job.size for job in self._jobs.values() if job.state not in ENDED)
-        if held and held + size > MAX_BYTES:
+        if held and held + size > MAX_HELD:
             raise QueueFull(f"The server already holds {held / 1e6:,.0f} MB of jobs that wait or run.")
 
     def add(self, job: Job) -> None:

@@ -39,7 +39,7 @@ from paintover.bridge.wire import UNLIMITED, Decoder, Malformed, encode
 
 from .worker_messages import ViewDone
 
-MAX_BYTES = 4 << 30
+MAX_KEPT = 4 << 30
 """Jobs that ended first are removed beyond this."""
 
 
@@ -258,7 +258,7 @@ class Journal:
     # ------------------------------------------------------------ room
 
     def prune(self) -> list[str]:
-        """Remove jobs, oldest first, until the rest fits MAX_BYTES; never one that is not over. Returns their names.
+        """Remove jobs, oldest first, until the rest fits MAX_KEPT; never one that is not over. Returns their names.
 
         Raises NotStored.
         """
@@ -267,7 +267,7 @@ class Journal:
             found = sorted((*_age_and_size(path), path) for path in self.folder.iterdir())
             total = sum(size for _, size, _ in found)
             for _, size, path in found:
-                if total <= MAX_BYTES:
+                if total <= MAX_KEPT:
                     break
                 if path.suffix == ".lock" or self._under_way(path):
                     continue

@@ -1,6 +1,7 @@
 """The worker process: owns torch and the GPU, runs one job at a time, and ends when the front goes away.
 
-python -m paintover.server.worker PORT ENGINE [standby]     (the front's nonce is read from standard input)
+The front starts it (worker_process.py), nobody else: python -m paintover.server.worker PORT ENGINE [standby], with a
+nonce as the first line of standard input.
 """
 
 from __future__ import annotations

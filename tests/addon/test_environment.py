@@ -424,6 +424,13 @@ def test_every_build_has_an_index_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     assert CPU_ELSEWHERE.index == MPS.index == ""
 
 
+def test_the_docs_tell_the_sizes_of_the_builds() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "install.md").read_text(encoding="utf-8")
+    told = [line for line in text.splitlines() if line.startswith("|") and "GB" in line]
+    sizes = [f"| {build.label} | {build.download:g} GB | {build.disk:g} GB |" for build in builds.ALL]
+    assert told == list(dict.fromkeys(sizes))
+
+
 # ---------------------------------------------------------------- progress
 
 

@@ -136,7 +136,7 @@ def test_old_jobs_make_room_but_never_one_that_is_not_over(journal: Journal, mon
             os.utime(path, (age, age))
     size = sum(path.stat().st_size for path in (journal.folder / names[0]).iterdir())
     (journal.folder / ("e" * 32)).symlink_to(journal.folder / "gone")
-    monkeypatch.setattr(journal_module, "MAX_BYTES", 3 * size + 100)
+    monkeypatch.setattr(journal_module, "MAX_KEPT", 3 * size + 100)
     assert journal.prune() == ["e" * 32, names[0], names[2]], "a dead link goes first"
     assert [record.job for record in journal.records()] == [names[1], *names[3:]]
     assert journal.prune() == []

@@ -60,7 +60,7 @@ async def test_the_limit_of_the_queue_sees_jobs_of_an_earlier_server(
 ) -> None:
     size = max(stored(tmp_path, name).size for name in NAMES)
     runner.open()
-    monkeypatch.setattr(jobs_module, "MAX_BYTES", size * 1.5)
+    monkeypatch.setattr(jobs_module, "MAX_HELD", size * 1.5)
     heard: list[Any] = []
     await runner.resume(NAMES[0], heard.append, at_once)
     with pytest.raises(QueueFull, match="holds"):

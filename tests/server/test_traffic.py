@@ -186,7 +186,7 @@ def test_only_so_many_clients_share_memory(server: InProcess, monkeypatch: pytes
 
 
 def test_a_queue_that_holds_too_much_says_so(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MAX_BYTES", 10_000_000)
+    monkeypatch.setattr(jobs, "MAX_HELD", 10_000_000)
     passes = make_passes(512, 512)
     with server.client() as client:
         names = [client.submit(Generate(Settings(steps=100, seed=1), 512, 512, passes)) for _ in range(4)]
@@ -203,7 +203,7 @@ def test_a_queue_that_holds_too_much_says_so(server: InProcess, monkeypatch: pyt
 
 
 def test_one_job_is_taken_whatever_its_size(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MAX_BYTES", 1)
+    monkeypatch.setattr(jobs, "MAX_HELD", 1)
     with server.client() as client:
         job = client.submit(Generate(Settings(steps=1), 64, 64, make_passes(64, 64)))
         assert list(client.follow(job, timeout=60))[-1].state == DONE
