@@ -26,6 +26,9 @@ log = logging.getLogger("paintover.front")
 
 TEND = 1.0
 """Seconds between looks at the workers while nothing happens."""
+SLOW = 5
+"""Looks in a row at which a standby that has nothing to do is at low priority before it is replaced: threads that end
+take a moment."""
 BACK_OFF = 60.0
 """Seconds after which a standby that did not start is tried again."""
 
@@ -49,6 +52,7 @@ class Supervisor:
         """Also while it starts."""
         self._standing_by = ""
         """The model that the standby holds."""
+        self._slow = 0
         self._busy = False
         self._changing = asyncio.Lock()
         self._tending: asyncio.Task[None] | None = None
@@ -148,7 +152,7 @@ class Supervisor:
         """The standby in its new role. None if there is none, or if it is not ready: it may start or load its model at
         low priority, and a fresh worker at full priority is quicker."""
         standby = self._warm_standby()
-        if standby is None or (standby.asked and standby.asked.model not in ("", standby.beat.model)):
+        if standby is None or _loads(standby) or standby.beat.slowed:
             return None
         self._standby = self._to_standby = None
         return standby
@@ -190,9 +194,14 @@ class Supervisor:
         if not self._standby.done():
             return
         standby = self._warm_standby()
-        if standby is None or short_of_memory(ours):
+        left_slow = standby is not None and standby.beat.slowed and not _loads(standby)
+        self._slow = self._slow + 1 if left_slow else 0
+        slowed = self._slow >= SLOW and not self._busy
+        if standby is None or slowed or short_of_memory(ours):
             task, self._standby = self._standby, None
-            if standby:
+            if slowed:
+                log.info("The standby was left at low priority: it is started anew")
+            elif standby:
                 log.info("The standby makes room")
                 self._not_before = asyncio.get_running_loop().time() + BACK_OFF
             how = await task.result().bury()  # raises why it did not start, if so
@@ -206,6 +215,14 @@ class Supervisor:
         if ours.model and standby.asked != wanted and not self._busy and may_warm(ours):
             standby.asked = wanted
             standby.send(wanted)
+
+
+def _loads(standby: WorkerProcess) -> bool:
+    """Whether it was asked for a model that it does not hold yet, or could not load."""
+    asked, beat = standby.asked, standby.beat
+    if asked is None or not asked.model:
+        return False
+    return asked.model != beat.model or not set(asked.controls) <= set(beat.controls)
 
 
 def _holds(beat: Beat) -> tuple[str, tuple[str, ...]]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
+import queue
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +34,9 @@ from paintover.bridge.messages import (
 )
 from paintover.bridge.parameters import Settings
 from paintover.server import worker_process
-from paintover.server.supervisor import Supervisor, may_start, may_warm, short_of_memory
-from paintover.server.worker_messages import Beat, Run
+from paintover.server.supervisor import SLOW, Supervisor, may_start, may_warm, short_of_memory
+from paintover.server.worker import apart, slowed
+from paintover.server.worker_messages import Beat, Run, Yield
 
 from ..server_process import ServerProcess, running
 from .recovery import eventually, finish, listed, of_type, state_after, submit, until
@@ -171,6 +176,60 @@ async def test_a_standby_that_still_loads_at_low_priority_is_not_promoted(tmp_pa
         assert nices == {os.getpriority(os.PRIO_PROCESS, 0)}, "and nothing of it is at low priority any more"
     finally:
         await supervisor.close()
+
+
+async def test_a_standby_that_was_left_at_low_priority_is_started_anew() -> None:
+    supervisor = Supervisor("fake")
+    try:
+        await supervisor.ready()
+        await eventually(supervisor._warm_standby)
+        standby = supervisor._warm_standby()
+        assert standby is not None
+        standby.beat = dataclasses.replace(standby.beat, slowed=True)
+        assert await supervisor._promoted() is None
+        for _ in range(SLOW):  # without a pause: its next heartbeat says the truth
+            await supervisor._tend_standby()
+        assert standby.dead
+        await eventually(supervisor._warm_standby)
+    finally:
+        await supervisor.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of single threads")
+def test_threads_that_a_lowered_one_has_started_are_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in a thread of its own by `apart`, as libraries do that keep a pool."""
+    held, pool = threading.Event(), list[threading.Thread]()
+    yielding: queue.Queue[Any] = queue.Queue()
+    yielding.put(Yield())
+
+    def load() -> None:
+        while not slowed():
+            assert threading.current_thread().is_alive()
+        pool.append(threading.Thread(target=held.wait, daemon=True))
+        pool[0].start()
+
+    class Front:
+        def receive(self, timeout: float) -> Any:
+            return yielding.get(timeout=timeout)
+
+    try:
+        with monkeypatch.context() as patch:
+            put = os.setpriority
+
+            def lower(kind: int, who: int, value: int) -> None:
+                if value < 19:
+                    raise PermissionError
+                put(kind, who, value)
+
+            patch.setattr(os, "setpriority", lower)
+            apart(Front(), [], load)  # type: ignore[arg-type]
+            assert slowed() == [pool[0].native_id], "as most users' systems have it: it is known, at least"
+        yielding.put(Yield())
+        apart(Front(), [], lambda: None)  # type: ignore[arg-type]
+        if os.geteuid() == 0:
+            assert slowed() == []
+    finally:
+        held.set()
 
 
 def test_a_job_that_lacks_memory_gets_the_standbys(tmp_path: Path) -> None:
