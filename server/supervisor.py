@@ -201,6 +201,7 @@ class Supervisor:
             task, self._standby = self._standby, None
             if slowed:
                 log.info("The standby was left at low priority: it is started anew")
+                self._slow = 0
             elif standby:
                 log.info("The standby makes room")
                 self._not_before = asyncio.get_running_loop().time() + BACK_OFF
