@@ -49,7 +49,7 @@ from paintover.bridge.origin import Origin
 from paintover.bridge.scene import MeshData
 
 from .jobs import Job, Jobs
-from .journal import Journal, Record, in_order
+from .journal import Journal, Part, Record, in_order
 from .supervisor import Supervisor
 from .worker_messages import Run, ViewDone
 
@@ -170,9 +170,9 @@ class Runner:
         told: set[str] = set()
         while left := in_order(job.finished - told):
             for part_name in left:
-                part = job.parts.get(part_name) or await self._read(self._journal.load_part, name, part_name)
-                follower(_report_of(part))
-                await room()
+                if part := job.parts.get(part_name) or await self._read(self._part_if_there, name, part_name):
+                    follower(_report_of(part))
+                    await room()
             told.update(left)
             if follower in job.followers:  # what was finished meanwhile it has heard
                 break
@@ -230,6 +230,15 @@ class Runner:
     async def _find(self, name: str) -> Job:
         """The job in the table, or else the journal's, or UnknownJob."""
         return self._jobs.find(name) or await self._read(self._load_job, name)
+
+    def _part_if_there(self, name: str, part: str) -> Part | None:
+        """A stored part; None for one that somebody has tidied away. Raises UnknownJob if all of the job is gone."""
+        try:
+            return self._journal.load_part(name, part)
+        except UnknownJob:
+            if name not in self._journal:
+                raise
+            return None
 
     def _load_job(self, name: str) -> Job:
         if name not in self._journal:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
 
-from paintover.bridge.errors import QueueFull, ServerStartFailed
-from paintover.bridge.messages import CANCELLED, DONE, FAILED, Generate, JobState, Notice, Submit
+from paintover.bridge.errors import QueueFull, ServerStartFailed, UnknownJob
+from paintover.bridge.messages import CANCELLED, DONE, FAILED, Generate, JobState, Notice, Submit, ViewPainted
 from paintover.bridge.origin import Origin
 from paintover.bridge.parameters import Settings
 from paintover.server import jobs as jobs_module
@@ -21,6 +23,7 @@ from paintover.server import worker_process
 from paintover.server.jobs import Job
 from paintover.server.journal import Journal
 from paintover.server.runner import Runner
+from paintover.server.worker_messages import ViewDone
 
 from ..bridge.conftest import make_passes
 from .recovery import eventually
@@ -46,12 +49,14 @@ async def at_once() -> None:
     """The room of a follower that takes everything."""
 
 
-def stored(folder: Path, name: str) -> Job:
+def stored(folder: Path, name: str, views: int = 0) -> Job:
     """A cancelled job, as an earlier server has left it."""
-    journal = Journal(folder)
+    journal, image = Journal(folder), np.zeros((64, 64, 3), np.uint8)
     job = Job.of(name, Generate(Settings(steps=1), 64, 64, make_passes(64, 64)))
     job.state = CANCELLED
-    journal.store(job.record(journal.owner), Submit(name, job.request), (), {})
+    done = [ViewDone(name, index, ViewPainted(name, str(index), image), image[..., 0]) for index in range(views)]
+    parts = {f"view-{view.index:03}": view for view in done}
+    journal.store(job.record(journal.owner), Submit(name, job.request), (), parts)
     return job
 
 
@@ -65,6 +70,19 @@ async def test_the_limit_of_the_queue_sees_jobs_of_an_earlier_server(
     await runner.resume(NAMES[0], heard.append, at_once)
     with pytest.raises(QueueFull, match="holds"):
         await runner.resume(NAMES[1], heard.append, at_once)
+
+
+async def test_what_is_left_of_a_job_is_told(runner: Runner, tmp_path: Path) -> None:
+    stored(tmp_path, NAMES[0], views=3)
+    runner.open()
+    (tmp_path / NAMES[0] / "view-001.frames").unlink()
+    heard: list[Any] = []
+    await runner.follow(NAMES[0], heard.append, at_once)
+    assert [message.view for message in heard[:-1]] == ["0", "2"]
+    assert heard[-1].state == CANCELLED
+    shutil.rmtree(tmp_path / NAMES[0])
+    with pytest.raises(UnknownJob):
+        await runner.follow(NAMES[0], heard.append, at_once)
 
 
 async def ended(runner: Runner, name: str) -> JobState:
