@@ -258,9 +258,10 @@ class ViewTask(Task):
         super().__init__(settings, scene.name)
 
     def prepare(self) -> Steps[None]:
-        camera = cameras.from_scene(find_scene(self._scene), self.settings.size)
-        yield f"Rendering passes of {camera.name}"
-        seen = passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1)
+        yield f"Rendering passes of {self._camera}"
+        scene = find_scene(self._scene)
+        camera = cameras.from_scene(scene, self.settings.size)  # in the tick of the render: both at the same frame
+        seen = passes.render(scene, camera, color=self.settings.strength < 1)
         image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
         self._request = Generate(self.settings, camera.width, camera.height, seen, image)
 

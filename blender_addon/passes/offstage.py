@@ -29,8 +29,10 @@ SENSOR = 1000.0
 class Offstage:
     """The temporary scene and its engine. Made by `offstage`."""
 
-    def __init__(self, scene: bpy.types.Scene) -> None:
+    def __init__(self, scene: bpy.types.Scene, frame: float | None) -> None:
         self.scene = scene
+        if frame is not None:
+            scene.frame_current, scene.frame_subframe = int(frame // 1), frame % 1
         self._camera = bpy.data.objects.new("Paintover Camera", bpy.data.cameras.new("Paintover Camera"))
         # A parent inverse takes any matrix, also the sheared one of a camera under a non-uniformly scaled parent.
         self._rig = bpy.data.objects.new("Paintover Rig", None)
@@ -64,7 +66,8 @@ class Offstage:
         """Render once; `work(engine, depsgraph)` runs inside. What it raises is raised here, else RenderFailed."""
         self._work, self._error = work, RenderFailed(reason="another render is running, or it was interrupted")
         try:
-            bpy.ops.render.render(scene=self.scene.name)
+            with bpy.context.temp_override(scene=self.scene):  # else it takes the frame of the context's scene
+                bpy.ops.render.render(scene=self.scene.name)
         except RuntimeError as reason:  # the operator's own error report
             raise RenderFailed(reason=str(reason).strip()) from reason
         if self._error:
@@ -92,15 +95,17 @@ class Offstage:
 
 
 @contextmanager
-def offstage(scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: bool) -> Iterator[Offstage]:
-    """A temporary copy of `scene` with one view layer and an engine that renders it.
+def offstage(
+    scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: bool, frame: float | None = None
+) -> Iterator[Offstage]:
+    """A temporary copy of `scene` with one view layer and an engine that renders it, at `frame` or the scene's own.
 
     With `with_cycles` that engine is Cycles; without, it draws nothing and only evaluates the geometry.
     """
     layer = layer_name(scene, view_layer)
     functions = _cycles_functions() if with_cycles else {}
     had_result = "Render Result" in bpy.data.images
-    stage = Offstage(_copy(scene, layer))
+    stage = Offstage(_copy(scene, layer), frame)
     engine = _engine(stage, functions)
     try:
         bpy.utils.register_class(engine)

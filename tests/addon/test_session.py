@@ -37,6 +37,8 @@ from paintover.session import Session
 from paintover.tasks import TaskState, ViewTask
 from paintover.texture_task import TextureTask
 
+from .scenes import glow
+
 
 class ScriptedLink:
     """Stands in for the network: hands out what the test put in, and notes what was sent."""
@@ -75,13 +77,13 @@ def start(session: Session, **settings: Any) -> TextureTask:
     return task
 
 
-def prepare(session: Session, task: Any) -> int:
+def prepare(session: Session, task: Any, limit: int = 100) -> int:
     """Tick until the task is prepared; returns how many ticks that took."""
     ticks = 0
     while task.preparing:
         session.tick()
         ticks += 1
-        assert ticks < 100
+        assert ticks < limit
     return ticks
 
 
@@ -96,6 +98,109 @@ def result(task: TextureTask) -> TextureResult:
     (mesh,) = task._meshes.values()
     image = np.full((64, 64, 3), 200, np.uint8)
     return TextureResult(task.job, mesh.object_id, mesh.name, image, 0.9, 0.8, 0.0, task.settings)
+
+
+def until(session: Session, task: Any, stage: str) -> None:
+    """Tick until this stage is about to begin."""
+    for _ in range(400):
+        if stage in task.stage:
+            return
+        session.tick()
+    raise AssertionError(f"it never came to {stage!r}: {task.stage}, {task.error}")
+
+
+def places(task: TextureTask) -> list[float]:
+    """How far right in the world the cube is by each view: the middle of what is seen of it."""
+    found = []
+    for view in task.views:
+        origins, directions = view.camera.rays()
+        world = (origins + np.where(np.isfinite(view.depth), view.depth, 0)[..., None] * directions).reshape(-1, 3)
+        to_world = np.linalg.inv(view.camera.view)
+        x = (world @ to_world[:3, :3].T + to_world[:3, 3])[view.object_id.ravel() > 0, 0]
+        found.append(float((x.min() + x.max()) / 2))
+    return found
+
+
+def move(ob: Any) -> None:
+    ob.location.x = 4.0
+
+
+def edit(ob: Any) -> None:
+    for vertex in ob.data.vertices:
+        vertex.co.x += 4.0
+
+
+def modify(ob: Any) -> None:
+    modifier = ob.modifiers.new("Array", "ARRAY")
+    modifier.count, modifier.use_relative_offset, modifier.use_constant_offset = 2, False, True
+    modifier.constant_offset_displace = (8, 0, 0)
+
+
+@pytest.mark.parametrize(("stage", "ticks"), [("Placing cameras", 2), ("view 1 of 2", 0), ("view 2 of 2", 0)])
+@pytest.mark.parametrize("change", [move, edit, modify])
+def test_what_changes_while_passes_are_rendered_is_rendered_anew(
+    session: Session, stage: str, ticks: int, change: Any
+) -> None:
+    ob, task = cube(), start(session)
+    until(session, task, stage)
+    for _ in range(ticks):
+        session.tick()
+    change(ob)
+    prepare(session, task, limit=1000)
+    assert task.error is None
+    (mesh,) = task._meshes.values()
+    low, high = mesh.positions[:, 0].min(), mesh.positions[:, 0].max()
+    assert (low + high) / 2 == pytest.approx(4, abs=0.01)
+    assert places(task) == pytest.approx([4, 4], abs=0.3), "all views show it where it is in the end"
+
+
+def test_what_changes_again_and_again_is_said(session: Session) -> None:
+    ob, task = cube(), start(session)
+    for _ in range(2):
+        until(session, task, "view 2 of 2")
+        ob.location.x += 1
+        session.tick()
+    assert task.state is TaskState.FAILED
+    assert "moved, changed or renamed" in task.error.message
+    assert "run it again" in task.error.hint
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_scrubbing_while_passes_are_rendered_changes_nothing(session: Session, strength: float) -> None:
+    scene, ob = bpy.context.scene, cube()
+    ob.data.materials.append(glow())
+    for frame, x in ((1, 0.0), (10, 9.0)):
+        ob.location.x = x
+        ob.keyframe_insert("location", frame=frame)
+    scene.frame_set(4)
+    before = ob.matrix_world.translation.x
+    task = start(session, strength=strength)
+    until(session, task, "view 2 of 2")
+    scene.frame_set(10)
+    prepare(session, task)
+    assert task.error is None
+    assert places(task) == pytest.approx([before, before], abs=0.1)
+    assert scene.frame_current == 10
+    if strength < 1:
+        for view in task.views:
+            inside = view.object_id > 0
+            assert view.color[inside][:, :3].mean() > 150, "the colours show it there too"
+            assert view.color[~inside][:, :3].mean() < 20
+    else:
+        assert task.views[0].color is None
+
+
+@pytest.mark.parametrize("stage", ["Placing cameras", "view 1 of 2", "view 2 of 2"])
+def test_a_target_that_is_renamed_meanwhile_is_painted(session: Session, stage: str) -> None:
+    ob, task = cube(), start(session)
+    until(session, task, stage)
+    ob.name = "Renamed"
+    prepare(session, task, limit=1000)
+    deliver(session, MeshesMissing(()))
+    assert [target.name for target in session.link.sent[-1].origin.targets] == ["Renamed"]
+    deliver(session, result(task))
+    assert (task.error, task.notes) == (None, [])
+    assert ob.material_slots[0].material.name == "Paintover Renamed"
 
 
 def test_from_scene_to_material_one_view_a_tick(session: Session) -> None:
