@@ -19,7 +19,7 @@ from .bridge.errors import (
     OutsideCameras,
     SceneError,
 )
-from .bridge.messages import MeshesMissing, MeshQuery, MeshUpload, Texture, TextureResult, ViewPainted
+from .bridge.messages import MeshesMissing, MeshQuery, MeshUpload, PaintedUVs, Texture, TextureResult, ViewPainted
 from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.scene import Camera, MeshData, Passes
@@ -38,6 +38,7 @@ class Target:
     name: str
     uv_layer: str = ""
     made_uvs: bool = False
+    """The layer is one that Paintover made."""
 
     def find(self) -> bpy.types.Object | None:
         return next((ob for ob in bpy.data.objects if ob.session_uid == self.uid), None)
@@ -109,6 +110,8 @@ class TextureTask(Task):
         objects = [self._object(target) for target in self._targets]
         for target, ob in zip(self._targets, objects, strict=True):
             target.name = ob.name
+            if target.made_uvs and target.uv_layer not in ob.data.uv_layers:  # undone
+                target.uv_layer = uvs.make(ob)
         return objects, {target.name: target.uv_layer for target in self._targets}
 
     def _render(
@@ -129,13 +132,15 @@ class TextureTask(Task):
     def _choose_uvs(self, target: Target) -> Steps[None]:
         layout = uvs.read(self._object(target).data)
         state = (yield from in_thread(layout.check)) if layout else uvs.UVState("missing")
+        ob = self._object(target)
         if state.usable:
             target.uv_layer = state.layer
-            return
-        ob = self._object(target)
-        target.made_uvs = uvs.MADE not in ob.data
-        target.uv_layer = uvs.make(ob)
-        self.notes.append(f"{ob.name} {state.describe()}: a new UV layer “{target.uv_layer}” was made.")
+        else:
+            target.uv_layer = uvs.make(ob)
+            self.notes.append(f"{ob.name} {state.describe()}: a new UV layer “{target.uv_layer}” was made.")
+        target.made_uvs = target.uv_layer == uvs.made(ob.data)
+        if target.made_uvs:
+            uvs.need(ob.data, self.job)
 
     def _cameras(self) -> Steps[list[Camera]]:
         if self.settings.cameras == "automatic":
@@ -188,28 +193,33 @@ class TextureTask(Task):
         mesh = next((m for m in self._meshes.values() if m.object_id == result.object_id), None)
         target = next((t for t in self._targets if mesh and t.name == mesh.name), None)
         ob = target.find() if target else None
-        if target is None or ob is None:
+        if mesh is None or target is None or ob is None:
             # The object was deleted meanwhile: nothing that was paid for is lost.
             self.notes.append(dressing.keep(result, picture, f"{result.name} is gone."))
             return
         try:
+            if target.made_uvs and target.uv_layer not in ob.data.uv_layers:  # undone: it is made again
+                painted = PaintedUVs(self.job, mesh.object_id, mesh.name, mesh.uvs)
+                target.uv_layer = dressing.fitting_layer(find_scene(self._scene), ob, target, painted)
             self.notes += dressing.dress(ob, result, picture, target.uv_layer, self._lit)
-        except SceneError as error:  # Edit Mode, an undone UV layer: the picture must not be lost for that
+        except SceneError as error:  # Edit Mode, another mesh: the picture must not be lost for that
             self.notes.append(dressing.keep(result, picture, str(error)))
             return
         self.coverage[ob.name] = result.coverage
         self.seconds = dict(result.seconds)
 
     def release(self) -> None:
+        uvs.let_go(self.job)
         self.views.clear()
         self.painted.clear()
         self._meshes.clear()
 
     def undo_preparation(self) -> None:
+        uvs.let_go(self.job)
         for target in self._targets:
             ob = target.find()
-            if target.made_uvs and ob and not textures.is_painted(ob):
-                uvs.remove(ob.data)
+            if target.made_uvs and ob:
+                textures.clean_mesh(ob.data)
 
     def _object(self, target: Target) -> bpy.types.Object:
         ob = target.find()

@@ -85,8 +85,7 @@ def revert(ob: bpy.types.Object) -> None:
         bpy.data.materials.remove(material)
     if image and not image.users:
         bpy.data.images.remove(image)
-    if not any(other.data == ob.data and PAINTED in other for other in bpy.data.objects):
-        _clean_mesh(ob.data)
+    clean_mesh(ob.data)
 
 
 def revert_all(objects: Iterable[bpy.types.Object]) -> int:
@@ -170,10 +169,12 @@ def _build_nodes(material: bpy.types.Material, image: bpy.types.Image, uv_layer:
     tree.nodes.active = picture  # what Solid mode shows under Color: Texture
 
 
-def _clean_mesh(mesh: bpy.types.Mesh) -> None:
-    if mesh.library:
+def clean_mesh(mesh: bpy.types.Mesh) -> None:
+    """Remove what Paintover added to the mesh, unless an object that shares it is painted or going to be."""
+    if mesh.library or any(ob.data == mesh and PAINTED in ob for ob in bpy.data.objects):
         return
-    uvs.remove(mesh)
+    if not uvs.needed(mesh):
+        uvs.remove(mesh)
     if ADDED_SLOT in mesh:
         if len(mesh.materials) == 1 and mesh.materials[0] is None:
             mesh.materials.clear()

@@ -10,8 +10,8 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import images, properties
-from paintover.bridge.errors import ConnectionLost
+from paintover import images, properties, textures
+from paintover.bridge.errors import Cancelled, ConnectionLost
 from paintover.bridge.messages import (
     CANCELLED,
     DONE,
@@ -453,3 +453,74 @@ def test_cameras_are_placed_by_what_renders_if_the_viewport_shows_something_else
         pixels, _ = view.camera.project(mesh.positions)
         assert (pixels > 0).all(), "all copies are in the picture"
         assert (pixels < 64).all()
+
+
+def bare_cube() -> Any:
+    """A cube with no UVs, so that painting it makes some."""
+    ob = cube()
+    ob.data.uv_layers.remove(ob.data.uv_layers[0])
+    return ob
+
+
+def layers(ob: Any) -> list[str]:
+    return [layer.name for layer in ob.data.uv_layers]
+
+
+def test_a_cancelled_job_leaves_the_uvs_that_a_painted_twin_wears(session: Session) -> None:
+    ob = bare_cube()
+    twin = ob.copy()
+    bpy.context.scene.collection.objects.link(twin)
+    twin.select_set(False)
+    painted = offered(session)
+    deliver(session, result(painted), JobState(painted.job, DONE))
+    ob.select_set(False)
+    twin.select_set(True)
+    task = offered(session)
+    session.cancel()
+    deliver(session, JobState(task.job, CANCELLED, 0, Failure("cancelled", "Cancelled.", "")))
+    assert layers(ob) == ["Paintover"]
+    textures.revert(ob)
+    assert layers(ob) == []
+
+
+def test_a_cancelled_job_leaves_the_uvs_that_another_one_needs(session: Session) -> None:
+    ob = bare_cube()
+    first, second = offered(session), offered(session)
+    first.fail(Cancelled())
+    assert layers(ob) == ["Paintover"]
+    second.fail(Cancelled())
+    assert layers(ob) == [], "the last one takes them away"
+
+
+def test_revert_leaves_the_uvs_that_a_job_under_way_needs(session: Session) -> None:
+    ob = bare_cube()
+    painted, task = offered(session), offered(session)
+    deliver(session, result(painted), JobState(painted.job, DONE))
+    textures.revert(ob)
+    assert layers(ob) == ["Paintover"]
+    deliver(session, result(task), JobState(task.job, DONE))
+    assert textures.is_painted(ob)
+    textures.revert(ob)
+    assert layers(ob) == []
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_undo_in_mid_job_costs_no_texture(session: Session, sent: bool) -> None:
+    bare_cube()
+    bpy.ops.ed.undo_push(message="Bare cube")
+    bpy.ops.ed.undo_push(message="Something else")
+    task = start(session)
+    if sent:
+        prepare(session, task)
+        deliver(session, MeshesMissing(()))
+    else:
+        until(session, task, "view 1 of 2")
+    assert layers(bpy.context.object) == ["Paintover"]
+    bpy.ops.ed.undo()
+    ob = bpy.context.object
+    assert layers(ob) == [], "the job's UVs were undone with the rest"
+    prepare(session, task)
+    deliver(session, result(task), JobState(task.job, DONE))
+    assert (task.error, task.state) == (None, TaskState.DONE)
+    assert layers(ob) == ["Paintover"]
+    assert textures.is_painted(ob)
