@@ -32,7 +32,7 @@ class TakeOverTask(Task):
     label = "Take Over"
 
     def __init__(self, summary: JobSummary, scene: bpy.types.Scene, *, resume: bool = False) -> None:
-        super().__init__(Settings(), scene.name)
+        super().__init__(Settings(), scene)
         self.job = summary.job
         self._resume = resume
         self._handover: Handover | None = None

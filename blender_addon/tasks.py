@@ -65,11 +65,11 @@ class Task(abc.ABC):
 
     label = ""
 
-    def __init__(self, settings: Settings, scene: str) -> None:
+    def __init__(self, settings: Settings, scene: bpy.types.Scene) -> None:
         self.job = uuid.uuid4().hex
         self.settings = settings
-        self._scene = scene
-        """Name of the scene that it belongs to."""
+        self._scene = scene.session_uid
+        """The scene that it belongs to."""
         self.state = TaskState.PREPARING
         self.stage = ""
         self.fraction = 0.0
@@ -100,7 +100,9 @@ class Task(abc.ABC):
 
     def origin(self) -> Origin:
         """Where it comes from, for a later session that looks for its own."""
-        return away.origin(self._scene)
+        scene = find_scene(self._scene)
+        away.identify(scene)
+        return away.origin(scene)
 
     def release(self) -> None:  # noqa: B027 - most tasks hold little
         """It is over: let go of what is large."""
@@ -187,7 +189,8 @@ class Task(abc.ABC):
         elif self.state is TaskState.DONE:
             self.stage, self.fraction = "Done", 1.0
             self.release()
-            away.mark(self._scene, self.job)
+            with contextlib.suppress(SceneError):  # it was deleted meanwhile
+                away.mark(find_scene(self._scene), self.job)
             if not bpy.app.background:  # a timer applied the result: it is a step of its own for the user
                 bpy.ops.ed.undo_push(message=f"Paintover: {self.label}")
 
@@ -237,11 +240,12 @@ class Task(abc.ABC):
         self.release()
 
 
-def find_scene(name: str) -> bpy.types.Scene:
-    """The scene that a task was started in, or SceneError: between two ticks the user may have opened another file."""
-    scene = bpy.data.scenes.get(name)
+def find_scene(uid: int) -> bpy.types.Scene:
+    """The scene that a task was started in, by its session uid, or SceneError: between two ticks the user may have
+    opened another file."""
+    scene = next((scene for scene in bpy.data.scenes if scene.session_uid == uid), None)
     if scene is None:
-        raise SceneError(reason=f"the scene {name!r} is gone", hint="Run it again in the scene to paint.")
+        raise SceneError(reason="the scene that it was started in is gone", hint="Run it again in the scene to paint.")
     return scene
 
 
@@ -255,7 +259,7 @@ class ViewTask(Task):
         self._request: Generate | None = None
         self.image = ""
         """Name of the image that was painted."""
-        super().__init__(settings, scene.name)
+        super().__init__(settings, scene)
 
     def prepare(self) -> Steps[None]:
         yield f"Rendering passes of {self._camera}"

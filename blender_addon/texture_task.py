@@ -58,7 +58,7 @@ class TextureTask(Task):
         self.coverage: dict[str, float] = {}
         """Object name -> painted share of its visible texels."""
         self.seconds: dict[str, float] = {}
-        super().__init__(settings, scene.name)
+        super().__init__(settings, scene)
 
     # ------------------------------------------------------------ out
 

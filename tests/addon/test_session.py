@@ -40,6 +40,9 @@ from paintover.texture_task import TextureTask
 from .scenes import glow
 
 
+pytestmark = pytest.mark.usefixtures("registered")
+
+
 class ScriptedLink:
     """Stands in for the network: hands out what the test put in, and notes what was sent."""
 
