@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cache
 
 import bpy
@@ -61,11 +61,14 @@ def applied(scene: bpy.types.Scene) -> list[str]:
     return scene.paintover.applied.split()
 
 
-def offers(jobs: Iterable[JobSummary], scene: bpy.types.Scene, under_way: Iterable[str]) -> list[JobSummary]:
+def offers(
+    jobs: Iterable[JobSummary], scene: bpy.types.Scene, under_way: Iterable[str], left: Container[str] = ()
+) -> list[JobSummary]:
     """Of all the server's jobs, those of this scene that can be taken over or resumed; the newest first.
 
     A scene is known by its identity, or by the names of it and its file: one that was not saved since has no identity.
-    Not those that this session (`under_way`) or another one listens to, nor those that stopped with nothing finished.
+    Not those that this session (`under_way`) or another one listens to (to those that are `left` nobody does), nor
+    those that stopped with nothing finished.
     """
     ours = origin(scene)
     known = {*applied(scene), *under_way}
@@ -74,7 +77,8 @@ def offers(jobs: Iterable[JobSummary], scene: bpy.types.Scene, under_way: Iterab
         named = (job.client, job.file, job.scene) == (ours.client, ours.file, ours.scene)
         here = named or (ours.identity != "" and job.identity == ours.identity)
         stopped = job.state in (CANCELLED, FAILED)
-        useful = job.resumable and job.painted > 0 if stopped else job.state == DONE or not job.followed
+        free = job.state == DONE or not job.followed or job.job in left
+        useful = job.resumable and job.painted > 0 if stopped else free
         return here and job.job not in known and useful
 
     return [job for job in jobs if wanted(job)][::-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from .bridge.client import Client
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, RenderFailed, SceneError
 from .bridge.messages import (
     ENDED,
-    Cancel,
     Forget,
     Forgotten,
     Jobs,
@@ -45,6 +43,8 @@ class Session:
         self.tasks: list[Task] = []
         self.jobs: tuple[JobSummary, ...] | None = None
         """What the server has; None until it has said so."""
+        self.left: set[str] = set()
+        """Jobs that go on without their file: the server says that they are followed, but it is nobody that counts."""
         self.setup: Work | None = None
         """What is being done, or was done last, to the server's environment."""
         self.awaited: tuple[str, int, str | None] | None = None
@@ -76,7 +76,7 @@ class Session:
 
     def offers(self, scene: Any) -> list[JobSummary]:
         """Jobs of this scene that it has not got, the newest first: see away.offers."""
-        return away.offers(self.jobs or (), scene, [task.job for task in self.active])
+        return away.offers(self.jobs or (), scene, [task.job for task in self.active], self.left)
 
     def refresh(self) -> None:
         """Ask the server anew for its jobs."""
@@ -92,6 +92,9 @@ class Session:
         self.jobs = tuple(summary for summary in self.jobs or () if summary.job != job)
 
     def connect(self, host: str, port: int, token: str | None) -> None:
+        """Connect there, instead of any connection there is."""
+        if self.online:
+            self.disconnect()
         self.error = None
         self.link.connect(host, port, token)
 
@@ -103,12 +106,15 @@ class Session:
         self.awaited = None
         self.link.close()
         self._offline()
-        for task in self.active:
-            task.lose(ConnectionLost())
+        self._lose(ConnectionLost())
 
     def _offline(self) -> None:
         properties.set_models(())
         self.jobs = None
+
+    def _lose(self, error: PaintoverError) -> None:
+        for task in self.active:
+            self._guard(task, lambda task=task: task.lose(error))  # type: ignore[misc]
 
     def start(self, task: Task) -> None:
         """Take on a task; it is prepared tick by tick."""
@@ -121,13 +127,15 @@ class Session:
         for task in self.active:
             task.cancel(self.link)
 
-    def abandon(self) -> None:
-        """Another file is being opened: what is under way belongs to the old one, and must not reach the new one."""
+    def leave_file(self) -> None:
+        """Another file was opened: what is under way belongs to the old one, and must not reach the new one. Jobs that
+        the server has go on there, and the old file can take them over."""
         for task in self.active:
-            with contextlib.suppress(ConnectionLost):  # it may have ended just now
-                if self.online:
-                    self.link.send(Cancel(task.job))
-            task.fail(Cancelled())
+            if task.sent:
+                task.release()
+                self.left.add(task.job)
+            else:
+                task.fail(Cancelled())
         self.tasks.clear()
 
     def close(self) -> None:
@@ -198,8 +206,7 @@ class Session:
         elif isinstance(event, PaintoverError):
             self.error = event
             self._offline()
-            for task in self.active:
-                task.lose(event)
+            self._lose(event)
         elif isinstance(event, MeshesMissing):
             for task in self.active:
                 if task.wants(event):

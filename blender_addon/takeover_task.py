@@ -51,7 +51,8 @@ class TakeOverTask(Task):
         self.state, self.stage = TaskState.WAITING, "Asking the server"
 
     def take_up(self, link: Link) -> None:
-        if self.state in (TaskState.WAITING, TaskState.RUNNING):
+        self._lost = None
+        if self.sent:
             link.send(TakeOver(self.job))
 
     def apply(self, result: Any) -> Steps[None] | None:

@@ -37,7 +37,7 @@ from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.wire import check_size
 from .link import Link
-from .steps import GO_ON, Steps, finish, in_thread
+from .steps import GO_ON, Steps, in_thread
 
 
 class TaskState(enum.Enum):
@@ -83,6 +83,8 @@ class Task(abc.ABC):
         self._arrived: deque[Any] = deque()
         """Results, and job states behind them, that are still to be applied."""
         self._applying: Steps[None] | None = None
+        self._lost: PaintoverError | None = None
+        """How the connection ended, while what has arrived before is still being applied."""
 
     # ------------------------------------------------------------ what subclasses do
 
@@ -117,6 +119,11 @@ class Task(abc.ABC):
         return self.state is TaskState.PREPARING
 
     @property
+    def sent(self) -> bool:
+        """Whether the server has it, and goes on with it whatever happens here."""
+        return self.state in (TaskState.WAITING, TaskState.RUNNING)
+
+    @property
     def ended(self) -> bool:
         return self.state in ENDED
 
@@ -136,6 +143,8 @@ class Task(abc.ABC):
                 self.offer(link)
             else:
                 self._applying = None
+                if self._lost:
+                    self.lose(self._lost)
             return False
         self.stage = stage or self.stage
         return stage == GO_ON
@@ -197,18 +206,21 @@ class Task(abc.ABC):
     def lose(self, error: PaintoverError) -> None:
         """The connection is gone. A job that the server has goes on there, and is taken up after the next Connect;
         in background mode nobody would press it."""
-        if self._applying:  # it has arrived, so it is not lost
-            finish(self._applying)
+        if self._applying:  # it has arrived, so it is not lost: first it is applied, step by step
+            self._lost = error
+            return
+        self._lost = None
         if self.ended:
             return
-        if self.state in (TaskState.WAITING, TaskState.RUNNING) and not bpy.app.background:
+        if self.sent and not bpy.app.background:
             self.stage = "Connection lost: connect again"
         else:
             self.fail(error)
 
     def take_up(self, link: Link) -> None:
         """There is a connection again: ask for what the job has reported meanwhile."""
-        if self.state in (TaskState.WAITING, TaskState.RUNNING):
+        self._lost = None
+        if self.sent:
             link.send(Follow(self.job))
 
     def cancel(self, link: Link) -> None:

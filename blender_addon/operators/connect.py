@@ -8,6 +8,7 @@ import bpy
 
 from .. import preferences, pump, server_process
 from ..bridge.errors import PaintoverError, ServerNotRunning
+from ..bridge.paths import DEFAULT_HOST
 from ..link import LinkState
 from ..session import session
 from .common import refuse
@@ -75,6 +76,9 @@ class PAINTOVER_OT_start_server(bpy.types.Operator):
         if server_process.running():
             cls.poll_message_set("It runs already")
             return False
+        if server_process.stopping():
+            cls.poll_message_set("The one that was stopped has not ended yet")
+            return False
         if session.setting_up:
             cls.poll_message_set("The server is being set up")
             return False
@@ -86,7 +90,8 @@ class PAINTOVER_OT_start_server(bpy.types.Operator):
             server_process.start(bpy.path.abspath(chosen.command), chosen.port)
         except PaintoverError as error:
             return refuse(self, error)
-        session.await_server(chosen.host, chosen.port, chosen.token or None)
+        # Host and token of the preferences may be those of another machine; this one's token is in its file.
+        session.await_server(DEFAULT_HOST, chosen.port, None)
         if not bpy.app.background:
             pump.start()
             return {"FINISHED"}
@@ -110,7 +115,7 @@ class PAINTOVER_OT_stop_server(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         session.disconnect()
-        server_process.stop()
+        server_process.stop(wait=bpy.app.background)
         return {"FINISHED"}
 
 

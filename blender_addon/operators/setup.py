@@ -24,6 +24,8 @@ def possible(cls: Any, *, online: bool) -> bool:
         cls.poll_message_set("It is being set up already")
     elif server_process.running():
         cls.poll_message_set("Stop the server first")
+    elif server_process.stopping():
+        cls.poll_message_set("The server is still stopping")
     elif online and not bpy.app.online_access:
         cls.poll_message_set(
             "It downloads Python packages: allow it with Preferences > System > Network > Allow Online Access"

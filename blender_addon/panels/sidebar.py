@@ -67,6 +67,7 @@ def draw_connection(layout: Any) -> None:
         row.operator("paintover.disconnect", text="", icon="X")
     elif session.awaited:
         row.label(text="Starting the server…", icon="SORTTIME")
+        row.operator("paintover.stop_server", text="", icon="X")
     elif session.setup and not session.setup.ended:
         row.progress(factor=session.setup.fraction, text=session.setup.stage)
         row.operator("paintover.cancel_setup", text="", icon="X")

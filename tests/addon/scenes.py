@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import bpy
 from mathutils import Vector
+
+from paintover import cameras
 
 KINDS = ("plain", "ortho", "shift", "vertical fit", "ortho shift tall", "parented", "pixel aspect")
 """Cameras of every sort, for `add_camera`."""
@@ -75,6 +78,21 @@ def glow(color: Sequence[float] = (1, 1, 1)) -> bpy.types.Material:
     shader.inputs["Color"].default_value = (*color, 1.0)
     tree.links.new(shader.outputs[0], tree.nodes.new("ShaderNodeOutputMaterial").inputs["Surface"])
     return material
+
+
+def finish(steps: Generator[Any, None, Any]) -> Any:
+    """Do all steps at once."""
+    for _ in range(1_000_000):
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+    raise AssertionError("they never end")
+
+
+def automatic(scene: bpy.types.Scene, found: Sequence[Any], count: int = 8) -> list:
+    """Automatic cameras for these meshes."""
+    return finish(cameras.automatic_steps(lambda: scene, found, count, 64))
 
 
 def instancer(name: str = "Instances") -> bpy.types.NodeTree:

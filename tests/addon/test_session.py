@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import images, properties, textures
+from paintover import images, properties, pump, textures
 from paintover.bridge.errors import Cancelled, ConnectionLost
 from paintover.bridge.messages import (
     CANCELLED,
@@ -23,6 +24,8 @@ from paintover.bridge.messages import (
     ImageResult,
     Jobs,
     JobState,
+    JobSummary,
+    ListJobs,
     MeshesMissing,
     MeshQuery,
     MeshUpload,
@@ -38,7 +41,6 @@ from paintover.tasks import TaskState, ViewTask
 from paintover.texture_task import TextureTask
 
 from .scenes import glow
-
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -330,13 +332,37 @@ def test_many_tasks_at_once_are_all_kept(session: Session) -> None:
     assert session.tasks == [*tasks[-8:], newest]
 
 
-def test_opening_another_file_ends_what_is_under_way(session: Session) -> None:
-    cube()
-    sent = offered(session)
-    session.abandon()
-    assert sent.state is TaskState.CANCELLED
-    assert session.link.sent[-1] == Cancel(sent.job)
+def test_what_is_under_way_when_another_file_is_opened(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was sent goes on without this Blender, and waits for its file; the rest ends. A file that cannot be opened
+    changes nothing."""
+    monkeypatch.setattr(pump, "session", session)
+    handlers = bpy.app.handlers.load_post
+    kept = list(handlers)
+    handlers.append(pump.file_opened)
+    try:
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "kitchen.blend"))
+        cube()
+        sent, unsent = offered(session), start(session)
+        origin = session.link.sent[-1].origin
+        before = len(session.link.sent)
+        (tmp_path / "broken.blend").write_bytes(b"BLENDER but not really")
+        with pytest.raises(RuntimeError):
+            bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "broken.blend"))
+        assert session.active == [sent, unsent]
+        bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "kitchen.blend"))
+    finally:
+        handlers[:] = kept
     assert session.tasks == []
+    assert (sent.state, unsent.state) == (TaskState.WAITING, TaskState.CANCELLED)
+    assert session.link.sent[before:] == [ListJobs()]
+    assert not sent.views, "it lets go of what is large"
+    job = JobSummary(sent.job, "texture", RUNNING, "", client=origin.client, file=origin.file, scene=origin.scene)
+    session.jobs = (dataclasses.replace(job, followed=True),)
+    assert session.offers(bpy.context.scene) == list(session.jobs), "the file that was opened is its own, reverted"
+    deliver(session, JobState(sent.job, DONE))
+    assert "Paintover Cube" not in bpy.data.images
 
 
 def test_an_image_of_the_users_own_is_not_overwritten(session: Session) -> None:
@@ -527,3 +553,47 @@ def test_undo_in_mid_job_costs_no_texture(session: Session, sent: bool) -> None:
     assert (task.error, task.state) == (None, TaskState.DONE)
     assert layers(ob) == ["Paintover"]
     assert textures.is_painted(ob)
+
+
+def test_another_connection_ends_what_the_old_one_had_only_been_offered(session: Session) -> None:
+    cube()
+    task = start(session)
+    prepare(session, task)
+    assert task.state is TaskState.OFFERED
+    called: list[Any] = []
+    session.link.connect = lambda *where: called.append(where)
+    session.connect("127.0.0.1", 1, None)
+    assert called == [("127.0.0.1", 1, None)]
+    assert task.state is TaskState.FAILED
+    assert isinstance(task.error, ConnectionLost)
+    assert session.error is None
+
+
+def test_what_has_arrived_when_the_connection_ends_is_applied_step_by_step(session: Session) -> None:
+    cube()
+    task = offered(session)
+    steps: list[int] = []
+
+    def slow(_: Any) -> Any:
+        for number in range(3):
+            steps.append(number)
+            yield None  # as if a thread were at work
+
+    task.apply = slow  # type: ignore[method-assign]
+    session.link.events = [result(task), ConnectionLost()]
+    while session.link.events:
+        session.tick()
+    assert (task.ended, len(steps) < 3) == (False, True), "nothing is waited for"
+    while task.working:
+        session.tick()
+    assert steps == [0, 1, 2]
+    assert isinstance(task.error, ConnectionLost)
+
+
+def test_a_task_that_cannot_even_end_stops_no_other(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    cube()
+    broken, sound = offered(session), offered(session)
+    broken.lose = lambda error: 1 / 0
+    deliver(session, ConnectionLost())
+    assert broken.state is sound.state is TaskState.FAILED
+    assert "ZeroDivisionError" in capsys.readouterr().err
