@@ -91,6 +91,18 @@ class Session:
     def _drop(self, job: str) -> None:
         self.jobs = tuple(summary for summary in self.jobs or () if summary.job != job)
 
+    @property
+    def complaint(self) -> PaintoverError | None:
+        """The error to show that belongs to no task."""
+        setup = self.setup.error if self.setup else None
+        return self.error or (None if isinstance(setup, Cancelled) else setup)
+
+    def hide_error(self) -> None:
+        """The user has read it."""
+        self.error = None
+        if self.setup and self.setup.ended:
+            self.setup = None
+
     def connect(self, host: str, port: int, token: str | None) -> None:
         """Connect there, instead of any connection there is."""
         if self.online:
@@ -122,10 +134,11 @@ class Session:
         over = [old for old in self.tasks if old.ended][-REMEMBERED:]
         self.tasks = [*over, *self.active, task]
 
-    def cancel(self) -> None:
-        """Stop all tasks: what is not sent yet at once, what runs on the server within a step."""
+    def cancel(self, job: str = "") -> None:
+        """Stop the task of that job, or all: what is not sent yet at once, what runs on the server within a step."""
         for task in self.active:
-            task.cancel(self.link)
+            if job in ("", task.job):
+                task.cancel(self.link)
 
     def leave_file(self) -> None:
         """Another file was opened: what is under way belongs to the old one, and must not reach the new one. Jobs that

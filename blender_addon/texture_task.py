@@ -225,6 +225,7 @@ class TextureTask(Task):
         ob = target.find()
         if ob is None:
             raise SceneError(reason=f"{target.name!r} was deleted", hint="Select what should be painted, run again.")
+        textures.check_paintable(ob)  # the user may have gone into Edit Mode meanwhile
         return ob
 
 

@@ -35,8 +35,7 @@ def check_paintable(ob: bpy.types.Object) -> None:
         raise NoMesh(f"{ob.name!r} is not a mesh.", hint="Convert it first: Object > Convert > Mesh.")
     if ob.library or (ob.data.library and not ob.material_slots):
         raise LinkedData(name=ob.name)
-    if ob.mode == "EDIT":
-        raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
+    uvs.check_mode(ob)
 
 
 def apply(ob: bpy.types.Object, texture: Picture, uv_layer: str, *, shading: Shading = "unlit") -> bpy.types.Material:

@@ -105,8 +105,7 @@ def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
     mesh = ob.data
     if mesh.library:
         raise LinkedData(name=mesh.name)
-    if ob.mode == "EDIT" or mesh.is_editmode:
-        raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
+    check_mode(ob)
     if not len(mesh.polygons):
         raise EmptyMesh(name=ob.name)
     layer = mesh.uv_layers.get(made(mesh))  # one of the user's own may have that name, too
@@ -127,6 +126,17 @@ def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
     layer.uv.foreach_set("vector", coordinates)
     mesh.update()
     return layer.name
+
+
+def check_mode(ob: bpy.types.Object) -> None:
+    """Raise SceneError if the object's mesh is being edited, be it by way of a linked duplicate."""
+    if ob.mode == "EDIT":
+        raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
+    if ob.data.is_editmode:
+        raise SceneError(
+            reason=f"the mesh of {ob.name!r} is in Edit Mode, by way of an object that shares it",
+            hint="Leave Edit Mode (Tab) and try again.",
+        )
 
 
 def made(mesh: bpy.types.Mesh) -> str:

@@ -28,6 +28,14 @@ def needs_server(cls: Any) -> bool:
     return True
 
 
+def needs_renderer(cls: Any) -> bool:
+    """For poll(): whether passes can be rendered now, and why not."""
+    if bpy.app.is_job_running("RENDER"):
+        cls.poll_message_set("Wait until Blender's own render is done")
+        return False
+    return True
+
+
 def tell(task: Task) -> bool:
     """Print what a task does when that changes, for those who watch a background Blender; returns whether it ended."""
     line = f"Paintover: {task.fraction:4.0%} {task.stage}"

@@ -126,6 +126,10 @@ class PAINTOVER_OT_cancel(bpy.types.Operator):
     bl_label = "Cancel"
     bl_options = {"REGISTER"}
 
+    job: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Job", description="Name of the job to stop; empty stops all", options={"SKIP_SAVE"}
+    )
+
     @classmethod
     def poll(cls, context: Context) -> bool:
         if not session.active:
@@ -135,9 +139,21 @@ class PAINTOVER_OT_cancel(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         try:
-            session.cancel()
+            session.cancel(self.job)
         except PaintoverError as error:
             return refuse(self, error)
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_hide_error(bpy.types.Operator):
+    """Take this message away"""
+
+    bl_idname = "paintover.hide_error"
+    bl_label = "Hide"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context: Context) -> set[Any]:
+        session.hide_error()
         return {"FINISHED"}
 
 
@@ -147,4 +163,5 @@ CLASSES = (
     PAINTOVER_OT_start_server,
     PAINTOVER_OT_stop_server,
     PAINTOVER_OT_cancel,
+    PAINTOVER_OT_hide_error,
 )

@@ -11,7 +11,7 @@ import numpy as np
 from .. import cameras, passes, properties
 from ..bridge.errors import PaintoverError, RenderFailed
 from ..bridge.scene import Passes
-from .common import refuse
+from .common import needs_renderer, refuse
 
 if TYPE_CHECKING:
     from bpy.types import Context
@@ -27,6 +27,10 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
     directory: bpy.props.StringProperty(
         name="Folder", description="Where to save the passes", subtype="DIR_PATH", default="//passes"
     )  # type: ignore[valid-type]
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return needs_renderer(cls)
 
     def invoke(self, context: Context, event: bpy.types.Event) -> set[Any]:
         context.window_manager.fileselect_add(self)

@@ -48,6 +48,7 @@ class PAINTOVER_PT_main(_Tab, bpy.types.Panel):
         buttons.operator("paintover.render_view", icon="CAMERA_DATA")
         if any(textures.is_painted(ob) for ob in context.selected_objects):
             draw_painted(layout, context.space_data.shading)
+        preview.keep({task.job for task in session.active})
         for task in session.active:
             draw_task(layout, task)
         if not session.active and session.tasks:
@@ -77,16 +78,17 @@ def draw_connection(layout: Any) -> None:
             row.operator("paintover.setup_server", icon="IMPORT")
         elif not server_process.running():
             row.operator("paintover.start_server", text="Start Server", icon="PLAY")
-    if session.error:
-        draw_error(layout, session.error)
-    elif session.setup and session.setup.error and not isinstance(session.setup.error, Cancelled):
-        draw_error(layout, session.setup.error)
+    if session.complaint:
+        draw_error(layout, session.complaint, hide=True)
 
 
-def draw_error(layout: Any, error: PaintoverError) -> None:
-    """An error's words and its next step, wrapped to the panel."""
+def draw_error(layout: Any, error: PaintoverError, *, hide: bool = False) -> None:
+    """An error's words and its next step, wrapped to the panel; with `hide`, a way to take it away."""
     box = layout.box()
-    draw_text(box, error.message, "ERROR")
+    row = box.row()
+    draw_text(row, error.message, "ERROR")
+    if hide:
+        row.operator("paintover.hide_error", text="", icon="X", emboss=False)
     draw_text(box, error.hint, "BLANK1")
 
 
@@ -117,7 +119,7 @@ def draw_task(layout: Any, task: Task) -> None:
     box.label(text=task.stage)
     row = box.row(align=True)
     row.progress(factor=task.fraction, text=f"{task.fraction:.0%}")
-    row.operator("paintover.cancel", text="", icon="X")
+    row.operator("paintover.cancel", text="", icon="X").job = task.job
     if task.preview is not None:
         box.template_icon(preview.icon(task.job, task.preview), scale=8)
 

@@ -102,6 +102,8 @@ def offstage(
 
     With `with_cycles` that engine is Cycles; without, it draws nothing and only evaluates the geometry.
     """
+    if bpy.app.is_job_running("RENDER"):
+        raise RenderFailed(reason="Blender is rendering", hint="Wait until that render is done, and run it again.")
     layer = layer_name(scene, view_layer)
     functions = _cycles_functions() if with_cycles else {}
     had_result = "Render Result" in bpy.data.images

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -108,3 +109,29 @@ def instancer(name: str = "Instances") -> bpy.types.NodeTree:
     tree.links.new(start.outputs[0], place.inputs["Instance"])
     tree.links.new(place.outputs[0], end.inputs[0])
     return tree
+
+
+class Drawn:
+    """Stands in for a panel's layout: notes the words and the operators."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.buttons: list[SimpleNamespace] = []
+
+    def box(self) -> Drawn:
+        return self
+
+    def row(self, align: bool = False) -> Drawn:
+        return self
+
+    column = row
+
+    def label(self, text: str, icon: str = "NONE") -> None:
+        self.words.append(text)
+
+    def progress(self, factor: float, text: str) -> None:
+        self.words.append(text)
+
+    def operator(self, name: str, **look: Any) -> SimpleNamespace:
+        self.buttons.append(SimpleNamespace(name=name))
+        return self.buttons[-1]

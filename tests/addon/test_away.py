@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -43,6 +42,7 @@ from paintover.session import Session
 from paintover.takeover_task import TakeOverTask
 from paintover.tasks import TaskState
 
+from .scenes import Drawn
 from .test_session import ScriptedLink, cube, deliver, offered, prepare
 from .test_session import result as texture_of
 
@@ -342,29 +342,6 @@ def test_a_full_disk_is_said_and_stops_nothing(session: Session) -> None:
     deliver(session, Notice(Failure.of(DiskFull(what="a job", folder="/data"))))
     assert isinstance(session.error, DiskFull)
     assert task.state is TaskState.WAITING
-
-
-class Drawn:
-    """Stands in for a panel's layout: notes the words and the operators."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self.buttons: list[SimpleNamespace] = []
-
-    def box(self) -> Drawn:
-        return self
-
-    def row(self, align: bool = False) -> Drawn:
-        return self
-
-    column = row
-
-    def label(self, text: str, icon: str = "NONE") -> None:
-        self.words.append(text)
-
-    def operator(self, name: str) -> SimpleNamespace:
-        self.buttons.append(SimpleNamespace(name=name))
-        return self.buttons[-1]
 
 
 @pytest.mark.parametrize(

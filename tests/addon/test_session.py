@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from paintover import images, properties, pump, textures
-from paintover.bridge.errors import Cancelled, ConnectionLost
+from paintover.bridge.errors import Cancelled, ConnectionLost, SceneError
 from paintover.bridge.messages import (
     CANCELLED,
     DONE,
@@ -36,11 +36,13 @@ from paintover.bridge.messages import (
 )
 from paintover.bridge.parameters import PARAMETERS, Settings
 from paintover.link import LinkState
+from paintover.panels import preview, sidebar
+from paintover.passes import offstage
 from paintover.session import Session
 from paintover.tasks import TaskState, ViewTask
 from paintover.texture_task import TextureTask
 
-from .scenes import glow
+from .scenes import Drawn, glow
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -597,3 +599,66 @@ def test_a_task_that_cannot_even_end_stops_no_other(session: Session, capsys: py
     deliver(session, ConnectionLost())
     assert broken.state is sound.state is TaskState.FAILED
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_nothing_is_rendered_beside_blenders_own_render(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    cube()
+    task = start(session)
+    until(session, task, "view 1 of 2")
+    app = SimpleNamespace(is_job_running=lambda kind: kind == "RENDER")
+    monkeypatch.setattr(offstage, "bpy", SimpleNamespace(app=app, context=bpy.context))
+    session.tick()
+    assert "Blender is rendering" in task.error.message
+    assert "Wait" in task.error.hint
+
+
+def test_a_mesh_that_is_edited_by_way_of_another_object_is_said(session: Session) -> None:
+    ob = cube()
+    twin = ob.copy()
+    bpy.context.scene.collection.objects.link(twin)
+    twin.select_set(False)
+    task = start(session)
+    until(session, task, "Checking the UVs")
+    bpy.context.view_layer.objects.active = twin
+    bpy.ops.object.mode_set(mode="EDIT")
+    session.tick()
+    assert "the mesh of 'Cube' is in Edit Mode" in task.error.message
+    with pytest.raises(SceneError, match="Edit Mode, by way of"):
+        start(session)
+
+
+def test_the_cross_beside_a_job_cancels_that_one(session: Session) -> None:
+    cube()
+    first, second = offered(session), offered(session)
+    session.cancel(second.job)
+    assert [message for message in session.link.sent if isinstance(message, Cancel)] == [Cancel(second.job)]
+    drawn = Drawn()
+    sidebar.draw_task(drawn, first)
+    assert [(button.name, button.job) for button in drawn.buttons] == [("paintover.cancel", first.job)]
+
+
+def test_two_previews_stand_side_by_side() -> None:
+    preview.register()
+    try:
+        first, second = (np.full((8, 8, 3), value, np.uint8) for value in (10, 20))
+        preview.icon("a", first)
+        made = preview._previews["a"]
+        preview.icon("b", second)
+        preview.keep({"a", "b", "c"})
+        preview.icon("a", first)
+        assert preview._previews["a"] is made, "it is not made anew for the other"
+        assert tuple(preview._previews["b"].image_pixels_float[:3]) == pytest.approx([20 / 255] * 3, abs=0.01)
+        preview.keep({"b"})
+        assert "a" not in preview._previews
+    finally:
+        preview.unregister()
+
+
+def test_an_error_can_be_taken_away(session: Session) -> None:
+    deliver(session, ConnectionLost())
+    assert isinstance(session.complaint, ConnectionLost)
+    drawn = Drawn()
+    sidebar.draw_error(drawn, session.complaint, hide=True)
+    assert [button.name for button in drawn.buttons] == ["paintover.hide_error"]
+    session.hide_error()
+    assert session.complaint is None
