@@ -37,6 +37,7 @@ class TakeOverTask(Task):
         self._resume = resume
         self._handover: Handover | None = None
         self._uvs: dict[int, PaintedUVs] = {}
+        self._views: set[str] = set()
         if resume:
             self.label = "Resume"
 
@@ -62,7 +63,8 @@ class TakeOverTask(Task):
             self._uvs[result.object_id] = result
         elif isinstance(result, ViewPainted):
             self.preview = result.image
-            self.finished += 1
+            self._views.add(result.view)  # one may come again after a lost connection
+            self.finished = len(self._views)
         elif self._handover is None:
             raise ServerFailure(reason="it sent a result before it said what that is for")
         else:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .. import preferences, pump, server_process
+from .. import preferences, server_process
 from ..bridge.errors import PaintoverError, ServerNotRunning
 from ..bridge.paths import DEFAULT_HOST
 from ..link import LinkState
 from ..session import session
-from .common import refuse
+from .common import go_on, refuse
 
 if TYPE_CHECKING:
     from bpy.types import Context
@@ -37,14 +37,15 @@ class PAINTOVER_OT_connect(bpy.types.Operator):
     def execute(self, context: Context) -> set[Any]:
         chosen = preferences.get()
         session.connect(chosen.host, chosen.port, chosen.token or None)
-        if not bpy.app.background:
-            pump.start()
-            return {"FINISHED"}
-        try:
-            session.wait(lambda: session.link.state is LinkState.OFFLINE or session.jobs is not None, TIMEOUT)
-        except TimeoutError:
-            return refuse(self, ServerNotRunning(host=chosen.host, port=chosen.port))
-        return refuse(self, session.error) if session.error else {"FINISHED"}
+
+        def wait() -> PaintoverError | None:
+            try:
+                session.wait(lambda: session.link.state is LinkState.OFFLINE or session.jobs is not None, TIMEOUT)
+            except TimeoutError:
+                return ServerNotRunning(host=chosen.host, port=chosen.port)
+            return session.error
+
+        return go_on(self, wait)
 
 
 class PAINTOVER_OT_disconnect(bpy.types.Operator):
@@ -92,11 +93,12 @@ class PAINTOVER_OT_start_server(bpy.types.Operator):
             return refuse(self, error)
         # Host and token of the preferences may be those of another machine; this one's token is in its file.
         session.await_server(DEFAULT_HOST, chosen.port, None)
-        if not bpy.app.background:
-            pump.start()
-            return {"FINISHED"}
-        session.wait(lambda: not session.awaited and session.link.state is not LinkState.CONNECTING)
-        return refuse(self, session.error) if session.error else {"FINISHED"}
+
+        def wait() -> PaintoverError | None:
+            session.wait(lambda: not session.awaited and session.link.state is not LinkState.CONNECTING)
+            return session.error
+
+        return go_on(self, wait)
 
 
 class PAINTOVER_OT_stop_server(bpy.types.Operator):

@@ -283,6 +283,8 @@ def test_a_resumed_job_goes_on_live_and_is_taken_up_again(session: Session, monk
     deliver(session, Handover(JOB, Settings(), Origin()), ViewPainted(JOB, "a", IMAGE), JobState(JOB, QUEUED))
     assert (task.state, task.finished, task.label) == (TaskState.WAITING, 1, "Resume")
     assert task.preview is IMAGE
+    deliver(session, ViewPainted(JOB, "a", IMAGE), ViewPainted(JOB, "b", IMAGE))
+    assert task.finished == 2, "the one that came twice counts once"
     task.take_up(session.link)
     assert session.link.sent[-1] == TakeOver(JOB)
     assert Follow(JOB) not in session.link.sent
