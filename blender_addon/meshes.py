@@ -15,7 +15,9 @@ from .passes.offstage import layer_name, offstage
 from .steps import GO_ON, Steps, in_thread
 
 NO_SURFACE = {"ARMATURE", "CAMERA", "EMPTY", "LATTICE", "LIGHT", "LIGHT_PROBE", "SPEAKER"}
-DIRECTIONS = np.array([(1, 0, 0, 1, 1, 1), (0, 1, 0, 1, -1, 0.5), (0, 0, 1, 1, 0.5, -1)], np.float32)
+DIRECTIONS = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (1, -1, 0.5), (1, 0.5, -1)], np.float32)
+"""In which the extent of a shape is measured."""
+SHAPE = 1 + 4 * len(DIRECTIONS)
 TINY = 1e-9
 """A scale this much smaller than the largest one is zero."""
 
@@ -76,10 +78,10 @@ def shown_steps(
 
 
 def arrangement(depsgraph: bpy.types.Depsgraph) -> np.ndarray:
-    """Where every surface of the scene is, and what is characteristic of its shape: float64 (copies, 16 + 25), to be
+    """Where every surface of the scene is, and what is characteristic of its shape: float64 (copies, 16 + SHAPE), to be
     compared by `unchanged`."""
     shapes: dict[int, np.ndarray] = {}
-    rows = []
+    places, of_places = [], []
     for instance in depsgraph.object_instances:
         ob = instance.object
         if ob.type in NO_SURFACE or ob.data is None or not instance.show_self:
@@ -87,8 +89,9 @@ def arrangement(depsgraph: bpy.types.Depsgraph) -> np.ndarray:
         key = ob.data.as_pointer()
         if key not in shapes:
             shapes[key] = _shape(ob.data)
-        rows.append(np.concatenate([np.array(instance.matrix_world, np.float64).ravel(), shapes[key]]))
-    return np.array(rows)
+        places.append([*(matrix := instance.matrix_world)[0], *matrix[1], *matrix[2], *matrix[3]])
+        of_places.append(shapes[key])
+    return np.concatenate([np.reshape(places, (-1, 16)), np.reshape(of_places, (-1, SHAPE))], axis=1)
 
 
 def unchanged(before: np.ndarray, after: np.ndarray) -> bool:
@@ -100,12 +103,10 @@ def _shape(data: bpy.types.ID) -> np.ndarray:
     """Number, extent, centre and spread of the points (meshes, hair, point clouds), in whatever order they are."""
     position = data.attributes.get("position") if hasattr(data, "attributes") else None
     if position is None or not len(position.data):
-        return np.zeros(1 + 4 * DIRECTIONS.shape[1])
-    points = _get(position.data, "vector", len(position.data), 3) @ DIRECTIONS
-    square = np.einsum("ij,ij->j", points, points, dtype=np.float64) / len(points)
-    return np.concatenate(
-        [[len(points)], points.min(0), points.max(0), points.mean(0, dtype=np.float64), square], dtype=np.float64
-    )
+        return np.zeros(SHAPE)
+    along = DIRECTIONS @ _get(position.data, "vector", len(position.data), 3).T  # rows, so that numpy is fast
+    square = [row @ row / len(row) for row in along]
+    return np.concatenate([[along.shape[1]], along.min(1), along.max(1), along.mean(1), square], dtype=np.float64)
 
 
 class Reader:

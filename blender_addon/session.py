@@ -49,6 +49,8 @@ class Session:
         """What is being done, or was done last, to the server's environment."""
         self.awaited: tuple[str, int, str | None] | None = None
         """The connection to make as soon as the server that this Blender has started listens."""
+        self._stopping = False
+        """Whether a server that was stopped had not ended yet, when last looked at."""
 
     # ------------------------------------------------------------ for operators and panels
 
@@ -68,7 +70,8 @@ class Session:
     @property
     def idle(self) -> bool:
         """Nothing to watch: the timer may rest."""
-        return not (self.active or self.awaited or self.setting_up) and self.link.state is LinkState.OFFLINE
+        at_work = self.active or self.awaited or self.setting_up or self._stopping or server_process.stopping()
+        return not at_work and self.link.state is LinkState.OFFLINE
 
     @property
     def setting_up(self) -> bool:
@@ -198,8 +201,11 @@ class Session:
         return task.stage != before or not task.working
 
     def _look_after_server(self) -> bool:
-        """How far the set-up is, and whether the server that was started listens; returns whether anything changed."""
+        """How far the set-up is, whether the server that was started listens, and whether the one that was stopped has
+        ended; returns whether anything changed."""
         changed = self.setup is not None and self.setup.poll()
+        if self._stopping != server_process.stopping():
+            self._stopping, changed = not self._stopping, True
         if self.awaited:
             try:
                 if not server_process.listening():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .. import preferences, server_process
+from .. import preferences, pump, server_process
 from ..bridge.errors import PaintoverError, ServerNotRunning
 from ..bridge.paths import DEFAULT_HOST
 from ..link import LinkState
@@ -118,6 +118,7 @@ class PAINTOVER_OT_stop_server(bpy.types.Operator):
     def execute(self, context: Context) -> set[Any]:
         session.disconnect()
         server_process.stop(wait=bpy.app.background)
+        pump.start()  # its end is noticed there
         return {"FINISHED"}
 
 

@@ -86,17 +86,17 @@ def draw_error(layout: Any, error: PaintoverError, *, hide: bool = False) -> Non
     """An error's words and its next step, wrapped to the panel; with `hide`, a way to take it away."""
     box = layout.box()
     row = box.row()
-    draw_text(row, error.message, "ERROR")
+    draw_text(row, error.message, "ERROR", beside=25 if hide else 0)
     if hide:
         row.operator("paintover.hide_error", text="", icon="X", emboss=False)
     draw_text(box, error.hint, "BLANK1")
 
 
-def draw_text(layout: Any, text: str, icon: str) -> None:
-    """Text of any length, wrapped to the sidebar's width: a label would cut it off."""
+def draw_text(layout: Any, text: str, icon: str, *, beside: int = 0) -> None:
+    """Text of any length, wrapped to the sidebar's width, less what stands beside it: a label would cut it off."""
     region = bpy.context.region  # None where there is no window, and then there is no scale either
     pixels = region.width / bpy.context.preferences.system.ui_scale if region else 300
-    characters = max(16, int((pixels - 95) / 6.3))  # without the margins, the tabs and the icon
+    characters = max(16, int((pixels - 95 - beside) / 6.3))  # without the margins, the tabs and the icon
     column = layout.column(align=True)
     column.scale_y = 0.8
     for number, line in enumerate(textwrap.wrap(text, characters)):

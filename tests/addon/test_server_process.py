@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from paintover import server_process
+from paintover.session import Session
 
 DEAF = f"""#!{sys.executable}
 import signal, threading
@@ -47,7 +48,13 @@ def test_nobody_waits_for_a_server_that_does_not_end(deaf: None, monkeypatch: py
     assert process.poll() is None, "its end was not waited for"
     assert server_process.stopping()
     assert not server_process.running()
+    session = Session()
+    assert session.tick()
+    assert not session.idle, "its end is still to be noticed"
     assert server_process._ending
     server_process._ending.join(30)
     assert (process.poll(), server_process.stopping()) == (-9, False)
+    assert not session.idle
+    assert session.tick(), "now the panel shows that it can be started again"
+    assert session.idle
     assert waited == [server_process.PATIENCE, None]

@@ -385,6 +385,17 @@ def test_a_painted_image_is_saved_with_the_file(tmp_path: Path) -> None:
     assert bpy.data.images[name].size[:] == (64, 64)
 
 
+def test_an_image_editor_that_is_pinned_keeps_its_image() -> None:
+    own = bpy.data.images.new("Own", 8, 8)
+    (area, *_) = bpy.context.window_manager.windows[0].screen.areas
+    area.type = "IMAGE_EDITOR"
+    space = area.spaces.active
+    for pinned in (True, False):
+        space.image, space.use_image_pin = own, pinned
+        images.show("Paintover Camera", np.full((64, 64, 3), 200, np.uint8), Settings())
+        assert (space.image == own) is pinned
+
+
 def test_failed_cancelled_and_unknown_messages(session: Session) -> None:
     cube()
     first, second = offered(session), offered(session)
