@@ -84,13 +84,13 @@ def start(session: Session, **settings: Any) -> TextureTask:
     return task
 
 
-def prepare(session: Session, task: Any, limit: int = 100) -> int:
+def prepare(session: Session, task: Any) -> int:
     """Tick until the task is prepared; returns how many ticks that took."""
     ticks = 0
     while task.preparing:
         session.tick()
         ticks += 1
-        assert ticks < limit
+        assert ticks < 1000
     return ticks
 
 
@@ -153,7 +153,7 @@ def test_what_changes_while_passes_are_rendered_is_rendered_anew(
     for _ in range(ticks):
         session.tick()
     change(ob)
-    prepare(session, task, limit=1000)
+    prepare(session, task)
     assert task.error is None
     (mesh,) = task._meshes.values()
     low, high = mesh.positions[:, 0].min(), mesh.positions[:, 0].max()
@@ -202,7 +202,7 @@ def test_a_target_that_is_renamed_meanwhile_is_painted(session: Session, stage: 
     ob, task = cube(), start(session)
     until(session, task, stage)
     ob.name = "Renamed"
-    prepare(session, task, limit=1000)
+    prepare(session, task)
     deliver(session, MeshesMissing(()))
     assert [target.name for target in session.link.sent[-1].origin.targets] == ["Renamed"]
     deliver(session, result(task))
