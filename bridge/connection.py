@@ -1,5 +1,8 @@
 """A socket with one reader and one writer thread over the codec: for whoever has no event loop.
 
+What is small leaves from the thread that sends it, as far as the system takes it at once: waking another thread would
+cost more than that. All else, and what is left of it, is the writer's.
+
 The add-on's link, the command line, the server's worker and other programs stand on it.
 """
 
@@ -10,18 +13,29 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from . import lane
 from .errors import ConnectionLost, LinkError, PaintoverError, ServerSilent
 from .mailbox import Mailbox
 from .messages import LaneOffer, LaneProof, Ping, Pong
+from .schema import array_bytes
 from .wire import Decoder, encode
 
 PULSE = 1.0
 """Seconds after which a waiting thread looks around."""
+AT_ONCE = 4 << 20
+"""Bytes that are encoded in the sender's own thread: copying them takes less than a millisecond."""
 _OUR_PING = -1
 """Its answer is for the connection itself."""
+
+
+class _Rest:
+    """What the system did not take at once of a frame; it leaves before everything else."""
+
+    def __init__(self, views: list[memoryview]) -> None:
+        self.views = views
 
 
 class Connection:
@@ -46,6 +60,10 @@ class Connection:
         self._socket = connection
         self._decoder = decoder or Decoder()
         self._outbox = Mailbox()
+        self._sending = threading.Lock()
+        """Held by whoever takes a message out of the outbox, or past it, until it has left."""
+        self._outgoing: lane.Ring | None = None
+        """Where large arrays go; the lane's ring once its proof has left."""
         self._patience = patience
         self._share = share
         self._lane: lane.Lane | None = None
@@ -55,6 +73,8 @@ class Connection:
         if connection.family != getattr(socket, "AF_UNIX", None):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(PULSE)
+        self._at_once = connection.dup()
+        self._at_once.setblocking(False)
         self._threads = [
             threading.Thread(target=self._read, name="paintover-reader", daemon=True),
             threading.Thread(target=self._write, name="paintover-writer", daemon=True),
@@ -68,10 +88,24 @@ class Connection:
         return self._lane is not None
 
     def send(self, message: Any) -> None:
-        """Queue a message; returns at once. Raises ConnectionLost after the connection has ended."""
+        """Send a message, or queue it behind those that wait; returns at once.
+
+        Raises ConnectionLost after the connection has ended.
+        """
         if self.ended.is_set():
             raise ConnectionLost()
-        self._outbox.put(message)
+        if array_bytes(message) > AT_ONCE or not self._sending.acquire(blocking=False):
+            self._outbox.put(message)
+            return
+        try:
+            if len(self._outbox):
+                self._outbox.put(message)
+                return
+            with self._ending_on_error():
+                if rest := self._push([memoryview(buffer) for buffer in encode(message, self._outgoing)]):
+                    self._outbox.put_first(_Rest(rest))
+        finally:
+            self._sending.release()
 
     def receive(self, timeout: float | None = None) -> Any:
         """The next message (or Malformed). Raises the error that ended the connection, or queue.Empty."""
@@ -93,6 +127,7 @@ class Connection:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(timeout=5)
+        self._at_once.close()
         self._socket.close()
 
     def _end(self, error: PaintoverError) -> None:
@@ -104,15 +139,9 @@ class Connection:
     # ------------------------------------------------------------ the reader's thread
 
     def _read(self) -> None:
-        try:
+        with self._ending_on_error():
             self._receive_all()
             self._end(ConnectionLost())
-        except PaintoverError as error:
-            self._end(error)
-        except OSError:
-            self._end(ConnectionLost())
-        except Exception as error:  # noqa: BLE001 - a bug; without an end, whoever waits would wait for ever
-            self._end(LinkError(reason=f"{type(error).__name__}: {error}"))
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the writer if it is in the middle of a send
 
@@ -153,42 +182,63 @@ class Connection:
             self._asked = True
             self._outbox.put(Ping(_OUR_PING))
 
-    # ------------------------------------------------------------ the writer's thread
+    # ------------------------------------------------------------ sending
 
     def _write(self) -> None:
-        shared = None
+        """The writer's thread."""
+        with self._ending_on_error():
+            while self._outbox.wait():
+                with self._sending:
+                    message = self._outbox.take(timeout=0)
+                    if message is None:  # somebody cleared it
+                        continue
+                    if isinstance(message, _Rest):
+                        self._send_all(message.views)
+                    else:
+                        self._send_all([memoryview(buffer) for buffer in encode(message, self._outgoing)])
+                    if isinstance(message, LaneProof) and self._lane:
+                        self._outgoing = self._lane.outgoing
+                    self._outbox.done()
+
+    @contextlib.contextmanager
+    def _ending_on_error(self) -> Iterator[None]:
+        """What goes wrong within ends the connection; whoever receives is told."""
         try:
-            while (message := self._outbox.take()) is not None:
-                self._send(encode(message, shared))
-                if isinstance(message, LaneProof) and self._lane:
-                    shared = self._lane.outgoing
-                self._outbox.done()
+            yield
         except OSError:
             self._end(ConnectionLost())
         except PaintoverError as error:
             self._end(error)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - a bug; without an end, whoever waits would wait for ever
             self._end(LinkError(reason=f"{type(error).__name__}: {error}"))
 
-    def _send(self, buffers: list[bytes | memoryview]) -> None:
+    def _push(self, views: list[memoryview]) -> list[memoryview]:
+        """Give the system as much as it takes without waiting; returns what is left."""
+        with contextlib.suppress(BlockingIOError):
+            while views:
+                views = self._send_some(self._at_once, views)
+        return views
+
+    def _send_all(self, views: list[memoryview]) -> None:
         """All of a frame, however long the peer takes for it, unless the connection ends meanwhile."""
-        views = [memoryview(buffer) for buffer in buffers]
-        first = 0
-        while first < len(views):
+        while views:
             try:
-                if hasattr(self._socket, "sendmsg"):
-                    sent = self._socket.sendmsg(views[first : first + 64])
-                else:  # Windows
-                    sent = self._socket.send(views[first])
+                views = self._send_some(self._socket, views)
             except TimeoutError:
                 if self.ended.is_set():
                     raise
-                continue
-            # Small frames fit any buffer: that one left says nothing about the peer.
-            if sent > 1 << 16:
-                self._alive = time.monotonic()
-            while first < len(views) and sent >= len(views[first]):
-                sent -= len(views[first])
-                first += 1
-            if sent:
-                views[first] = views[first][sent:]
+
+    def _send_some(self, connection: socket.socket, views: list[memoryview]) -> list[memoryview]:
+        """One call to the system; returns what is left."""
+        # Windows has no sendmsg.
+        sent = connection.sendmsg(views[:64]) if hasattr(connection, "sendmsg") else connection.send(views[0])
+        # Small frames fit any buffer: that one left says nothing about the peer.
+        if sent > 1 << 16:
+            self._alive = time.monotonic()
+        first = 0
+        while first < len(views) and sent >= len(views[first]):
+            sent -= len(views[first])
+            first += 1
+        if sent:
+            views[first] = views[first][sent:]
+        return views[first:]

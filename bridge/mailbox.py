@@ -40,6 +40,20 @@ class Mailbox:
             self.bytes += size
             self._changed.notify()
 
+    def put_first(self, message: Any) -> None:
+        """Add a message before all others; it counts no bytes."""
+        name = object()
+        with self._changed:
+            if not self._closed:
+                self._items[name] = (message, 0)
+                self._items.move_to_end(name, last=False)
+                self._changed.notify()
+
+    def wait(self) -> bool:
+        """Wait until there is a message, for ever. False if there is none and it is closed."""
+        with self._changed:
+            return bool(self._changed.wait_for(lambda: self._items or self._closed) and self._items)
+
     def take(self, timeout: float | None = None) -> Any | None:
         """The oldest message, waiting up to `timeout` seconds (None: for ever). None if none came or it is closed."""
         with self._changed:

@@ -29,10 +29,8 @@ SENSOR = 1000.0
 class Offstage:
     """The temporary scene and its engine. Made by `offstage`."""
 
-    def __init__(self, scene: bpy.types.Scene, frame: float | None) -> None:
+    def __init__(self, scene: bpy.types.Scene) -> None:
         self.scene = scene
-        if frame is not None:
-            scene.frame_current, scene.frame_subframe = int(frame // 1), frame % 1
         self._camera = bpy.data.objects.new("Paintover Camera", bpy.data.cameras.new("Paintover Camera"))
         # A parent inverse takes any matrix, also the sheared one of a camera under a non-uniformly scaled parent.
         self._rig = bpy.data.objects.new("Paintover Rig", None)
@@ -62,12 +60,15 @@ class Offstage:
             near, far = p[2, 3] / (p[2, 2] - 1), p[2, 3] / (p[2, 2] + 1)
         data.clip_start, data.clip_end = abs(near), abs(far)
 
-    def render(self, work: Work) -> None:
-        """Render once; `work(engine, depsgraph)` runs inside. What it raises is raised here, else RenderFailed."""
+    def render(self, work: Work, *, write: bool = False) -> None:
+        """Render once; `work(engine, depsgraph)` runs inside. What it raises is raised here, else RenderFailed.
+
+        With `write` the result is saved as the scene's settings say.
+        """
         self._work, self._error = work, RenderFailed(reason="another render is running, or it was interrupted")
         try:
             with bpy.context.temp_override(scene=self.scene):  # else it takes the frame of the context's scene
-                bpy.ops.render.render(scene=self.scene.name)
+                bpy.ops.render.render(scene=self.scene.name, write_still=write)
         except RuntimeError as reason:  # the operator's own error report
             raise RenderFailed(reason=str(reason).strip()) from reason
         if self._error:
@@ -106,8 +107,21 @@ def offstage(
         raise RenderFailed(reason="Blender is rendering", hint="Wait until that render is done, and run it again.")
     layer = layer_name(scene, view_layer)
     functions = _cycles_functions() if with_cycles else {}
+    with _staged(_copy(scene, layer, frame), functions) as stage:
+        yield stage
+
+
+@contextmanager
+def empty_stage() -> Iterator[Offstage]:
+    """A temporary scene with nothing in it, for what Blender does with the result of a render only."""
+    with _staged(bpy.data.scenes.new("Paintover"), {}) as stage:
+        yield stage
+
+
+@contextmanager
+def _staged(scene: bpy.types.Scene, functions: dict[str, Any]) -> Iterator[Offstage]:
     had_result = "Render Result" in bpy.data.images
-    stage = Offstage(_copy(scene, layer), frame)
+    stage = Offstage(scene)
     engine = _engine(stage, functions)
     try:
         bpy.utils.register_class(engine)
@@ -132,9 +146,11 @@ def layer_name(scene: bpy.types.Scene, view_layer: str | None = None) -> str:
     return view_layer
 
 
-def _copy(scene: bpy.types.Scene, layer: str) -> bpy.types.Scene:
+def _copy(scene: bpy.types.Scene, layer: str, frame: float | None) -> bpy.types.Scene:
     copy = scene.copy()
     copy.animation_data_clear()
+    if frame is not None:
+        copy.frame_current, copy.frame_subframe = int(frame // 1), frame % 1
     copy.timeline_markers.clear()  # they would switch the camera
     for other in [other for other in copy.view_layers if other.name != layer]:
         copy.view_layers.remove(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from paintover.bridge.aio import Channel
 from paintover.bridge.connection import Connection
-from paintover.bridge.errors import BadFrame, ConnectionLost
+from paintover.bridge.errors import BadFrame, BadMessage, ConnectionLost
 from paintover.bridge.messages import Ping, Preview, Progress
 
 
@@ -28,6 +29,75 @@ def test_blocking_to_blocking() -> None:
             right.receive(10)
     with pytest.raises(ConnectionLost):
         right.send(Ping(1))
+    right.close()
+
+
+def test_every_sender_keeps_its_order_however_little_the_system_takes() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    sender, receiver = Connection(ours), Connection(theirs)
+    rng = np.random.default_rng(0)
+    # A few fit the system's buffer, most are cut by it, and one is too large for the sender's own thread.
+    sizes = [*rng.integers(1, 60_000, 60), 5 << 20]
+
+    def send(job: str) -> None:
+        for number, size in enumerate(sizes):
+            sender.send(Ping(number))
+            sender.send(Preview(f"{job} {number}", np.full((1, size, 3), number, np.uint8)))
+
+    threads = [threading.Thread(target=send, args=(job,)) for job in "abc"]
+    for thread in threads:
+        thread.start()
+    got: dict[str, list[int]] = {job: [] for job in "abc"}
+    pings = 0
+    while min(map(len, got.values())) < len(sizes):
+        message = receiver.receive(30)
+        if isinstance(message, Ping):
+            pings += 1
+            continue
+        job, number = message.job.split()
+        assert np.array_equal(message.image, np.full((1, sizes[int(number)], 3), int(number), np.uint8))
+        got[job].append(int(number))
+    assert all(numbers == list(range(len(sizes))) for numbers in got.values())
+    assert pings == 3 * len(sizes)
+    for thread in threads:
+        thread.join()
+    sender.close()
+    receiver.close()
+
+
+def test_nothing_comes_between_the_parts_of_a_message() -> None:
+    class Crowded(Connection):
+        def _push(self, views: list[memoryview]) -> list[memoryview]:
+            rest = super()._push(views)
+            self._outbox.put(Ping(1))  # another thread's, which found the connection busy
+            return rest
+
+    ours, theirs = socket.socketpair()
+    sender, receiver = Crowded(ours), Connection(theirs)
+    sender.send(Preview("j", np.ones((1000, 1000, 3), np.uint8)))
+    assert receiver.receive(10).image.all()
+    assert receiver.receive(10) == Ping(1)
+    sender.close()
+    receiver.close()
+
+
+def test_a_peer_that_does_not_read_keeps_no_sender_waiting() -> None:
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours)
+    for number in range(100):  # far more than the system holds: a sender that waited would hang here
+        connection.send(Preview(f"j{number}", np.zeros((100, 1000, 3), np.uint8)))
+    assert not connection.flush(0)
+    connection.close()
+    theirs.close()
+
+
+def test_what_cannot_be_encoded_ends_the_connection_and_not_the_sender() -> None:
+    left, right = map(Connection, socket.socketpair())
+    left.send(Preview("j", np.zeros((1, 1, 3), np.complex64)))
+    with pytest.raises(BadMessage, match="complex64"):
+        left.receive(10)
+    left.close()
     right.close()
 
 

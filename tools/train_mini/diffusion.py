@@ -43,7 +43,7 @@ class Stage:
 # Words are learned first on small squares of one material: four times cheaper, and nothing to mix up.
 CURRICULUM = (
     Stage(0.10, 16, 64, (PLAIN,), 0.3),
-    Stage(0.60, 16, 64, (PLAIN, FLOOR, TWO), 0.5),
+    Stage(0.80, 16, 64, (PLAIN, FLOOR, TWO), 0.5),
     Stage(1.00, 32, 16, (PLAIN, FLOOR, TWO), 0.5),
 )
 LOCKED_CURRICULUM = (
