@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import bpy
 
 from . import server_process
-from .bridge.errors import Cancelled
 from .bridge.paths import DEFAULT_HOST, DEFAULT_PORT, token_file
 from .environment import record
 from .environment.builds import DOWNLOADS
@@ -91,8 +90,7 @@ def draw_setup(layout: Any, preferences: PAINTOVER_AP_preferences) -> None:
     if work and not work.ended:
         draw_work(box, work)
         return
-    error = session.error or (work.error if work else None)
-    if error and not isinstance(error, Cancelled):
+    if error := session.complaint:
         lines = box.column(align=True)
         lines.scale_y = 0.8
         for number, line in enumerate(textwrap.wrap(str(error), 100)):

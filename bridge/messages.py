@@ -200,6 +200,8 @@ class JobSummary:
     resumable: bool = False
     followed: bool = False
     """A client listens to it now."""
+    identity: str = ""
+    """Of the scene that it comes from: Origin.identity."""
 
 
 @message

@@ -23,9 +23,10 @@ def render(
     view_layer: str | None = None,
     color: bool = False,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
+    frame: float | None = None,
 ) -> Passes:
     """The passes of one camera. See `render_views`."""
-    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also)[0]
+    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also, frame=frame)[0]
 
 
 def render_views(
@@ -35,8 +36,9 @@ def render_views(
     view_layer: str | None = None,
     color: bool = False,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
+    frame: float | None = None,
 ) -> list[Passes]:
-    """The passes of several cameras at the scene's current frame, each of its camera's size.
+    """The passes of several cameras at `frame` (the scene's current one), each of its camera's size.
 
     Blocks Blender's main thread. The scene, its render result and its data-blocks are left as they were.
     `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `also` is
@@ -45,8 +47,8 @@ def render_views(
     Raises RenderFailed if Blender does not render, SceneError if the scene has too many objects, BadPasses if
     broken geometry gave passes that are not numbers.
     """
-    seen = cycles.render(scene, cameras, view_layer, also)
+    seen = cycles.render(scene, cameras, view_layer, also, frame)
     if color:
-        colors = color_pass.render(scene, cameras, view_layer)
+        colors = color_pass.render(scene, cameras, view_layer, frame)
         seen = [replace(one, color=image) for one, image in zip(seen, colors, strict=True)]
     return seen
