@@ -10,11 +10,29 @@ import pytest
 from mathutils import Matrix, Vector
 
 from paintover import cameras, passes
-from paintover.bridge.errors import RenderFailed, SceneError
+from paintover.bridge.errors import NoGpu, RenderFailed, SceneError
 from paintover.bridge.scene import Camera, Passes
-from paintover.passes import cycles, ids, offstage
+from paintover.passes import cycles, gpu_route, ids, offstage
 
 from .scenes import KINDS, add_camera, add_cube, add_plane, add_sphere, glow, instancer
+
+
+@pytest.fixture(params=["gpu", "cycles"], autouse=True)
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs by both ways of drawing, and fails if the wanted one is not the one taken."""
+    other = "cycles" if request.param == "gpu" else "gpu"
+
+    def refuse(*_: Any) -> None:
+        raise NoGpu(reason="of the test") if other == "gpu" else AssertionError("Cycles was asked")
+
+    monkeypatch.setattr(gpu_route if other == "gpu" else cycles, "render", refuse)
+    return str(request.param)
+
+
+@pytest.fixture
+def by_cycles(route: str) -> None:
+    if route != "cycles":
+        pytest.skip("of Cycles")
 
 
 def render(scene: bpy.types.Scene, **options: Any) -> Passes:
@@ -287,7 +305,7 @@ def test_color_is_what_blender_shows(scene: bpy.types.Scene) -> None:
     assert color[0, 0, 3] == 0
 
 
-def test_missing_pass_is_told(scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pass_is_told(scene: bpy.types.Scene, by_cycles: None, monkeypatch: pytest.MonkeyPatch) -> None:
     add_plane(scene, size=40)
     add_camera(scene)
     monkeypatch.setitem(cycles.NAMES, "depth", ("Deepness",))
@@ -390,6 +408,7 @@ def test_scene_is_left_as_found_after_an_error(scene: bpy.types.Scene, monkeypat
     furnish(scene)
     before = snapshot(scene)
     monkeypatch.setattr(cycles, "read", lambda *_: 1 / 0)
+    monkeypatch.setattr(gpu_route, "Reader", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         render(scene)
     assert snapshot(scene) == before

@@ -1,0 +1,355 @@
+"""Draws a stage into float targets with shaders of its own: exact numbers at pixel centres, nothing to look at."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import gpu
+import numpy as np
+
+from ..bridge.scene import Camera
+from .geometry import Geometry
+from .instances import Group, Stage
+from .readback import Targets
+
+TILE = 4096
+"""Larger images are drawn in tiles of this many pixels."""
+TEXELS = 8
+"""Texels of an instance: three rows of its matrix now, three of the one before, and what else there is to know."""
+INSTANCES_PER_ROW = 256
+"""Of the texture that holds them."""
+
+INF = np.float32(np.inf)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What one camera sees at one moment. Row 0 is at the top; conventions are those of `Passes`."""
+
+    camera: Camera
+    depth: np.ndarray
+    """float32 (H, W): view-space distance along the camera's axis; +inf on background."""
+    normal: np.ndarray
+    """float32 (H, W, 3): camera space, toward the camera; 0 on background."""
+    object_id: np.ndarray
+    """float32 (H, W): whole numbers; 0 on background."""
+    material: np.ndarray
+    """float32 (H, W): whole numbers that tell materials apart; 0 on background, and where there is none."""
+    motion: np.ndarray
+    """float32 (H, W, 2): pixels, x right, y down: p + motion is where the surface at p was in the previous frame.
+    0 on background, and where there was no previous frame; inf where the surface was behind the camera."""
+    names: dict[int, str]
+    """Object id -> full name."""
+    position: np.ndarray | None = None
+    """float32 (H, W, 3): world space, if asked for; NaN on background."""
+    uv: np.ndarray | None = None
+    """float32 (H, W, 2): v up; if asked for; 0 on background."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the motion comes from: the camera and the stage of the previous frame."""
+
+    camera: Camera
+    stage: Stage
+
+
+class Drawer:
+    """Draws stages. Holds what lies on the graphics card; belongs to one GPU context and Blender's main thread."""
+
+    def __init__(self) -> None:
+        self._shaders: dict[tuple[bool, bool, bool], gpu.types.GPUShader] = {}
+        self._batches: weakref.WeakKeyDictionary[Geometry, list[gpu.types.GPUBatch]] = weakref.WeakKeyDictionary()
+        self._targets: Targets | None = None
+        self._count = 0
+
+    def draw(
+        self, stage: Stage, camera: Camera, before: Before | None = None, *, position: bool = False, uv: bool = False
+    ) -> Frame:
+        """The passes of a stage. For `uv` the stage must have been read with UVs."""
+        count = 4 if uv else 3 if position else 2
+        images = [np.empty((camera.height, camera.width, 4), np.float32) for _ in range(count)]
+        places = _Places(stage, camera, before)
+        for y in range(0, camera.height, TILE):
+            for x in range(0, camera.width, TILE):
+                width, height = min(TILE, camera.width - x), min(TILE, camera.height - y)
+                window = _window(camera, x, y, width, height)
+                targets = self._targets_of(width, height, count)
+                self._draw_tile(targets, places, camera, before.camera if before else camera, window, position, uv)
+                for slot, image in enumerate(images):
+                    part = image[y : y + height, x : x + width]
+                    into = part if part.flags.c_contiguous else np.empty((height, width, 4), np.float32)
+                    targets.read(slot, into)
+                    if into is not part:
+                        part[:] = into
+        return Frame(
+            camera,
+            depth=images[0][..., 3],
+            normal=images[0][..., :3],
+            motion=images[1][..., :2],
+            object_id=images[1][..., 2],
+            material=images[1][..., 3],
+            names=stage.names,
+            position=images[2][..., :3] if position else None,
+            uv=images[3][..., :2] if uv else None,
+        )
+
+    def _targets_of(self, width: int, height: int, count: int) -> Targets:
+        if self._targets is None or (*self._targets.size, self._count) != (width, height, count):
+            self._targets = None  # free the old ones first
+            self._targets, self._count = Targets(width, height, count), count
+        return self._targets
+
+    def _draw_tile(
+        self,
+        targets: Targets,
+        places: _Places,
+        camera: Camera,
+        camera_before: Camera,
+        window: np.ndarray,
+        position: bool,
+        uv: bool,
+    ) -> None:
+        clear = [(0, 0, 0, INF), (0, 0, 0, 0), (np.nan,) * 4, (0, 0, 0, 0)]
+        cameras = _uniforms(camera, camera_before, window, targets.size)
+        with targets.bound(clear[: self._count]), _state():
+            for group, first in places.groups():
+                previous = places.moved_from(group)
+                shader = self._shader(position or uv, uv, previous is not None)
+                shader.bind()
+                shader.uniform_block("cameras", cameras)
+                shader.uniform_sampler("instances", places.texture)
+                shader.uniform_int("first", first)
+                for batch, look in zip(self._batches_of(group.geometry, previous, uv), group.looks, strict=True):
+                    shader.uniform_float("material", look.number)
+                    batch.draw_instanced(shader, instance_start=0, instance_count=len(group.rows))
+
+    def _shader(self, position: bool, uv: bool, deforming: bool) -> gpu.types.GPUShader:
+        key = position, uv, deforming
+        if key not in self._shaders:
+            self._shaders[key] = _make_shader(*key)
+        return self._shaders[key]
+
+    def _batches_of(self, geometry: Geometry, previous: np.ndarray | None, uv: bool) -> list[gpu.types.GPUBatch]:
+        """A batch for every part of the geometry. Those that do not deform are kept."""
+        if previous is not None:
+            return _make_batches(geometry, previous)
+        if geometry not in self._batches:
+            self._batches[geometry] = _make_batches(geometry, None)
+        return self._batches[geometry]
+
+
+class _Places:
+    """The matrices and ids of all instances as a texture, group by group."""
+
+    def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
+        self._stage, self._before = stage, before
+        now = camera.view @ stage.matrices
+        self._rows = None
+        matrices_before = stage.matrices
+        if before is not None and before.stage is not stage:
+            self._rows = stage.places_in(before.stage)
+            was = self._rows >= 0
+            matrices_before = stage.matrices.copy()
+            matrices_before[was] = before.stage.matrices[self._rows[was]]
+        then = (before.camera.view if before else camera.view) @ matrices_before
+        order = np.concatenate([group.rows for group in stage.groups]) if stage.groups else np.empty(0, np.intp)
+        lines = max(1, -(-len(order) // INSTANCES_PER_ROW))
+        texels = np.zeros((lines * INSTANCES_PER_ROW, TEXELS, 4), np.float32)
+        texels[: len(order), 0:3] = now[order, :3]
+        texels[: len(order), 3:6] = then[order, :3]
+        texels[: len(order), 6, 0] = stage.ids[order]
+        texels[: len(order), 6, 1] = np.where(np.linalg.det(now[order, :3, :3]) < 0, -1, 1)
+        data = gpu.types.Buffer("FLOAT", texels.size, texels.reshape(-1))
+        self.texture = gpu.types.GPUTexture((INSTANCES_PER_ROW * TEXELS, lines), format="RGBA32F", data=data)
+
+    def groups(self) -> Iterator[tuple[Group, int]]:
+        """Every group, and the number of its first instance in the texture."""
+        first = 0
+        for group in self._stage.groups:
+            yield group, first
+            first += len(group.rows)
+
+    def moved_from(self, group: Group) -> np.ndarray | None:
+        """The vertices' positions in the previous frame, if they were others."""
+        if self._before is None or self._rows is None:
+            return None
+        row = self._rows[group.rows[0]]
+        if row < 0:
+            return None
+        stage = self._before.stage
+        old = stage.groups[stage.group_of[row]].geometry
+        if old is group.geometry or not group.geometry.follows(old):
+            return None
+        return old.positions
+
+
+@contextmanager
+def _state() -> Iterator[None]:
+    test, mask, blend = gpu.state.depth_test_get(), gpu.state.depth_mask_get(), gpu.state.blend_get()
+    gpu.state.depth_test_set("LESS_EQUAL")
+    gpu.state.depth_mask_set(True)
+    gpu.state.blend_set("NONE")
+    gpu.state.face_culling_set("NONE")
+    try:
+        yield
+    finally:
+        gpu.state.depth_test_set(test)
+        gpu.state.depth_mask_set(mask)
+        gpu.state.blend_set(blend)
+
+
+def _window(camera: Camera, x: int, y: int, width: int, height: int) -> np.ndarray:
+    """float64 (4, 4): clip space of the whole image -> clip space of a tile of it, with row 0 first in memory."""
+    window = np.eye(4)
+    window[0, 0], window[0, 3] = camera.width / width, (camera.width - 2 * x) / width - 1
+    window[1, 1], window[1, 3] = -camera.height / height, (camera.height - 2 * y) / height - 1
+    return window
+
+
+def _uniforms(camera: Camera, before: Camera, window: np.ndarray, size: tuple[int, int]) -> gpu.types.GPUUniformBuf:
+    """The block `Cameras` of the shader."""
+    far = _far(camera)
+    values = np.concatenate(
+        [
+            (window @ camera.projection).T.ravel(),
+            (window @ before.projection).T.ravel(),
+            np.linalg.inv(camera.view).T.ravel(),
+            [size[0] / 2, size[1] / 2, far, 0],
+        ]
+    ).astype(np.float32)
+    return gpu.types.GPUUniformBuf(gpu.types.Buffer("FLOAT", values.size, values))
+
+
+def _far(camera: Camera) -> float:
+    p = camera.projection
+    return float((p[2, 3] - 1) / p[2, 2] if camera.orthographic else p[2, 3] / (p[2, 2] + 1))
+
+
+def _make_batches(geometry: Geometry, previous: np.ndarray | None) -> list[gpu.types.GPUBatch]:
+    columns = {"place": geometry.positions, "facing": geometry.normals}
+    if geometry.uvs is not None:
+        columns["corner_uv"] = geometry.uvs
+    if previous is not None:
+        columns["place_before"] = previous
+    layout = gpu.types.GPUVertFormat()
+    for name, values in columns.items():
+        layout.attr_add(id=name, comp_type="F32", len=values.shape[1], fetch_mode="FLOAT")
+    vertices = gpu.types.GPUVertBuf(layout, len(geometry.positions))
+    for name, values in columns.items():
+        vertices.attr_fill(name, np.ascontiguousarray(values))
+    return [
+        gpu.types.GPUBatch(
+            type="TRIS",
+            buf=vertices,
+            elem=gpu.types.GPUIndexBuf(type="TRIS", seq=geometry.triangles[first : first + count]),
+        )
+        for _, first, count in geometry.parts
+    ]
+
+
+def _make_shader(position: bool, uv: bool, deforming: bool) -> gpu.types.GPUShader:
+    info = gpu.types.GPUShaderCreateInfo()
+    for name, wanted in (("POSITION", position), ("UV", uv), ("DEFORMING", deforming)):
+        if wanted:
+            info.define(name)
+    info.typedef_source("struct Cameras { mat4 to_clip; mat4 to_clip_before; mat4 to_world; vec4 half_size_far; };")
+    info.uniform_buf(0, "Cameras", "cameras")
+    info.sampler(0, "FLOAT_2D", "instances")
+    info.push_constant("INT", "first")
+    info.push_constant("FLOAT", "material")
+    info.vertex_in(0, "VEC3", "place")
+    info.vertex_in(1, "VEC3", "facing")
+    between = gpu.types.GPUStageInterfaceInfo("paintover_passes_" + "".join("01"[f] for f in (position, uv, deforming)))
+    between.smooth("VEC3", "seen")
+    between.smooth("VEC3", "normal")
+    between.smooth("VEC3", "now")
+    between.smooth("VEC3", "then")
+    between.flat("VEC2", "known")
+    if uv:
+        info.vertex_in(2, "VEC2", "corner_uv")
+        between.smooth("VEC2", "uv")
+    if deforming:
+        info.vertex_in(3, "VEC3", "place_before")
+    info.vertex_out(between)
+    info.fragment_out(0, "VEC4", "out_normal_depth")
+    info.fragment_out(1, "VEC4", "out_motion_ids")
+    if position:
+        info.fragment_out(2, "VEC4", "out_position")
+    if uv:
+        info.fragment_out(3, "VEC4", "out_uv")
+    if hasattr(info, "depth_write"):  # 4.5 and later
+        info.depth_write("ANY")
+        info.define("OWN_DEPTH")
+    info.vertex_source(VERTEX)
+    info.fragment_source(FRAGMENT)
+    return gpu.shader.create_from_info(info)
+
+
+VERTEX = """
+void main()
+{
+    int number = first + gl_InstanceID;
+    ivec2 at = ivec2((number % PER_ROW) * TEXELS, number / PER_ROW);
+    vec4 x = texelFetch(instances, at, 0);
+    vec4 y = texelFetch(instances, at + ivec2(1, 0), 0);
+    vec4 z = texelFetch(instances, at + ivec2(2, 0), 0);
+    vec4 here = vec4(place, 1.0);
+    seen = vec3(dot(x, here), dot(y, here), dot(z, here));
+    known = texelFetch(instances, at + ivec2(6, 0), 0).xy;
+    /* Normals go the way of the cofactors: for any matrix, without dividing; mirrored ones turn around. */
+    normal = known.y * vec3(dot(cross(y.xyz, z.xyz), facing), dot(cross(z.xyz, x.xyz), facing),
+                            dot(cross(x.xyz, y.xyz), facing));
+    vec4 clip = cameras.to_clip * vec4(seen, 1.0);
+    now = clip.xyw;
+#ifdef DEFORMING
+    here = vec4(place_before, 1.0);
+#endif
+    vec3 seen_before = vec3(dot(texelFetch(instances, at + ivec2(3, 0), 0), here),
+                            dot(texelFetch(instances, at + ivec2(4, 0), 0), here),
+                            dot(texelFetch(instances, at + ivec2(5, 0), 0), here));
+    then = (cameras.to_clip_before * vec4(seen_before, 1.0)).xyw;
+#ifdef UV
+    uv = corner_uv;
+#endif
+    gl_Position = clip;
+}
+""".replace("PER_ROW", str(INSTANCES_PER_ROW)).replace("TEXELS", str(TEXELS))
+
+FRAGMENT = """
+void main()
+{
+    float depth = -seen.z;
+#ifdef OWN_DEPTH
+    /* Even precision from near to far; that of a projected depth ends soon behind the near end. */
+    gl_FragDepth = depth / cameras.half_size_far.z;
+#endif
+    if (known.x < 0.0) {  /* a holdout */
+        out_normal_depth = vec4(0.0, 0.0, 0.0, uintBitsToFloat(0x7F800000u));
+        out_motion_ids = vec4(0.0);
+#ifdef POSITION
+        out_position = vec4(uintBitsToFloat(0x7FC00000u));
+#endif
+#ifdef UV
+        out_uv = vec4(0.0);
+#endif
+        return;
+    }
+    float length_squared = dot(normal, normal);
+    vec3 n = length_squared > 0.0 ? normal * inversesqrt(length_squared) : vec3(0.0, 0.0, 1.0);
+    /* Images are drawn with the first row first, which mirrors them, and so do negative scales. */
+    bool front = gl_FrontFacing != (known.y > 0.0);
+    out_normal_depth = vec4(front ? n : -n, depth);
+    vec2 motion = (then.xy / then.z - now.xy / now.z) * cameras.half_size_far.xy;
+    out_motion_ids = vec4(then.z > 0.0 ? motion : vec2(uintBitsToFloat(0x7F800000u)), known.x, material);
+#ifdef POSITION
+    out_position = cameras.to_world * vec4(seen, 1.0);
+#endif
+#ifdef UV
+    out_uv = vec4(uv, 0.0, 0.0);
+#endif
+}
+"""
