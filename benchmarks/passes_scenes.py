@@ -345,8 +345,8 @@ def rigged_camera(scene: bpy.types.Scene) -> None:
 def clipped(scene: bpy.types.Scene) -> None:
     """The near end cuts through a ball that the camera stands in, the far end through the floor."""
     ob = _cast(scene)
-    move(sphere((1.9, -8.6, 3.8), 1.5))
-    ob.data.clip_start, ob.data.clip_end = 1.45, 11.0
+    move(sphere((2.05, -9.3, 4.15), 1.5))
+    ob.data.clip_start, ob.data.clip_end = 1.06, 11.0
 
 
 @scene_of
@@ -420,9 +420,9 @@ def far_from_the_origin(scene: bpy.types.Scene) -> None:
 
 @scene_of
 def many(scene: bpy.types.Scene) -> None:
-    """Linked duplicates and thousands of instances."""
-    block = cube((0, 0, 30), 0.12)
-    bpy.ops.mesh.primitive_grid_add(x_subdivisions=60, y_subdivisions=60, size=7, location=(0, 0.5, -0.6))
+    """Linked duplicates and many instances."""
+    block = cube((0, 0, 30), 0.16)
+    bpy.ops.mesh.primitive_grid_add(x_subdivisions=30, y_subdivisions=30, size=7, location=(0, 0.5, -0.6))
     move(added(), turn=0.02)
     instances_on_points(added(), block)
     ball = sphere((0, 0, 20), 0.3, 16)

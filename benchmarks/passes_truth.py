@@ -7,10 +7,7 @@ from typing import Any
 
 import bpy
 import numpy as np
-from mathutils import Vector
-
-REACH = 1e-5
-"""A ray that starts on the near end may miss a surface there by rounding; nothing is tested this close to an end."""
+from mathutils import Matrix, Vector
 
 
 @dataclass
@@ -33,6 +30,8 @@ class Moment:
     surfaces: dict[str, Surface] = field(default_factory=dict)
     instances: dict[str, list[tuple[tuple[object, ...], np.ndarray]]] = field(default_factory=dict)
     """Object -> key and matrix of all its instances."""
+    matrices: dict[str, dict[tuple[object, ...], np.ndarray]] = field(default_factory=dict)
+    """The same by key, of the objects that were asked for."""
 
 
 @dataclass
@@ -96,26 +95,27 @@ def _surface(ob: bpy.types.Object) -> Surface | None:
 
 def cast(scene: bpy.types.Scene, now: Moment, before: Moment | None, pixels: np.ndarray) -> Truth:
     """The truth at pixel centres, int (n, 2)."""
-    rays = Rays(scene, now)
+    count = len(pixels)
     truth = Truth(
         pixels=pixels,
-        hit=np.zeros(len(pixels), bool),
-        depth=np.full(len(pixels), np.inf),
-        name=np.full(len(pixels), "", object),
-        normal=np.full((len(pixels), 3), np.nan),
-        smooth=np.zeros(len(pixels), bool),
-        motion=np.full((len(pixels), 2), np.nan),
-        border=np.zeros(len(pixels), bool),
+        hit=np.zeros(count, bool),
+        depth=np.full(count, np.inf),
+        name=np.full(count, "", object),
+        normal=np.full((count, 3), np.nan),
+        smooth=np.zeros(count, bool),
+        motion=np.full((count, 2), np.nan),
+        border=np.zeros(count, bool),
     )
-    around = [(y, x) for y in (-1.0, 0.0, 1.0) for x in (-1.0, 0.0, 1.0) if x or y]
-    for i, (row, column) in enumerate(pixels.tolist()):
-        hit = rays.at(column + 0.5, row + 0.5)
-        near = [rays.at(column + 0.5 + x, row + 0.5 + y) for y, x in around]
+    # Of every pixel its centre first, then its neighbours'.
+    around = np.array([(0, 0)] + [(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y], np.float64)
+    rays = Rays(scene, now, pixels[:, None, ::-1] + 0.5 + around)
+    for i in range(count):
+        hit, *near = (rays.cast(i, j) for j in range(len(around)))
         truth.border[i] = any(_apart(hit, other, now.camera) for other in near)
         if hit is None or hit.held_out:
             continue
         truth.hit[i], truth.depth[i], truth.name[i] = True, hit.depth, hit.name
-        _on_surface(truth, i, hit, now, before)
+        _on_surface(truth, i, hit, rays.origins[i, 0], rays.directions[i, 0], now, before)
     return truth
 
 
@@ -126,93 +126,109 @@ class Hit:
     normal: np.ndarray
     name: str
     polygon: int
-    matrix: np.ndarray
+    matrix: Matrix
     held_out: bool
 
 
 class Rays:
     """Casts rays through the camera's image, from its near to its far end."""
 
-    def __init__(self, scene: bpy.types.Scene, now: Moment) -> None:
-        self._scene, self._camera = scene, now.camera
+    def __init__(self, scene: bpy.types.Scene, now: Moment, places: np.ndarray) -> None:
+        """`places`: (…, 2) in pixels, x and y."""
+        camera, p = now.camera, now.camera.projection
+        self._scene, self._camera = scene, camera
         self._depsgraph = bpy.context.evaluated_depsgraph_get()
-        self._to_world = np.linalg.inv(now.camera.view)
-        p = now.camera.projection
-        ends = ((p[2, 3] + 1) / p[2, 2], (p[2, 3] - 1) / p[2, 2])
-        if not now.camera.orthographic:
-            ends = (p[2, 3] / (p[2, 2] - 1), p[2, 3] / (p[2, 2] + 1))
-        self._near, self._far = (abs(end) for end in ends)
+        if camera.orthographic:
+            near, far = (p[2, 3] + 1) / p[2, 2], (p[2, 3] - 1) / p[2, 2]
+        else:
+            near, far = p[2, 3] / (p[2, 2] - 1), p[2, 3] / (p[2, 2] + 1)
+        ndc = places / (camera.width, camera.height) * (2, -2) + (-1, 1)
+        axes, to_world = np.linalg.inv(p[:2, :2]), np.linalg.inv(camera.view)
+        flat = np.zeros((*places.shape[:-1], 1))
+        origins = np.concatenate([(ndc * p[3, 3] - p[:2, 3]) @ axes.T, flat], -1)
+        directions = np.concatenate([(ndc * -p[3, 2] + p[:2, 2]) @ axes.T, flat - 1], -1)
+        self.origins = (origins + near * directions) @ to_world[:3, :3].T + to_world[:3, 3]
+        """float64 (…, 3): world space, on the near end."""
+        self.directions = directions @ to_world[:3, :3].T
+        """float64 (…, 3): a depth of 1."""
+        self._reach = (far - near) * np.linalg.norm(self.directions, axis=-1)
 
-    def at(self, x: float, y: float) -> Hit | None:
-        camera, p = self._camera, self._camera.projection
-        ndc = np.array([x / camera.width * 2 - 1, 1 - y / camera.height * 2])
-        axes = np.linalg.inv(p[:2, :2])
-        origin = np.append(axes @ (ndc * p[3, 3] - p[:2, 3]), 0.0)
-        direction = np.append(axes @ (ndc * -p[3, 2] + p[:2, 2]), -1.0)
-        start = self._to_world @ np.append(origin + self._near * direction, 1.0)
-        way = self._to_world[:3, :3] @ direction
+    def cast(self, *at: int) -> Hit | None:
+        """What the ray of that index hits."""
         found, place, normal, polygon, ob, matrix = self._scene.ray_cast(
-            self._depsgraph, Vector(start[:3]), Vector(way), distance=(self._far - self._near) * np.linalg.norm(way)
+            self._depsgraph, Vector(self.origins[at]), Vector(self.directions[at]), distance=self._reach[at]
         )
         if not found:
             return None
-        place = np.array(place, np.float64)
-        depth = -(camera.view @ np.append(place, 1.0))[2]
+        where = np.array(place, np.float64)
+        depth = -(self._camera.view[2, :3] @ where + self._camera.view[2, 3])
         held_out = ob.is_holdout or ob.original.holdout_get(view_layer=bpy.context.view_layer)
-        return Hit(depth, place, np.array(normal), ob.name, polygon, np.array(matrix, np.float64), held_out)
+        return Hit(depth, where, np.array(normal, np.float64), ob.name, polygon, matrix.copy(), held_out)
 
 
 def _apart(one: Hit | None, other: Hit | None, camera: Any) -> bool:
     """Whether a silhouette runs between two neighbouring hits."""
     if one is None or other is None:
         return (one is None) != (other is None)
-    if one.name != other.name or not np.array_equal(one.matrix, other.matrix):
+    if one.name != other.name or one.matrix != other.matrix:
         return True
     pixel = 2 / camera.projection[0, 0] / camera.width * (1 if camera.orthographic else max(one.depth, other.depth))
     gap = other.place - one.place
     return min(abs(gap @ one.normal), abs(gap @ other.normal)) > pixel
 
 
-def _on_surface(truth: Truth, i: int, hit: Hit, now: Moment, before: Moment | None) -> None:
-    """Normal and motion from the triangle that was hit."""
+def _on_surface(
+    truth: Truth, i: int, hit: Hit, origin: np.ndarray, direction: np.ndarray, now: Moment, before: Moment | None
+) -> None:
+    """Depth, normal and motion from the triangle that was hit, in double precision."""
     surface = now.surfaces.get(hit.name)
     if surface is None or hit.polygon + 1 >= len(surface.first):
         return
-    local = np.linalg.solve(hit.matrix, np.append(hit.place, 1.0))[:3]
-    found = _triangle(surface, hit.polygon, local)
+    matrix = np.array(hit.matrix, np.float64)
+    to_local = np.linalg.inv(matrix)
+    start, way = to_local[:3, :3] @ origin + to_local[:3, 3], to_local[:3, :3] @ direction
+    found = _triangle(surface, hit.polygon, start, way, to_local[:3, :3] @ hit.place + to_local[:3, 3])
     if found is None:
         return
     triangle, weights = found
-    corners = surface.normals[surface.corners[triangle]]
-    normal = now.camera.view[:3, :3] @ (weights @ corners @ np.linalg.inv(hit.matrix[:3, :3]))
-    normal /= np.linalg.norm(normal)
     a, b, c = surface.positions[surface.triangles[triangle]]
-    facet = now.camera.view[:3, :3] @ (np.cross(b - a, c - a) @ np.linalg.inv(hit.matrix[:3, :3]))
-    ray = (0, 0, -1) if now.camera.orthographic else (now.camera.view @ np.append(hit.place, 1.0))[:3]
-    truth.normal[i] = normal if facet @ ray < 0 else -normal
+    local = weights @ (a, b, c)
+    in_camera = now.camera.view @ matrix
+    truth.depth[i] = -(in_camera[2, :3] @ local + in_camera[2, 3])
+    corners = surface.normals[surface.corners[triangle]]
+    turn = now.camera.view[:3, :3] @ to_local[:3, :3].T
+    normal = turn @ (weights @ corners)
+    facet = np.cross(b - a, c - a)
+    normal *= -np.sign(facet @ way) / np.linalg.norm(normal)  # toward the camera
+    truth.normal[i] = normal
     truth.smooth[i] = np.ptp(corners, axis=0).max() > 1e-5
-    if before is None or (old := before.surfaces.get(hit.name)) is None or len(old.positions) != len(surface.positions):
+    old = before.surfaces.get(hit.name) if before else None
+    if before is None or old is None or not np.array_equal(old.triangles, surface.triangles):
         return
-    key = min(now.instances[hit.name], key=lambda one: np.abs(one[1] - hit.matrix).max())[0]
-    matrix = dict(before.instances[hit.name]).get(key)
-    if matrix is None:
+    key = min(now.instances[hit.name], key=lambda one: np.abs(one[1] - matrix).max())[0]
+    matrix_before = before.matrices.setdefault(hit.name, dict(before.instances.get(hit.name, []))).get(key)
+    if matrix_before is None:
         return
-    there = matrix @ np.append(weights @ old.positions[surface.triangles[triangle]], 1.0)
+    there = matrix_before @ np.append(weights @ old.positions[surface.triangles[triangle]], 1.0)
     pixel, _ = before.camera.project(there[None, :3])
     row, column = truth.pixels[i]
     truth.motion[i] = pixel[0] - (column + 0.5, row + 0.5)
 
 
-def _triangle(surface: Surface, polygon: int, point: np.ndarray) -> tuple[int, np.ndarray] | None:
-    """The triangle of a polygon that holds the point, and the point's barycentric weights there."""
+def _triangle(
+    surface: Surface, polygon: int, start: np.ndarray, way: np.ndarray, near: np.ndarray
+) -> tuple[int, np.ndarray] | None:
+    """The triangle of a polygon that the ray meets near a point, and the meeting's barycentric weights there."""
     best: tuple[float, int, np.ndarray] | None = None
     for triangle in range(surface.first[polygon], surface.first[polygon + 1]):
         a, b, c = surface.positions[surface.triangles[triangle]]
-        sides = np.stack([b - a, c - a], 1)
-        solution, *_ = np.linalg.lstsq(sides, point - a, rcond=None)
-        weights = np.array([1 - solution.sum(), *solution])
-        off = float(np.linalg.norm(weights @ np.stack([a, b, c]) - point))
-        outside = max(0.0, -weights.min()) + off
+        sides = np.stack([b - a, c - a, -way], 1)
+        if abs(np.linalg.det(sides)) < 1e-30:
+            continue
+        one, two, _ = np.linalg.solve(sides, start - a)
+        weights = np.array([1 - one - two, one, two])
+        size = np.abs(sides[:, :2]).max()
+        outside = max(0.0, -weights.min()) + np.abs(weights @ (a, b, c) - near).max() / size
         if best is None or outside < best[0]:
             best = outside, triangle, weights
     return None if best is None or best[0] > 1e-2 else (best[1], best[2])

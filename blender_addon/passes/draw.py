@@ -114,7 +114,7 @@ class Drawer:
         uv: bool,
     ) -> None:
         clear = [(0, 0, 0, INF), (0, 0, 0, 0), (np.nan,) * 4, (0, 0, 0, 0)]
-        cameras = _uniforms(camera, camera_before, window, targets.size)
+        cameras = _uniforms(camera, camera_before, window, targets.size, position or uv)
         with targets.bound(clear[: self._count]), _state():
             for group, first in places.groups():
                 previous = places.moved_from(group)
@@ -147,7 +147,7 @@ class _Places:
 
     def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
         self._stage, self._before = stage, before
-        now = camera.view @ stage.matrices
+        now = _times(camera.view, stage.matrices)
         self._rows = None
         matrices_before = stage.matrices
         if before is not None and before.stage is not stage:
@@ -155,14 +155,14 @@ class _Places:
             was = self._rows >= 0
             matrices_before = stage.matrices.copy()
             matrices_before[was] = before.stage.matrices[self._rows[was]]
-        then = (before.camera.view if before else camera.view) @ matrices_before
+        then = _times(before.camera.view if before else camera.view, matrices_before)
         order = np.concatenate([group.rows for group in stage.groups]) if stage.groups else np.empty(0, np.intp)
         lines = max(1, -(-len(order) // INSTANCES_PER_ROW))
         texels = np.zeros((lines * INSTANCES_PER_ROW, TEXELS, 4), np.float32)
         texels[: len(order), 0:3] = now[order, :3]
         texels[: len(order), 3:6] = then[order, :3]
         texels[: len(order), 6, 0] = stage.ids[order]
-        texels[: len(order), 6, 1] = np.where(np.linalg.det(now[order, :3, :3]) < 0, -1, 1)
+        texels[: len(order), 6, 1] = np.where(_mirrored(now[order]), -1, 1)
         data = gpu.types.Buffer("FLOAT", texels.size, texels.reshape(-1))
         self.texture = gpu.types.GPUTexture((INSTANCES_PER_ROW * TEXELS, lines), format="RGBA32F", data=data)
 
@@ -185,6 +185,16 @@ class _Places:
         if old is group.geometry or not group.geometry.follows(old):
             return None
         return old.positions
+
+
+def _times(view: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    # einsum stays in this thread: numpy's products wake others up, which on a busy machine costs more than the work.
+    return np.einsum("ij,njk->nik", view, matrices)
+
+
+def _mirrored(matrices: np.ndarray) -> np.ndarray:
+    x, y, z = matrices[:, 0, :3], matrices[:, 1, :3], matrices[:, 2, :3]
+    return (np.cross(x, y) * z).sum(1) < 0
 
 
 @contextmanager
@@ -210,14 +220,16 @@ def _window(camera: Camera, x: int, y: int, width: int, height: int) -> np.ndarr
     return window
 
 
-def _uniforms(camera: Camera, before: Camera, window: np.ndarray, size: tuple[int, int]) -> gpu.types.GPUUniformBuf:
+def _uniforms(
+    camera: Camera, before: Camera, window: np.ndarray, size: tuple[int, int], position: bool
+) -> gpu.types.GPUUniformBuf:
     """The block `Cameras` of the shader."""
     far = _far(camera)
     values = np.concatenate(
         [
             (window @ camera.projection).T.ravel(),
             (window @ before.projection).T.ravel(),
-            np.linalg.inv(camera.view).T.ravel(),
+            (np.linalg.inv(camera.view) if position else np.eye(4)).T.ravel(),
             [size[0] / 2, size[1] / 2, far, 0],
         ]
     ).astype(np.float32)

@@ -41,6 +41,7 @@ class Live:
         self._changes = Changes()
         self._stage: Stage | None = None
         self._before: Before | None = None
+        self._narrowed = False
         self._depsgraph = 0
 
     def frame(self, camera: Camera, *, position: bool = False, space: bpy.types.SpaceView3D | None = None) -> Frame:
@@ -48,12 +49,13 @@ class Live:
 
         Raises NoGpu if drawing fails, SceneError if the scene or its view layer is gone.
         """
-        stage = self._read(space)
+        stage = self.read(space)
         frame = gpu_route.draw(stage, camera, self._before, position=position, uv=self._with_uvs)
         self._before = Before(camera, stage)
         return frame
 
-    def _read(self, space: bpy.types.SpaceView3D | None) -> Stage:
+    def read(self, space: bpy.types.SpaceView3D | None = None) -> Stage:
+        """What there is to draw, without drawing it. `frame` does this by itself."""
         scene = bpy.data.scenes.get(self._scene)
         if scene is None:
             raise SceneError(reason=f"the scene {self._scene!r} is gone", hint="Start live passes again.")
@@ -68,12 +70,10 @@ class Live:
         self._reader.forget(changed)
         shown = _shown(space)
         # Entering and leaving local view evaluates nothing, so while it lasts nothing tells that it changed.
-        if self._stage is None or anything or shown or self._stage_shown:
+        if self._stage is None or anything or shown or self._narrowed:
             self._stage = self._reader.read(depsgraph, object_ids(), shown)
-            self._stage_shown = shown is not None
+            self._narrowed = shown is not None
         return self._stage
-
-    _stage_shown = False
 
     def close(self) -> None:
         """Stop listening, and let go of everything."""
