@@ -64,6 +64,7 @@ def accuracy(names: list[str], pixels: int, folder: Path | None) -> list[Any]:
 def pictures(frame: Any, path: Path) -> None:
     """Depth, normals, ids and motion in one picture, for the eye."""
     import numpy as np
+
     from paintover.operators import export_passes
     from paintover.passes.assemble import assemble
 

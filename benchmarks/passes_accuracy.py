@@ -8,6 +8,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+
 from paintover import cameras
 from paintover.passes import cycles, gpu_route
 from paintover.passes.live import Live

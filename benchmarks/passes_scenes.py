@@ -55,9 +55,7 @@ def added() -> bpy.types.Object:
 
 
 def sphere(location: Sequence[float], radius: float = 1.0, segments: int = 64) -> bpy.types.Object:
-    bpy.ops.mesh.primitive_uv_sphere_add(
-        segments=segments, ring_count=segments // 2, radius=radius, location=location
-    )
+    bpy.ops.mesh.primitive_uv_sphere_add(segments=segments, ring_count=segments // 2, radius=radius, location=location)
     smooth(added())
     return added()
 
@@ -95,7 +93,9 @@ def instance(scene: bpy.types.Scene, what: bpy.types.Collection, matrix: Matrix)
 
 
 def place(x: float, y: float, z: float, turn: float = 0.0, scale: Sequence[float] = (1, 1, 1)) -> Matrix:
-    return Matrix.LocRotScale(Vector((x, y, z)), Matrix.Rotation(turn, 3, Vector((1, 2, 3)).normalized()), Vector(scale))
+    return Matrix.LocRotScale(
+        Vector((x, y, z)), Matrix.Rotation(turn, 3, Vector((1, 2, 3)).normalized()), Vector(scale)
+    )
 
 
 def instances_on_points(

@@ -10,6 +10,7 @@ from typing import Any
 import bpy
 import numpy as np
 from mathutils import Vector
+
 from paintover import cameras
 from paintover.passes.live import Live
 

@@ -1,4 +1,4 @@
-"""The truth about what a camera sees, ray by ray: Blender's own ray cast, and the mesh that was hit. Runs in Blender."""
+"""The truth about what a camera sees, ray by ray: Blender's own ray cast, and the mesh it hit. Runs in Blender."""
 
 from __future__ import annotations
 

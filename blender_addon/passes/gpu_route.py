@@ -52,7 +52,9 @@ def render(
     return [assemble(f.camera, f.depth, f.normal, f.object_id, f.material, f.names) for f in frames]
 
 
-def draw(stage: Stage, camera: Camera, before: Before | None = None, *, position: bool = False, uv: bool = False) -> Frame:
+def draw(
+    stage: Stage, camera: Camera, before: Before | None = None, *, position: bool = False, uv: bool = False
+) -> Frame:
     """`Drawer.draw` by the one that all share. A lost context costs one more try. Raises NoGpu."""
     global _drawer
     for _ in range(2):
