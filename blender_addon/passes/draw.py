@@ -25,6 +25,10 @@ INSTANCES_PER_ROW = 256
 INF = np.float32(np.inf)
 
 
+class ShaderError(Exception):
+    """The driver does not take a shader."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """What one camera sees at one moment. Row 0 is at the top; conventions are those of `Passes`."""
@@ -298,7 +302,10 @@ def _make_shader(position: bool, uv: bool, deforming: bool) -> gpu.types.GPUShad
         info.define("OWN_DEPTH")
     info.vertex_source(VERTEX)
     info.fragment_source(FRAGMENT)
-    return gpu.shader.create_from_info(info)
+    try:
+        return gpu.shader.create_from_info(info)
+    except Exception as reason:  # Blender raises nothing more exact
+        raise ShaderError(str(reason)) from reason
 
 
 VERTEX = """

@@ -11,7 +11,7 @@ from ..bridge.errors import NoGpu
 from ..bridge.scene import Camera, Passes
 from . import gpu_context
 from .assemble import assemble
-from .draw import Before, Drawer, Frame
+from .draw import Before, Drawer, Frame, ShaderError
 from .ids import object_ids
 from .instances import Reader, Stage
 from .offstage import offstage
@@ -61,7 +61,7 @@ def draw(
         try:
             _drawer = _drawer or Drawer()
             return _drawer.draw(stage, camera, before, position=position, uv=uv)
-        except Exception as reason:  # noqa: BLE001 - drivers fail in ways of their own
+        except (RuntimeError, SystemError, ShaderError) as reason:
             error = reason
             forget()
     raise NoGpu(reason=str(error)) from error

@@ -81,7 +81,7 @@ class Reader:
         ids: Mapping[str, int],
         shown: Callable[[bpy.types.Object], bool] | None = None,
     ) -> Stage:
-        """The scene as it is evaluated. `ids` are those of `object_ids`; `shown` says of original objects whether a
+        """The scene as it is evaluated. `ids` are those of `object_ids`; `shown` says of evaluated objects whether a
         viewport shows them."""
         walk = _Walk(depsgraph, self, ids, shown)
         walk.run()
@@ -144,7 +144,7 @@ class _Walk:
             if (drawable := drawables[key]) is None:
                 continue
             parent = instance.parent if instance.is_instance else None
-            if shown is not None and not shown((parent or ob).original):
+            if shown is not None and not shown(parent or ob):
                 continue
             rows.append((index, *drawable, parent.original.session_uid if parent else 0))
 
@@ -205,6 +205,7 @@ class _Walk:
                 strict=True,
             )
         )
+        drawn, group = np.unique(group, return_inverse=True)  # not those whose places a viewport hides
         instances = self._depsgraph.object_instances
         count = len(instances) if len(index) else 0
         matrices, persistent = np.empty((count, 4, 4), np.float32), np.empty((count, 8), np.int32)
@@ -214,7 +215,7 @@ class _Walk:
         persistent = persistent[index]
         persistent[parent == 0] = 0
         return Stage(
-            groups=[Group(*found, rows) for found, rows in zip(self._found, _by_group(group), strict=False)],
+            groups=[Group(*self._found[i], rows) for i, rows in zip(drawn.tolist(), _by_group(group), strict=False)],
             matrices=matrices[index].astype(np.float64).transpose(0, 2, 1),  # Blender's are by columns
             ids=number,
             keys=np.concatenate([_as_int32(uid), _as_int32(parent), persistent], 1),
