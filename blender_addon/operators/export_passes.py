@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,9 @@ import numpy as np
 
 from .. import cameras, passes, properties
 from ..bridge.errors import PaintoverError, RenderFailed
+from ..bridge.hints import make_hint
 from ..bridge.scene import Passes
+from ..passes import exr
 from .common import refuse
 
 if TYPE_CHECKING:
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class PAINTOVER_OT_export_passes(bpy.types.Operator):
-    """Render the camera's passes and save them: one .npz with the exact values, and PNGs to look at"""
+    """Render the camera's passes and save them: an OpenEXR file with the exact values, the pictures that ControlNets
+    are shown as PNG, and the camera"""
 
     bl_idname = "paintover.export_passes"
     bl_label = "Export Passes"
@@ -27,60 +32,107 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
     directory: bpy.props.StringProperty(
         name="Folder", description="Where to save the passes", subtype="DIR_PATH", default="//passes"
     )  # type: ignore[valid-type]
+    animation: bpy.props.BoolProperty(
+        name="Animation", description="Save every frame of the scene's range, instead of the current one"
+    )  # type: ignore[valid-type]
 
     def invoke(self, context: Context, event: bpy.types.Event) -> set[Any]:
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def execute(self, context: Context) -> set[Any]:
-        scene = context.scene
-        folder = Path(bpy.path.abspath(self.directory))
+        self._scene = context.scene
+        self._frame = context.scene.frame_current, context.scene.frame_subframe
+        self._frames = self._export(context.scene)
+        self._done = 0
+        if self.animation and not bpy.app.background:
+            self._timer = context.window_manager.event_timer_add(0.01, window=context.window)
+            context.window_manager.modal_handler_add(self)
+            return {"RUNNING_MODAL"}
+        while (result := self._step()) == {"RUNNING_MODAL"}:
+            pass
+        return result
+
+    def modal(self, context: Context, event: bpy.types.Event) -> set[Any]:
+        result = {"RUNNING_MODAL"}
+        if event.type == "ESC":
+            self._finish()
+            self.report({"WARNING"}, f"Stopped after {self._done} frames")
+            result = {"CANCELLED"}
+        elif event.type == "TIMER":
+            result = self._step()
+            context.workspace.status_text_set(f"Paintover saves passes: {self._done} frames. Esc stops.")
+        if result != {"RUNNING_MODAL"}:
+            context.workspace.status_text_set(None)
+            context.window_manager.event_timer_remove(self._timer)
+        return result
+
+    def _step(self) -> set[Any]:
+        """One more frame."""
         try:
-            camera = cameras.from_scene(scene, properties.snapshot(scene).size)
-            seen = passes.render(scene, camera)
-            export(seen, folder)
+            next(self._frames)
+            self._done += 1
+            return {"RUNNING_MODAL"}
+        except StopIteration:
+            self._finish()
+            self.report({"INFO"}, f"Saved the passes in {bpy.path.abspath(self.directory)}")
+            return {"FINISHED"}
         except OSError as reason:
-            return refuse(self, RenderFailed(reason=f"{folder} cannot be written ({reason.strerror})"))
+            self._finish()
+            where = reason.filename or bpy.path.abspath(self.directory)
+            return refuse(self, RenderFailed(reason=f"{where} cannot be written ({reason.strerror})"))
         except PaintoverError as error:
+            self._finish()
             return refuse(self, error)
-        self.report({"INFO"}, f"Saved the passes of {camera.name} in {folder}")
-        return {"FINISHED"}
+
+    def _export(self, scene: bpy.types.Scene) -> Iterator[None]:
+        folder = Path(bpy.path.abspath(self.directory))
+        frames = range(scene.frame_start, scene.frame_end + 1, scene.frame_step) if self.animation else [None]
+        for frame in frames:
+            if frame is not None:
+                scene.frame_set(frame)
+            camera = cameras.from_scene(scene, properties.snapshot(scene).size)
+            export(passes.render(scene, camera), folder, "" if frame is None else f"_{frame:04d}")
+            yield
+
+    def _finish(self) -> None:
+        """Back to the frame where the artist was."""
+        self._frames.close()
+        if self.animation:
+            self._scene.frame_set(self._frame[0], subframe=self._frame[1])
 
 
-def export(seen: Passes, folder: Path) -> None:
-    """Write `seen` into `folder` as passes.npz and one PNG each for depth, normal, edge and object ids."""
+def export(seen: Passes, folder: Path, suffix: str = "") -> None:
+    """Write `seen` into `folder`: passes.exr, camera.json, and one PNG each for depth, normal, edge and object ids.
+
+    depth, normal and edge are the hints of SD1.5's and SDXL's ControlNets. `suffix` goes behind every name. Raises
+    OSError or RenderFailed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    names = np.array([[number, name] for number, name in seen.names.items()])
-    np.savez_compressed(
-        folder / "passes.npz",
-        depth=seen.depth, normal=seen.normal, edge=seen.edge, object_id=seen.object_id, names=names,
-        view=seen.camera.view, projection=seen.camera.projection,
-    )  # fmt: skip
+    exr.save(seen, folder / f"passes{suffix}.exr")
+    camera = {
+        "name": seen.camera.name,
+        "size": [seen.camera.width, seen.camera.height],
+        "view": seen.camera.view.tolist(),
+        "projection": seen.camera.projection.tolist(),
+        "objects": seen.names,
+    }
+    (folder / f"camera{suffix}.json").write_text(json.dumps(camera, indent=1, ensure_ascii=False), encoding="utf-8")
     for name, picture in pictures(seen).items():
-        save_png(picture, folder / f"{name}.png")
+        save_png(picture, folder / f"{name}{suffix}.png")
 
 
 def pictures(seen: Passes) -> dict[str, np.ndarray]:
-    """The passes as float32 (H, W, 3) pictures for the eye, 0…1: near is white, normals as colours."""
-    hit = np.isfinite(seen.depth)
-    near = np.zeros_like(seen.depth)
-    if hit.any():
-        low, high = seen.depth[hit].min(), seen.depth[hit].max()
-        near[hit] = 1 - 0.85 * (seen.depth[hit] - low) / max(high - low, 1e-6)
-    normal = np.where(hit[..., None], seen.normal.astype(np.float32) * 0.5 + 0.5, 0)
+    """Float (H, W, 3) pictures, 0…1: what ControlNets are shown, and a colour for every object."""
     # Neighbouring numbers get colours far apart: steps of the golden ratio around the wheel.
     wheel = (seen.object_id.astype(np.float32) * 0.618034 % 1)[..., None] + np.array([0, 1 / 3, 2 / 3], np.float32)
     ids = np.where(seen.object_id[..., None] > 0, 0.5 + 0.5 * np.cos(2 * np.pi * wheel), 0)
-    grey = {"depth": near, "edge": seen.edge.astype(np.float32) / 255}
-    return {
-        **{k: np.repeat(v[..., None], 3, -1) for k, v in grey.items()},
-        "normal": normal,
-        "object_id": ids,
-    }
+    return {**{name: make_hint(seen, name) for name in ("depth", "normal", "edge")}, "object_id": ids}
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
-    """Save a float (H, W, 3) picture of display values (0…1) through a throw-away Blender image."""
+    """Save a float (H, W, 3) picture of display values (0…1) through a throw-away Blender image. Raises OSError."""
+    path.touch()  # the system's own words, where Blender would only say that it failed
     height, width = picture.shape[:2]
     image = bpy.data.images.new(path.stem, width, height)
     try:

@@ -60,11 +60,14 @@ class Offstage:
             near, far = p[2, 3] / (p[2, 2] - 1), p[2, 3] / (p[2, 2] + 1)
         data.clip_start, data.clip_end = abs(near), abs(far)
 
-    def render(self, work: Work) -> None:
-        """Render once; `work(engine, depsgraph)` runs inside. What it raises is raised here, else RenderFailed."""
+    def render(self, work: Work, *, write: bool = False) -> None:
+        """Render once; `work(engine, depsgraph)` runs inside. What it raises is raised here, else RenderFailed.
+
+        With `write` the result is saved as the scene's settings say.
+        """
         self._work, self._error = work, RenderFailed(reason="another render is running, or it was interrupted")
         try:
-            bpy.ops.render.render(scene=self.scene.name)
+            bpy.ops.render.render(scene=self.scene.name, write_still=write)
         except RuntimeError as reason:  # the operator's own error report
             raise RenderFailed(reason=str(reason).strip()) from reason
         if self._error:
@@ -99,8 +102,21 @@ def offstage(scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: boo
     """
     layer = layer_name(scene, view_layer)
     functions = _cycles_functions() if with_cycles else {}
+    with _staged(_copy(scene, layer), functions) as stage:
+        yield stage
+
+
+@contextmanager
+def empty_stage() -> Iterator[Offstage]:
+    """A temporary scene with nothing in it, for what Blender does with the result of a render only."""
+    with _staged(bpy.data.scenes.new("Paintover"), {}) as stage:
+        yield stage
+
+
+@contextmanager
+def _staged(scene: bpy.types.Scene, functions: dict[str, Any]) -> Iterator[Offstage]:
     had_result = "Render Result" in bpy.data.images
-    stage = Offstage(_copy(scene, layer))
+    stage = Offstage(scene)
     engine = _engine(stage, functions)
     try:
         bpy.utils.register_class(engine)

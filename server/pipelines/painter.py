@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from paintover.bridge.errors import BadParameter, ServerFailure
+from paintover.bridge.hints import make_hint
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Control
 
 from .. import models
 from ..engine import Held, Monitor
-from ..hints import make_hint
 from . import conditioning, denoise, loading, schedulers
 from .loading import Model
 from .preview import Previewer

@@ -16,9 +16,10 @@ import diffusers
 import torch
 from PIL import Image
 
+from paintover.bridge import hints
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
-from paintover.server import hints, models
+from paintover.server import models
 from paintover.server.pipelines.engine import DiffusersEngine
 
 from .tiny_models import CONTROLS, Recorder, make_passes, write_model

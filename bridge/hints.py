@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from paintover.bridge.scene import Passes
+from .scene import Passes
 
 
 def make_hint(passes: Passes, control: str, normals: str = "bae") -> np.ndarray:

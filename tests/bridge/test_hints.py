@@ -9,8 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from paintover.bridge import hints
 from paintover.bridge.scene import Camera, Passes
-from paintover.server import hints
 
 SIZE = 64
 
