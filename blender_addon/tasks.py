@@ -98,6 +98,11 @@ class Task(abc.ABC):
     def apply(self, result: Any) -> Steps[None] | None:
         """Put a result of the job into Blender; returns the steps of it if it takes any."""
 
+    def note(self, text: str) -> None:
+        """Tell the artist something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def origin(self) -> Origin:
         """Where it comes from, for a later session that looks for its own."""
         return away.origin(self._scene)
@@ -260,7 +265,7 @@ class ViewTask(Task):
     def prepare(self) -> Steps[None]:
         camera = cameras.from_scene(find_scene(self._scene), self.settings.size)
         yield f"Rendering passes of {camera.name}"
-        seen = passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1)
+        seen = passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1, say=self.note)
         image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
         self._request = Generate(self.settings, camera.width, camera.height, seen, image)
 

@@ -83,7 +83,8 @@ class TextureTask(Task):
 
     def _render(self, camera: Camera, also: Callable[[bpy.types.Depsgraph], None] | None = None) -> None:
         scene = find_scene(self._scene)
-        self.views.append(passes.render(scene, camera, color=self.settings.strength < 1, also=also))
+        color = self.settings.strength < 1
+        self.views.append(passes.render(scene, camera, color=color, also=also, say=self.note))
 
     def _choose_uvs(self, target: Target) -> Steps[None]:
         layout = uvs.read(self._object(target).data)

@@ -13,6 +13,7 @@ from paintover import cameras, passes
 from paintover.bridge.errors import NoGpu, RenderFailed, SceneError
 from paintover.bridge.scene import Camera, Passes
 from paintover.passes import cycles, gpu_route, ids, offstage
+from paintover.passes.live import Live
 
 from .scenes import KINDS, add_camera, add_cube, add_plane, add_sphere, glow, instancer
 
@@ -401,6 +402,16 @@ def test_scene_is_left_as_found(color: bool, scene: bpy.types.Scene) -> None:
     before = snapshot(scene)
     seen = render(scene, color=color)
     assert np.isfinite(seen.depth).any()
+    assert snapshot(scene) == before
+
+
+def test_scene_is_left_as_found_by_live_passes(scene: bpy.types.Scene) -> None:
+    furnish(scene)
+    before = snapshot(scene)
+    with Live(scene) as live:
+        for _ in range(2):
+            frame = live.frame(cameras.from_object(scene, scene.camera, 48, 32), position=True)
+    assert np.isfinite(frame.depth).any()
     assert snapshot(scene) == before
 
 
