@@ -25,7 +25,7 @@ class Changes:
 
     def take(self) -> tuple[bool, bool, set[int]]:
         """Whether all is to be read again; whether anything that shows has changed, places included; and the session
-        uids of the objects and data whose geometry has."""
+        uids of the objects and data whose geometry has, and of images that have."""
         taken = self._all, self._any, self._geometry
         self._all = self._any = False
         self._geometry = set()
@@ -49,7 +49,7 @@ class Changes:
 _watchers: weakref.WeakSet[Changes] = weakref.WeakSet()
 
 
-def _shows(update: bpy.types.DepsgraphUpdate, block: bpy.types.ID) -> bool:
+def _shows(block: bpy.types.ID) -> bool:
     if isinstance(block, bpy.types.Object):
         return block.type not in UNSEEN
     return not isinstance(block, UNSEEN_DATA)
@@ -60,7 +60,10 @@ def _evaluated(_: Any, depsgraph: bpy.types.Depsgraph | None = None) -> None:
     if depsgraph is None:
         return
     updates = [(one.id, one) for one in depsgraph.updates]
-    read = [(block.original.session_uid, one.is_updated_geometry, _shows(one, block)) for block, one in updates]
+    read = [
+        (block.original.session_uid, one.is_updated_geometry or isinstance(block, bpy.types.Image), _shows(block))
+        for block, one in updates
+    ]
     for watcher in _watchers:
         watcher.add(read)
 

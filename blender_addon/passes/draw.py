@@ -13,20 +13,13 @@ import numpy as np
 from ..bridge.scene import Camera
 from .geometry import Geometry
 from .instances import Group, Stage
+from .materials import AlphaImage
 from .readback import Targets
+from .shaders import INSTANCES_PER_ROW, TEXELS, make_shader
 
 TILE = 4096
 """Larger images are drawn in tiles of this many pixels."""
-TEXELS = 8
-"""Texels of an instance: three rows of its matrix now, three of the one before, and what else there is to know."""
-INSTANCES_PER_ROW = 256
-"""Of the texture that holds them."""
-
 INF = np.float32(np.inf)
-
-
-class ShaderError(Exception):
-    """The driver does not take a shader."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,8 @@ class Frame:
     0 on background, and where there was no previous frame; inf where the surface was behind the camera."""
     names: dict[int, str]
     """Object id -> full name."""
+    left_out: dict[str, str]
+    """Object -> what it has that is not drawn, or not as it renders: hair, volumes, displacement, …"""
     position: np.ndarray | None = None
     """float32 (H, W, 3): world space, if asked for; NaN on background."""
     uv: np.ndarray | None = None
@@ -65,7 +60,8 @@ class Drawer:
     """Draws stages. Holds what lies on the graphics card; belongs to one GPU context and Blender's main thread."""
 
     def __init__(self) -> None:
-        self._shaders: dict[tuple[bool, bool, bool], gpu.types.GPUShader] = {}
+        self._shaders: dict[tuple[bool, ...], gpu.types.GPUShader] = {}
+        self._masks: weakref.WeakKeyDictionary[AlphaImage, gpu.types.GPUTexture] = weakref.WeakKeyDictionary()
         self._batches: weakref.WeakKeyDictionary[Geometry, list[gpu.types.GPUBatch]] = weakref.WeakKeyDictionary()
         self._targets: Targets | None = None
         self._count = 0
@@ -97,6 +93,7 @@ class Drawer:
             object_id=images[1][..., 2],
             material=images[1][..., 3],
             names=stage.names,
+            left_out={**stage.ignored, **stage.left_out},
             position=images[2][..., :3] if position else None,
             uv=images[3][..., :2] if uv else None,
         )
@@ -122,22 +119,35 @@ class Drawer:
         with targets.bound(clear[: self._count]), _state():
             for group, first in places.groups():
                 previous = places.moved_from(group)
-                shader = self._shader(position or uv, uv, previous is not None)
-                shader.bind()
-                shader.uniform_block("cameras", cameras)
-                shader.uniform_sampler("instances", places.texture)
-                shader.uniform_int("first", first)
-                for batch, look in zip(self._batches_of(group.geometry, previous, uv), group.looks, strict=True):
+                for batch, look in zip(self._batches_of(group.geometry, previous), group.looks, strict=True):
+                    if look.hidden:
+                        continue
+                    shader = self._shader(position or uv, uv, previous is not None, look.mask is not None)
+                    shader.bind()
+                    shader.uniform_block("cameras", cameras)
+                    shader.uniform_sampler("instances", places.texture)
+                    shader.uniform_int("first", first)
                     shader.uniform_float("material", look.number)
+                    shader.uniform_int("culled", look.culled)
+                    if mask := look.mask:
+                        shader.uniform_sampler("mask", self._mask(mask.image))
+                        shader.uniform_int("lookup", (mask.linear, mask.extension))
+                        shader.uniform_float("threshold", places.threshold)
                     batch.draw_instanced(shader, instance_start=0, instance_count=len(group.rows))
 
-    def _shader(self, position: bool, uv: bool, deforming: bool) -> gpu.types.GPUShader:
-        key = position, uv, deforming
+    def _mask(self, image: AlphaImage) -> gpu.types.GPUTexture:
+        if image not in self._masks:
+            height, width = image.values.shape
+            data = gpu.types.Buffer("FLOAT", image.values.size, image.values.reshape(-1))
+            self._masks[image] = gpu.types.GPUTexture((width, height), format="R32F", data=data)
+        return self._masks[image]
+
+    def _shader(self, *key: bool) -> gpu.types.GPUShader:
         if key not in self._shaders:
-            self._shaders[key] = _make_shader(*key)
+            self._shaders[key] = make_shader(*key)
         return self._shaders[key]
 
-    def _batches_of(self, geometry: Geometry, previous: np.ndarray | None, uv: bool) -> list[gpu.types.GPUBatch]:
+    def _batches_of(self, geometry: Geometry, previous: np.ndarray | None) -> list[gpu.types.GPUBatch]:
         """A batch for every part of the geometry. Those that do not deform are kept."""
         if previous is not None:
             return _make_batches(geometry, previous)
@@ -151,6 +161,7 @@ class _Places:
 
     def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
         self._stage, self._before = stage, before
+        self.threshold = stage.alpha_threshold
         now = _times(camera.view, stage.matrices)
         self._rows = None
         matrices_before = stage.matrices
@@ -249,6 +260,8 @@ def _make_batches(geometry: Geometry, previous: np.ndarray | None) -> list[gpu.t
     columns = {"place": geometry.positions, "facing": geometry.normals}
     if geometry.uvs is not None:
         columns["corner_uv"] = geometry.uvs
+    if geometry.mask_uvs is not None:
+        columns["mask_uv"] = geometry.mask_uvs
     if previous is not None:
         columns["place_before"] = previous
     layout = gpu.types.GPUVertFormat()
@@ -265,110 +278,3 @@ def _make_batches(geometry: Geometry, previous: np.ndarray | None) -> list[gpu.t
         )
         for _, first, count in geometry.parts
     ]
-
-
-def _make_shader(position: bool, uv: bool, deforming: bool) -> gpu.types.GPUShader:
-    info = gpu.types.GPUShaderCreateInfo()
-    for name, wanted in (("POSITION", position), ("UV", uv), ("DEFORMING", deforming)):
-        if wanted:
-            info.define(name)
-    info.typedef_source("struct Cameras { mat4 to_clip; mat4 to_clip_before; mat4 to_world; vec4 half_size_far; };")
-    info.uniform_buf(0, "Cameras", "cameras")
-    info.sampler(0, "FLOAT_2D", "instances")
-    info.push_constant("INT", "first")
-    info.push_constant("FLOAT", "material")
-    info.vertex_in(0, "VEC3", "place")
-    info.vertex_in(1, "VEC3", "facing")
-    between = gpu.types.GPUStageInterfaceInfo("paintover_passes_" + "".join("01"[f] for f in (position, uv, deforming)))
-    between.smooth("VEC3", "seen")
-    between.smooth("VEC3", "normal")
-    between.smooth("VEC3", "now")
-    between.smooth("VEC3", "then")
-    between.flat("VEC2", "known")
-    if uv:
-        info.vertex_in(2, "VEC2", "corner_uv")
-        between.smooth("VEC2", "uv")
-    if deforming:
-        info.vertex_in(3, "VEC3", "place_before")
-    info.vertex_out(between)
-    info.fragment_out(0, "VEC4", "out_normal_depth")
-    info.fragment_out(1, "VEC4", "out_motion_ids")
-    if position:
-        info.fragment_out(2, "VEC4", "out_position")
-    if uv:
-        info.fragment_out(3, "VEC4", "out_uv")
-    if hasattr(info, "depth_write"):  # 4.5 and later
-        info.depth_write("ANY")
-        info.define("OWN_DEPTH")
-    info.vertex_source(VERTEX)
-    info.fragment_source(FRAGMENT)
-    try:
-        return gpu.shader.create_from_info(info)
-    except Exception as reason:  # Blender raises nothing more exact
-        raise ShaderError(str(reason)) from reason
-
-
-VERTEX = """
-void main()
-{
-    int number = first + gl_InstanceID;
-    ivec2 at = ivec2((number % PER_ROW) * TEXELS, number / PER_ROW);
-    vec4 x = texelFetch(instances, at, 0);
-    vec4 y = texelFetch(instances, at + ivec2(1, 0), 0);
-    vec4 z = texelFetch(instances, at + ivec2(2, 0), 0);
-    vec4 here = vec4(place, 1.0);
-    seen = vec3(dot(x, here), dot(y, here), dot(z, here));
-    known = texelFetch(instances, at + ivec2(6, 0), 0).xy;
-    /* Normals go the way of the cofactors: for any matrix, without dividing; mirrored ones turn around. */
-    normal = known.y * vec3(dot(cross(y.xyz, z.xyz), facing), dot(cross(z.xyz, x.xyz), facing),
-                            dot(cross(x.xyz, y.xyz), facing));
-    vec4 clip = cameras.to_clip * vec4(seen, 1.0);
-    now = clip.xyw;
-#ifdef DEFORMING
-    here = vec4(place_before, 1.0);
-#endif
-    vec3 seen_before = vec3(dot(texelFetch(instances, at + ivec2(3, 0), 0), here),
-                            dot(texelFetch(instances, at + ivec2(4, 0), 0), here),
-                            dot(texelFetch(instances, at + ivec2(5, 0), 0), here));
-    then = (cameras.to_clip_before * vec4(seen_before, 1.0)).xyw;
-#ifdef UV
-    uv = corner_uv;
-#endif
-    gl_Position = clip;
-}
-""".replace("PER_ROW", str(INSTANCES_PER_ROW)).replace("TEXELS", str(TEXELS))
-
-FRAGMENT = """
-void main()
-{
-    float depth = -seen.z;
-#ifdef OWN_DEPTH
-    /* Even precision from near to far; that of a projected depth ends soon behind the near end. */
-    gl_FragDepth = depth / cameras.half_size_far.z;
-#endif
-    if (known.x < 0.0) {  /* a holdout */
-        out_normal_depth = vec4(0.0, 0.0, 0.0, uintBitsToFloat(0x7F800000u));
-        out_motion_ids = vec4(0.0);
-#ifdef POSITION
-        out_position = vec4(uintBitsToFloat(0x7FC00000u));
-#endif
-#ifdef UV
-        out_uv = vec4(0.0);
-#endif
-        return;
-    }
-    float length_squared = dot(normal, normal);
-    vec3 n = length_squared > 0.0 ? normal * inversesqrt(length_squared) : vec3(0.0, 0.0, 1.0);
-    /* Images are drawn with the first row first, which mirrors them, and so do negative scales. */
-    bool front = gl_FrontFacing != (known.y > 0.0);
-    out_normal_depth = vec4(front ? n : -n, depth);
-    vec2 motion = (then.xy / then.z - now.xy / now.z) * cameras.half_size_far.xy;
-    out_motion_ids = vec4(then.z > 0.0 ? motion : vec2(uintBitsToFloat(0x7F800000u)), known.x, material);
-#ifdef POSITION
-    out_position = cameras.to_world * vec4(seen, 1.0);
-#endif
-#ifdef UV
-    out_uv = vec4(uv, 0.0, 0.0);
-#endif
-}
-"""

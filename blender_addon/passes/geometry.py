@@ -19,6 +19,8 @@ class Geometry:
     """float32 (V, 3): Blender's own, of faces, vertices or corners, with custom ones. May be 0 on broken faces."""
     uvs: np.ndarray | None
     """float32 (V, 2), if asked for."""
+    mask_uvs: np.ndarray | None
+    """float32 (V, 2): where its materials' masks are looked up, if they have any."""
     triangles: np.ndarray
     """int32 (T, 3): vertices."""
     parts: tuple[tuple[int, int, int], ...]
@@ -33,27 +35,28 @@ class Geometry:
         )
 
 
-def read(ob: bpy.types.Object, uv_layer: str | None = None) -> Geometry | None:
+def read(ob: bpy.types.Object, uv_layer: str | None = None, mask_layer: str | None = None) -> Geometry | None:
     """The evaluated object's mesh, or None if it has no faces.
 
     With `uv_layer` the UVs are read too: of the layer of that name, or of the one that renders where there is no such
-    layer (0 where there is none at all). Triangles with a corner that is not a number are left out.
+    layer (0 where there is none at all). Likewise with `mask_layer`. Triangles with a corner
+    that is not a number are left out.
     """
     mesh = ob.to_mesh()  # not ob.data: in Edit Mode, and under GPU subdivision, that is not what is shown
     try:
         if mesh is None or not len(mesh.polygons):
             return None
-        return _read(mesh, uv_layer)
+        return _read(mesh, uv_layer, mask_layer)
     finally:
         ob.to_mesh_clear()
 
 
-def _read(mesh: bpy.types.Mesh, uv_layer: str | None) -> Geometry:
+def _read(mesh: bpy.types.Mesh, uv_layer: str | None, mask_layer: str | None) -> Geometry:
     positions = _get(mesh.attributes["position"].data, "vector", len(mesh.vertices), 3)
     triangles = _raw(mesh.loop_triangles, "loops", len(mesh.loop_triangles), 3)  # of corners
     vertices = _get(mesh.attributes[".corner_vert"].data, "value", len(mesh.loops), dtype=np.int32)
-    uvs = None
-    if uv_layer is None and mesh.normals_domain == "POINT":
+    uvs = mask_uvs = None
+    if uv_layer is None and mask_layer is None and mesh.normals_domain == "POINT":
         # One normal a vertex: corners share theirs, and the graphics card transforms a quarter of the vertices.
         triangles = vertices[triangles]
         normals = _get(mesh.vertex_normals, "vector", len(mesh.vertices), 3)
@@ -62,12 +65,14 @@ def _read(mesh: bpy.types.Mesh, uv_layer: str | None) -> Geometry:
         positions = positions[vertices]
         if uv_layer is not None:
             uvs = _uvs(mesh, uv_layer)
+        if mask_layer is not None:
+            mask_uvs = _uvs(mesh, mask_layer)
     slots = _slots(mesh)
     if not np.isfinite(positions.sum(dtype=np.float64)):
         sound = np.isfinite(positions).all(1)[triangles].all(1)
         triangles, slots = triangles[sound], slots if slots is None else slots[sound]
         positions = np.nan_to_num(positions, nan=0.0, posinf=0.0, neginf=0.0)
-    return Geometry(positions, normals, uvs, *_sorted(triangles, slots))
+    return Geometry(positions, normals, uvs, mask_uvs, *_sorted(triangles, slots))
 
 
 def _uvs(mesh: bpy.types.Mesh, name: str) -> np.ndarray:

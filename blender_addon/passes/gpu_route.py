@@ -11,10 +11,11 @@ from ..bridge.errors import NoGpu
 from ..bridge.scene import Camera, Passes
 from . import gpu_context
 from .assemble import assemble
-from .draw import Before, Drawer, Frame, ShaderError
+from .draw import Before, Drawer, Frame
 from .ids import object_ids
 from .instances import Reader, Stage
 from .offstage import offstage
+from .shaders import ShaderError
 
 _drawer: Drawer | None = None
 
@@ -38,7 +39,7 @@ def render(
     stages: list[Stage] = []
 
     def read(_: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
-        stage = Reader(for_render=True).read(depsgraph, ids)
+        stage = Reader(for_render=True, cull=culls(scene)).read(depsgraph, ids)
         if stage.left_out:
             raise LeftOut(describe(stage.left_out))
         stages.append(stage)
@@ -65,6 +66,11 @@ def draw(
             error = reason
             forget()
     raise NoGpu(reason=str(error)) from error
+
+
+def culls(scene: bpy.types.Scene) -> bool:
+    """Whether the scene's engine lets materials hide the backs of their faces."""
+    return bool(scene.render.engine.startswith("BLENDER_EEVEE"))
 
 
 def forget() -> None:

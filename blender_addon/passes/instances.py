@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import bpy
 import numpy as np
 
-from . import geometry
+from . import geometry, materials
 from .geometry import Geometry
-from .materials import Look, look
+from .materials import AlphaImage, Look
 
 NOT_MESHES = {"CURVES": "hair curves", "VOLUME": "a volume", "POINTCLOUD": "a point cloud"}
 """Types that Cycles draws and the graphics card route does not."""
@@ -45,6 +45,8 @@ class Stage:
     group_of: np.ndarray
     """int (N,): its group."""
     names: dict[int, str]
+    alpha_threshold: float
+    """Of the view layer: what is more transparent does not count as a surface."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Object -> what it has that is not drawn here, but is by Cycles."""
     ignored: dict[str, str] = field(default_factory=dict)
@@ -61,18 +63,22 @@ class Stage:
 class Reader:
     """Reads stages off depsgraphs, and keeps the geometry that has not changed since the last one."""
 
-    def __init__(self, *, for_render: bool, uv_layers: Mapping[str, str] | None = None) -> None:
-        """`for_render`: whether the depsgraphs are evaluated for renders. With `uv_layers` (object name -> layer)
-        UVs are read, of the layer that renders where an object is not named."""
-        self.for_render, self._uv_layers = for_render, uv_layers
-        self._known: dict[tuple[int, ...], tuple[set[int], Geometry | None]] = {}
+    def __init__(self, *, for_render: bool, cull: bool = False, uv_layers: Mapping[str, str] | None = None) -> None:
+        """`for_render`: whether the depsgraphs are evaluated for renders. `cull`: whether materials may hide the backs
+        of faces. With `uv_layers` (object name -> layer) UVs are read, of the layer that renders where an object is
+        not named."""
+        self.for_render, self.cull, self._uv_layers = for_render, cull, uv_layers
+        self._images: dict[tuple[int, str], AlphaImage] = {}
+        self._known: dict[tuple[object, ...], tuple[set[int], Geometry | None]] = {}
         """Data pointer and whose data it is -> session uids on whose change it is void, and the geometry."""
 
     def forget(self, uids: set[int] | None = None) -> None:
         """Read the geometry of these objects and data again next time; without uids, everything."""
         if uids is None:
             self._known.clear()
+            self._images.clear()
         elif uids:
+            self._images = {key: image for key, image in self._images.items() if key[0] not in uids}
             self._known = {key: entry for key, entry in self._known.items() if entry[0].isdisjoint(uids)}
 
     def read(
@@ -89,7 +95,14 @@ class Reader:
         self._known = {key: self._known[key] for key in walk.used}
         return walk.stage()
 
-    def geometry(self, ob: bpy.types.Object) -> tuple[tuple[int, ...], Geometry | None]:
+    def image(self, image: bpy.types.Image, channel: str) -> AlphaImage:
+        """A channel of an original image. Raises materials.Beyond if it has none that could be drawn."""
+        key = image.session_uid, channel
+        if key not in self._images:
+            self._images[key] = materials.read_image(image, channel)
+        return self._images[key]
+
+    def geometry(self, ob: bpy.types.Object, mask_layer: str | None) -> tuple[tuple[object, ...], Geometry | None]:
         """The geometry of an evaluated object, and the key that it has here."""
         original, data = ob.original, ob.data
         own = original.session_uid
@@ -99,9 +112,9 @@ class Reader:
         layer = None
         if self._uv_layers is not None:
             layer = self._uv_layers.get(original.name, "")
-        key = (data.as_pointer(), shared, own if alone or layer else 0)
+        key = (data.as_pointer(), shared, own if alone or layer else 0, mask_layer)
         if key not in self._known:
-            self._known[key] = {own, shared}, geometry.read(ob, layer)
+            self._known[key] = {own, shared}, geometry.read(ob, layer, mask_layer)
         return key, self._known[key][1]
 
 
@@ -117,13 +130,14 @@ class _Walk:
     ) -> None:
         self._depsgraph, self._reader, self._ids, self._shown = depsgraph, reader, ids, shown
         self._materials = {one.session_uid: number for number, one in enumerate(bpy.data.materials, 1)}
+        self._looks: dict[int, Look] = {}
         self._groups: dict[tuple[object, ...], int] = {}
         self._found: list[tuple[Geometry, tuple[Look, ...]]] = []
         self._drawables: dict[tuple[int, int], tuple[int, float, int] | None] = {}
         """Data pointer and object uid -> group, id and uid; None if it is not drawn."""
         self._rows: list[tuple[int, int, float, int, int]] = []
         """Index in the depsgraph, group, id, uid of the object and of the parent."""
-        self.used: set[tuple[int, ...]] = set()
+        self.used: set[tuple[object, ...]] = set()
         self._names: dict[int, str] = {}
         self._left_out: dict[str, str] = {}
         self._ignored: dict[str, str] = {}
@@ -154,11 +168,15 @@ class _Walk:
             return None
         if self._reader.for_render and (reason := _strands(ob)):
             self._left_out[original.name] = reason
-        key, found = self._reader.geometry(ob)
+        every = [self._look(ob, slot) for slot in range(max(1, len(ob.data.materials)))]
+        layers = sorted({one.mask.uv_layer for one in every if one.mask})
+        if len(layers) > 1:
+            self._left_out[original.name] = "masks by several UV layers"
+        key, found = self._reader.geometry(ob, layers[0] if layers else None)
         self.used.add(key)
         if found is None:
             return None
-        looks = tuple(self._look(ob, slot) for slot, _, _ in found.parts)
+        looks = tuple(every[min(slot, len(every) - 1)] for slot, _, _ in found.parts)
         for one in looks:
             if one.beyond:
                 self._left_out[original.name] = one.beyond
@@ -178,17 +196,19 @@ class _Walk:
 
     def _look(self, ob: bpy.types.Object, slot: int) -> Look:
         """The look of a material slot: the object's own material where the slot says so, or the mesh's."""
-        materials = ob.data.materials
-        if not len(materials):
-            return look(None, 0)
-        slot = min(slot, len(materials) - 1)
-        material = materials[slot]
+        if slot >= len(ob.data.materials):
+            return Look()
+        material = ob.data.materials[slot]
         if ob.original.type == "MESH" and slot < len(ob.material_slots) and ob.material_slots[slot].link == "OBJECT":
             material = ob.material_slots[slot].material
         if material is None:
-            return look(None, 0)
-        original = material.original
-        return look(original, self._materials.get(original.session_uid, 0))
+            return Look()
+        material = material.original
+        uid = material.session_uid
+        if uid not in self._looks:
+            number, threshold = self._materials.get(uid, 0), self._depsgraph.view_layer.pass_alpha_threshold
+            self._looks[uid] = materials.look(material, number, threshold, self._reader.cull, self._reader.image)
+        return self._looks[uid]
 
     def _note(self, ob: bpy.types.Object) -> None:
         if reason := NOT_MESHES.get(ob.type):
@@ -221,6 +241,7 @@ class _Walk:
             keys=np.concatenate([_as_int32(uid), _as_int32(parent), persistent], 1),
             group_of=group,
             names=self._names,
+            alpha_threshold=self._depsgraph.view_layer.pass_alpha_threshold,
             left_out=self._left_out,
             ignored=self._ignored,
         )

@@ -36,7 +36,7 @@ class Live:
         """
         gpu_context.ensure()
         self._scene, self._layer = scene.name, layer_name(scene, view_layer)
-        self._reader = Reader(for_render=False, uv_layers=uv_layers)
+        self._reader = Reader(for_render=False, cull=gpu_route.culls(scene), uv_layers=uv_layers)
         self._with_uvs = uv_layers is not None
         self._changes = Changes()
         self._stage: Stage | None = None
@@ -67,6 +67,7 @@ class Live:
             self._reader.forget()
             self._stage = self._before = None
             self._depsgraph = depsgraph.as_pointer()
+        self._reader.cull = gpu_route.culls(scene)
         self._reader.forget(changed)
         shown = _shown(space)
         # Entering and leaving local view evaluates nothing, so while it lasts nothing tells that it changed.

@@ -335,8 +335,9 @@ def material_of(scene: bpy.types.Scene) -> Any:
 
 
 def transparent(scene: bpy.types.Scene) -> None:
-    nodes = material_of(scene).node_tree.nodes
-    next(node for node in nodes if node.type == "BSDF_PRINCIPLED").inputs["Alpha"].default_value = 0.3
+    tree = material_of(scene).node_tree
+    alpha = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED").inputs["Alpha"]
+    tree.links.new(tree.nodes.new("ShaderNodeTexNoise").outputs[0], alpha)
 
 
 def displaced(scene: bpy.types.Scene) -> None:
