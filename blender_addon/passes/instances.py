@@ -102,6 +102,17 @@ class Reader:
             self._images[key] = materials.read_image(image, channel)
         return self._images[key]
 
+    def repainted(self) -> bool:
+        """Read the pictures that are being painted on again, which Blender tells nobody. Whether any has changed."""
+        found = {image.session_uid: image for image in bpy.data.images if image.is_dirty}
+        changed = False
+        for (uid, channel), known in self._images.items():
+            if uid in found and not np.array_equal(materials.read_image(found[uid], channel).values, known.values):
+                changed = True
+        if changed:
+            self._images.clear()
+        return changed
+
     def geometry(self, ob: bpy.types.Object, mask_layer: str | None) -> tuple[tuple[object, ...], Geometry | None]:
         """The geometry of an evaluated object, and the key that it has here."""
         original, data = ob.original, ob.data

@@ -71,6 +71,7 @@ class Live:
         self._reader.forget(changed)
         shown = _shown(space)
         # Entering and leaving local view evaluates nothing, so while it lasts nothing tells that it changed.
+        anything = self._reader.repainted() or anything
         if self._stage is None or anything or shown or self._narrowed:
             self._stage = self._reader.read(depsgraph, object_ids(), shown)
             self._narrowed = shown is not None
