@@ -19,6 +19,8 @@ from .shaders import INSTANCES_PER_ROW, TEXELS, make_shader
 
 TILE = 4096
 """Larger images are drawn in tiles of this many pixels."""
+KEPT = 2048 * 2048
+"""Targets of larger images are not kept for the next one."""
 INF = np.float32(np.inf)
 
 
@@ -85,6 +87,8 @@ class Drawer:
                     targets.read(slot, into)
                     if into is not part:
                         part[:] = into
+        if camera.width * camera.height > KEPT:
+            self._targets = None
         return Frame(
             camera,
             depth=images[0][..., 3],

@@ -416,6 +416,46 @@ def test_both_routes_number_alike(scene: bpy.types.Scene) -> None:
     assert (one.edge == other.edge).mean() > 0.98
 
 
+def shadow_catcher(scene: bpy.types.Scene) -> None:
+    bpy.data.objects["Floor"].is_shadow_catcher = True
+
+
+def holdout(scene: bpy.types.Scene) -> None:
+    bpy.data.objects["Ball"].is_holdout = True
+
+
+def on_vertices(scene: bpy.types.Scene) -> None:
+    cube = add_cube(scene)
+    cube.scale, cube.parent = (0.3, 0.3, 0.3), bpy.data.objects["Ball"]
+    bpy.data.objects["Ball"].instance_type = "VERTS"
+
+
+def on_faces(scene: bpy.types.Scene) -> None:
+    on_vertices(scene)
+    ball = bpy.data.objects["Ball"]
+    ball.instance_type, ball.show_instancer_for_render = "FACES", False
+
+
+def indirect_only(scene: bpy.types.Scene) -> None:
+    child = bpy.data.collections.new("Child")
+    scene.collection.children.link(child)
+    scene.collection.objects.unlink(bpy.data.objects["Ball"])
+    child.objects.link(bpy.data.objects["Ball"])
+    bpy.context.view_layer.layer_collection.children["Child"].indirect_only = True
+
+
+@pytest.mark.parametrize("change", [shadow_catcher, holdout, on_vertices, on_faces, indirect_only])
+def test_drawn_as_cycles_does(change: Any, scene: bpy.types.Scene) -> None:
+    add_sphere(scene).name = "Ball"
+    add_plane(scene, size=6, location=(0, 0, -1)).name = "Floor"
+    change(scene)
+    add_camera(scene)
+    camera = camera_of(scene, (96, 64))
+    (ours,), (theirs,) = gpu_route.render(scene, [camera]), cycles.render(scene, [camera])
+    assert ours.names == theirs.names
+    assert (ours.object_id == theirs.object_id).mean() > 0.998
+
+
 # ------------------------------------------------------------ materials that are not everywhere
 
 

@@ -15,6 +15,7 @@ from paintover.bridge.scene import Camera, Passes
 from paintover.passes import cycles, gpu_route, ids, offstage
 from paintover.passes.live import Live
 
+from . import rna
 from .scenes import KINDS, add_camera, add_cube, add_plane, add_sphere, glow, instancer
 
 
@@ -403,6 +404,31 @@ def test_scene_is_left_as_found(color: bool, scene: bpy.types.Scene) -> None:
     seen = render(scene, color=color)
     assert np.isfinite(seen.depth).any()
     assert snapshot(scene) == before
+
+
+def everything(scene: bpy.types.Scene) -> dict[str, Any]:
+    """All that RNA tells of the scene, its view layers, world, compositor, objects and what these are made of."""
+    found: dict[str, Any] = rna.walk(scene, "scene")
+    for blocks in (bpy.data.objects, bpy.data.meshes, bpy.data.materials, bpy.data.cameras, bpy.data.collections):
+        for block in blocks:
+            found |= rna.walk(block, f"{type(block).__name__} {block.name}")
+    return found
+
+
+def test_all_of_rna_is_left_as_found(route: str, scene: bpy.types.Scene) -> None:
+    furnish(scene)
+    before = everything(scene)
+    assert len(before) > 2000
+    render(scene)
+    assert everything(scene) == before
+    if route == "gpu":
+        with Live(scene) as live:
+            live.frame(cameras.from_object(scene, scene.camera, 48, 32), position=True)
+        assert everything(scene) == before
+    scene.view_settings.exposure += 0.5
+    bpy.data.objects["Cube"].select_set(True)
+    changed = everything(scene)
+    assert sorted(path for path in before if changed.get(path) != before[path])
 
 
 def test_scene_is_left_as_found_by_live_passes(scene: bpy.types.Scene) -> None:

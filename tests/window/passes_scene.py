@@ -14,6 +14,7 @@ def part(name):
 
 
 def build():
+    bpy.context.preferences.view.use_save_prompt = False  # quitting asks nothing
     bpy.data.objects.remove(bpy.data.objects["Cube"])
     bpy.ops.mesh.primitive_monkey_add(location=(1.5, 0, 0))
     bpy.context.object.modifiers.new("Subdivision", "SUBSURF")

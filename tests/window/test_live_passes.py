@@ -51,4 +51,5 @@ def test_live_passes_in_a_window(blender: host.Windowed) -> None:
     render = blender.wait_for(lambda state: "render" in state["found"], "the render")["found"]["render"]
     assert render["said"] == []
     assert render["hits"] == pytest.approx(moved["hits"], rel=0.02)
-    blender.do("scene.close(); stop_watching()")
+    blender.do("scene.close(); stop_watching(); bpy.app.timers.register(bpy.ops.wm.quit_blender, first_interval=0.5)")
+    assert blender.finish(120) == 0, blender.tail()
