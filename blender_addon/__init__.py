@@ -14,13 +14,11 @@ PARTS = (preferences, properties, operators, panels)
 def register() -> None:
     for part in PARTS:
         part.register()
-    bpy.app.handlers.load_pre.append(pump.abandon)
-    bpy.app.handlers.load_post.append(pump.refresh)
+    bpy.app.handlers.load_post.append(pump.file_opened)
 
 
 def unregister() -> None:
-    bpy.app.handlers.load_pre.remove(pump.abandon)
-    bpy.app.handlers.load_post.remove(pump.refresh)
+    bpy.app.handlers.load_post.remove(pump.file_opened)
     pump.stop()
     session.close()
     gpu_route.forget()

@@ -11,7 +11,7 @@ import numpy as np
 from .bridge.errors import NoCamera, OutsideCameras, SceneError
 from .bridge.scene import Camera, MeshData
 from .passes.offstage import layer_name
-from .steps import GO_ON, Steps, finish
+from .steps import GO_ON, Steps
 
 ELEVATIONS = (-30.0, 10.0, 30.0, 55.0)
 """Degrees. Straight up and down are left out: painting models know few pictures from there."""
@@ -79,18 +79,6 @@ def from_object(
     return Camera(camera.name, view, np.array(projection, np.float64), width, height)
 
 
-def automatic(
-    scene: bpy.types.Scene, meshes: Sequence[MeshData], count: int, size: int, *, view_layer: str | None = None
-) -> list[Camera]:
-    """At most `count` square cameras that together see as much as possible of `meshes`, as directly as possible.
-
-    Candidates stand around the objects at four elevations. What other geometry hides from a candidate does not
-    count, so none is chosen below a floor or behind a wall. They are sorted around the objects: neighbours in the
-    list are neighbours in space. Raises OutsideCameras if no candidate sees any of the objects.
-    """
-    return finish(automatic_steps(lambda: scene, meshes, count, size, view_layer=view_layer))
-
-
 def automatic_steps(
     scene: Callable[[], bpy.types.Scene],
     meshes: Sequence[MeshData],
@@ -99,7 +87,14 @@ def automatic_steps(
     *,
     view_layer: str | None = None,
 ) -> Steps[list[Camera]]:
-    """`automatic` in steps of one candidate each. The scene is asked for anew after every one."""
+    """At most `count` square cameras that together see as much as possible of `meshes`, as directly as possible.
+
+    Candidates stand around the objects at four elevations. What other geometry hides from a candidate does not
+    count, so none is chosen below a floor or behind a wall. They are sorted around the objects: neighbours in the
+    list are neighbours in space. Raises OutsideCameras if no candidate sees any of the objects.
+
+    A step is one candidate at the most; the scene is asked for anew after every one.
+    """
     points, normals = _sample(meshes)
     extent = np.concatenate([_few(mesh.positions) for mesh in meshes]).astype(np.float64)
     for name in [ob.name for ob in _layer(scene(), view_layer).objects if ob.type == "MESH"]:

@@ -15,7 +15,7 @@ REQUEST = "paintover_request"
 
 
 def show(name: str, picture: textures.Picture, settings: Settings) -> str:
-    """A packed image of `picture`, in every open Image Editor too; returns its name.
+    """A packed image of `picture`, in every open Image Editor too that is not pinned to another; returns its name.
 
     An image that was painted before under that name is replaced; any other gets to keep it.
     """
@@ -26,6 +26,6 @@ def show(name: str, picture: textures.Picture, settings: Settings) -> str:
     image.use_fake_user = True  # saving would drop it where no editor shows it
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type == "IMAGE_EDITOR":
+            if area.type == "IMAGE_EDITOR" and not area.spaces.active.use_image_pin:
                 area.spaces.active.image = image
     return image.name

@@ -14,6 +14,10 @@ from .passes.ids import object_ids
 from .passes.offstage import layer_name, offstage
 from .steps import GO_ON, Steps, in_thread
 
+NO_SURFACE = {"ARMATURE", "CAMERA", "EMPTY", "LATTICE", "LIGHT", "LIGHT_PROBE", "SPEAKER"}
+DIRECTIONS = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1), (1, -1, 0.5), (1, 0.5, -1)], np.float32)
+"""In which the extent of a shape is measured."""
+SHAPE = 1 + 4 * len(DIRECTIONS)
 TINY = 1e-9
 """A scale this much smaller than the largest one is zero."""
 
@@ -71,6 +75,38 @@ def shown_steps(
         if not reader.copies[name]:
             return None
     return (yield from in_thread(reader.join))
+
+
+def arrangement(depsgraph: bpy.types.Depsgraph) -> np.ndarray:
+    """Where every surface of the scene is, and what is characteristic of its shape: float64 (copies, 16 + SHAPE), to be
+    compared by `unchanged`."""
+    shapes: dict[int, np.ndarray] = {}
+    places, of_places = [], []
+    for instance in depsgraph.object_instances:
+        ob = instance.object
+        if ob.type in NO_SURFACE or ob.data is None or not instance.show_self:
+            continue
+        key = ob.data.as_pointer()
+        if key not in shapes:
+            shapes[key] = _shape(ob.data)
+        places.append([*(matrix := instance.matrix_world)[0], *matrix[1], *matrix[2], *matrix[3]])
+        of_places.append(shapes[key])
+    return np.concatenate([np.reshape(places, (-1, 16)), np.reshape(of_places, (-1, SHAPE))], axis=1)
+
+
+def unchanged(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether two `arrangement`s are the same, but for the last digits: a modifier may add up in any order."""
+    return before.shape == after.shape and np.allclose(before, after, rtol=1e-5, atol=1e-7, equal_nan=True)
+
+
+def _shape(data: bpy.types.ID) -> np.ndarray:
+    """Number, extent, centre and spread of the points (meshes, hair, point clouds), in whatever order they are."""
+    position = data.attributes.get("position") if hasattr(data, "attributes") else None
+    if position is None or not len(position.data):
+        return np.zeros(SHAPE)
+    along = DIRECTIONS @ _get(position.data, "vector", len(position.data), 3).T  # rows, so that numpy is fast
+    square = [row @ row / len(row) for row in along]
+    return np.concatenate([[along.shape[1]], along.min(1), along.max(1), along.mean(1), square], dtype=np.float64)
 
 
 class Reader:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, cast
 import bpy
 
 from . import server_process
-from .bridge.errors import Cancelled
 from .bridge.paths import DEFAULT_HOST, DEFAULT_PORT, token_file
 from .environment import record
+from .environment.builds import DOWNLOADS
 from .session import session
 
 if TYPE_CHECKING:
     from bpy.types import Context
 
-    from .environment.installation import Work
+    from .environment.work import Work
 
 PACKAGE = Path(__file__).parent / "server_package"
 LOG_LINES = 8
@@ -90,8 +90,7 @@ def draw_setup(layout: Any, preferences: PAINTOVER_AP_preferences) -> None:
     if work and not work.ended:
         draw_work(box, work)
         return
-    error = session.error or (work.error if work else None)
-    if error and not isinstance(error, Cancelled):
+    if error := session.complaint:
         lines = box.column(align=True)
         lines.scale_y = 0.8
         for number, line in enumerate(textwrap.wrap(str(error), 100)):
@@ -100,7 +99,7 @@ def draw_setup(layout: Any, preferences: PAINTOVER_AP_preferences) -> None:
     column.prop(preferences, "build")
     column.prop(preferences, "python")
     if state is record.State.ABSENT:
-        text = "One press downloads PyTorch and what else the server needs: 0.3 to 5 GB, by the graphics card"
+        text = f"One press downloads PyTorch and what else the server needs: {DOWNLOADS}, by the graphics card"
         box.label(text=text, icon="INFO")
     if state is not record.State.READY and not bpy.app.online_access:
         box.label(text="System > Network > Allow Online Access permits that", icon="ERROR")

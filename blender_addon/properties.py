@@ -108,6 +108,8 @@ SHADING = (
 class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
     recommended: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    identity: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    """The scene's own for good (away.identify): its jobs find it under whatever name, in whatever file."""
     applied: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     """Names of the jobs whose results the scene got, newest last. It is saved, and undone, with them: a file that lost
     a result by a crash asks for it again."""

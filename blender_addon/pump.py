@@ -8,6 +8,7 @@ from typing import Any
 
 import bpy
 
+from . import away
 from .bridge.errors import PaintoverError
 from .session import session
 
@@ -22,14 +23,10 @@ def start() -> None:
 
 
 @bpy.app.handlers.persistent
-def abandon(*_: Any) -> None:
-    """Before another file is opened."""
-    session.abandon()
-
-
-@bpy.app.handlers.persistent
-def refresh(*_: Any) -> None:
-    """After another file was opened: the server may have something for it."""
+def file_opened(*_: Any) -> None:
+    """After another file was opened (not before: that may fail): the server may have something for it."""
+    session.leave_file()
+    away.identify_all()
     with contextlib.suppress(PaintoverError):  # the connection has just ended: the next tick says so
         session.refresh()
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 from . import environment
 from .bridge.errors import PortInUse, ServerStartFailed
 from .bridge.paths import data_folder
 
+PATIENCE = 10.0
+"""Seconds that a server has to end in before it is killed."""
 LOG_LIMIT = 1_000_000
 """Bytes beyond which the next start begins the log anew."""
 
 _process: subprocess.Popen[bytes] | None = None
+_ending: threading.Thread | None = None
+"""Waits for the end of a server that was stopped."""
 _log: Path | None = None
 _log_start = 0
 """Where in the log the running server's lines begin."""
@@ -81,14 +86,28 @@ def listening() -> bool:
     return any("listens on" in line for line in lines)
 
 
-def stop() -> None:
-    """End the server that this Blender started, whoever uses it; does nothing if it started none."""
+def stopping() -> bool:
+    """Whether a server that was stopped has not ended yet."""
+    return _ending is not None and _ending.is_alive()
+
+
+def stop(*, wait: bool = False) -> None:
+    """End the server that this Blender started, whoever uses it; does nothing if it started none. Its end, some seconds
+    later at the most, is waited for in a thread, or here with `wait`."""
+    global _ending
     process = _let_go()
     if process is None or process.poll() is not None:
         return
     process.terminate()
+    _ending = threading.Thread(target=_see_off, args=(process,), name="paintover-stop", daemon=True)
+    _ending.start()
+    if wait:
+        _ending.join()
+
+
+def _see_off(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(10)
+        process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -100,6 +119,8 @@ def leave() -> None:
     if process is not None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(2)
+    if _ending is not None:
+        _ending.join(2)
 
 
 def _let_go() -> subprocess.Popen[bytes] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from .bridge.client import Client
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, RenderFailed, SceneError
 from .bridge.messages import (
     ENDED,
-    Cancel,
     Forget,
     Forgotten,
     Jobs,
@@ -27,7 +25,7 @@ from .bridge.messages import (
 from .link import Link, LinkState
 
 if TYPE_CHECKING:
-    from .environment.installation import Work
+    from .environment.work import Work
     from .tasks import Task
 
 BUDGET = 0.004
@@ -45,10 +43,14 @@ class Session:
         self.tasks: list[Task] = []
         self.jobs: tuple[JobSummary, ...] | None = None
         """What the server has; None until it has said so."""
+        self.left: set[str] = set()
+        """Jobs that go on without their file: the server says that they are followed, but it is nobody that counts."""
         self.setup: Work | None = None
         """What is being done, or was done last, to the server's environment."""
         self.awaited: tuple[str, int, str | None] | None = None
         """The connection to make as soon as the server that this Blender has started listens."""
+        self._stopping = False
+        """Whether a server that was stopped had not ended yet, when last looked at."""
 
     # ------------------------------------------------------------ for operators and panels
 
@@ -68,7 +70,8 @@ class Session:
     @property
     def idle(self) -> bool:
         """Nothing to watch: the timer may rest."""
-        return not (self.active or self.awaited or self.setting_up) and self.link.state is LinkState.OFFLINE
+        at_work = self.active or self.awaited or self.setting_up or self._stopping or server_process.stopping()
+        return not at_work and self.link.state is LinkState.OFFLINE
 
     @property
     def setting_up(self) -> bool:
@@ -76,7 +79,7 @@ class Session:
 
     def offers(self, scene: Any) -> list[JobSummary]:
         """Jobs of this scene that it has not got, the newest first: see away.offers."""
-        return away.offers(self.jobs or (), scene, [task.job for task in self.active])
+        return away.offers(self.jobs or (), scene, [task.job for task in self.active], self.left)
 
     def refresh(self) -> None:
         """Ask the server anew for its jobs."""
@@ -91,7 +94,22 @@ class Session:
     def _drop(self, job: str) -> None:
         self.jobs = tuple(summary for summary in self.jobs or () if summary.job != job)
 
+    @property
+    def complaint(self) -> PaintoverError | None:
+        """The error to show that belongs to no task."""
+        setup = self.setup.error if self.setup else None
+        return self.error or (None if isinstance(setup, Cancelled) else setup)
+
+    def hide_error(self) -> None:
+        """The user has read it."""
+        self.error = None
+        if self.setup and self.setup.ended:
+            self.setup = None
+
     def connect(self, host: str, port: int, token: str | None) -> None:
+        """Connect there, instead of any connection there is."""
+        if self.online:
+            self.disconnect()
         self.error = None
         self.link.connect(host, port, token)
 
@@ -103,12 +121,15 @@ class Session:
         self.awaited = None
         self.link.close()
         self._offline()
-        for task in self.active:
-            task.lose(ConnectionLost())
+        self._lose(ConnectionLost())
 
     def _offline(self) -> None:
         properties.set_models(())
         self.jobs = None
+
+    def _lose(self, error: PaintoverError) -> None:
+        for task in self.active:
+            self._guard(task, lambda task=task: task.lose(error))  # type: ignore[misc]
 
     def start(self, task: Task) -> None:
         """Take on a task; it is prepared tick by tick."""
@@ -116,18 +137,21 @@ class Session:
         over = [old for old in self.tasks if old.ended][-REMEMBERED:]
         self.tasks = [*over, *self.active, task]
 
-    def cancel(self) -> None:
-        """Stop all tasks: what is not sent yet at once, what runs on the server within a step."""
+    def cancel(self, job: str = "") -> None:
+        """Stop the task of that job, or all: what is not sent yet at once, what runs on the server within a step."""
         for task in self.active:
-            task.cancel(self.link)
+            if job in ("", task.job):
+                task.cancel(self.link)
 
-    def abandon(self) -> None:
-        """Another file is being opened: what is under way belongs to the old one, and must not reach the new one."""
+    def leave_file(self) -> None:
+        """Another file was opened: what is under way belongs to the old one, and must not reach the new one. Jobs that
+        the server has go on there, and the old file can take them over."""
         for task in self.active:
-            with contextlib.suppress(ConnectionLost):  # it may have ended just now
-                if self.online:
-                    self.link.send(Cancel(task.job))
-            task.fail(Cancelled())
+            if task.sent:
+                task.release()
+                self.left.add(task.job)
+            else:
+                task.fail(Cancelled())
         self.tasks.clear()
 
     def close(self) -> None:
@@ -177,8 +201,11 @@ class Session:
         return task.stage != before or not task.working
 
     def _look_after_server(self) -> bool:
-        """How far the set-up is, and whether the server that was started listens; returns whether anything changed."""
+        """How far the set-up is, whether the server that was started listens, and whether the one that was stopped has
+        ended; returns whether anything changed."""
         changed = self.setup is not None and self.setup.poll()
+        if self._stopping != server_process.stopping():
+            self._stopping, changed = not self._stopping, True
         if self.awaited:
             try:
                 if not server_process.listening():
@@ -198,8 +225,7 @@ class Session:
         elif isinstance(event, PaintoverError):
             self.error = event
             self._offline()
-            for task in self.active:
-                task.lose(event)
+            self._lose(event)
         elif isinstance(event, MeshesMissing):
             for task in self.active:
                 if task.wants(event):

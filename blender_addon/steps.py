@@ -40,12 +40,3 @@ def in_thread(work: Callable[[], T]) -> Steps[T]:
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]  # type: ignore[no-any-return]
-
-
-def finish(steps: Steps[T]) -> T:
-    """Do all steps at once, for callers that may wait."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]

@@ -32,11 +32,12 @@ class TakeOverTask(Task):
     label = "Take Over"
 
     def __init__(self, summary: JobSummary, scene: bpy.types.Scene, *, resume: bool = False) -> None:
-        super().__init__(Settings(), scene.name)
+        super().__init__(Settings(), scene)
         self.job = summary.job
         self._resume = resume
         self._handover: Handover | None = None
         self._uvs: dict[int, PaintedUVs] = {}
+        self._views: set[str] = set()
         if resume:
             self.label = "Resume"
 
@@ -51,7 +52,8 @@ class TakeOverTask(Task):
         self.state, self.stage = TaskState.WAITING, "Asking the server"
 
     def take_up(self, link: Link) -> None:
-        if self.state in (TaskState.WAITING, TaskState.RUNNING):
+        self._lost = None
+        if self.sent:
             link.send(TakeOver(self.job))
 
     def apply(self, result: Any) -> Steps[None] | None:
@@ -61,7 +63,8 @@ class TakeOverTask(Task):
             self._uvs[result.object_id] = result
         elif isinstance(result, ViewPainted):
             self.preview = result.image
-            self.finished += 1
+            self._views.add(result.view)  # one may come again after a lost connection
+            self.finished = len(self._views)
         elif self._handover is None:
             raise ServerFailure(reason="it sent a result before it said what that is for")
         else:

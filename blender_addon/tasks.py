@@ -37,7 +37,7 @@ from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.wire import check_size
 from .link import Link
-from .steps import GO_ON, Steps, finish, in_thread
+from .steps import GO_ON, Steps, in_thread
 
 
 class TaskState(enum.Enum):
@@ -65,11 +65,11 @@ class Task(abc.ABC):
 
     label = ""
 
-    def __init__(self, settings: Settings, scene: str) -> None:
+    def __init__(self, settings: Settings, scene: bpy.types.Scene) -> None:
         self.job = uuid.uuid4().hex
         self.settings = settings
-        self._scene = scene
-        """Name of the scene that it belongs to."""
+        self._scene = scene.session_uid
+        """The scene that it belongs to."""
         self.state = TaskState.PREPARING
         self.stage = ""
         self.fraction = 0.0
@@ -83,6 +83,8 @@ class Task(abc.ABC):
         self._arrived: deque[Any] = deque()
         """Results, and job states behind them, that are still to be applied."""
         self._applying: Steps[None] | None = None
+        self._lost: PaintoverError | None = None
+        """How the connection ended, while what has arrived before is still being applied."""
 
     # ------------------------------------------------------------ what subclasses do
 
@@ -105,7 +107,9 @@ class Task(abc.ABC):
 
     def origin(self) -> Origin:
         """Where it comes from, for a later session that looks for its own."""
-        return away.origin(self._scene)
+        scene = find_scene(self._scene)
+        away.identify(scene)
+        return away.origin(scene)
 
     def release(self) -> None:  # noqa: B027 - most tasks hold little
         """It is over: let go of what is large."""
@@ -118,6 +122,11 @@ class Task(abc.ABC):
     @property
     def preparing(self) -> bool:
         return self.state is TaskState.PREPARING
+
+    @property
+    def sent(self) -> bool:
+        """Whether the server has it, and goes on with it whatever happens here."""
+        return self.state in (TaskState.WAITING, TaskState.RUNNING)
 
     @property
     def ended(self) -> bool:
@@ -139,6 +148,8 @@ class Task(abc.ABC):
                 self.offer(link)
             else:
                 self._applying = None
+                if self._lost:
+                    self.lose(self._lost)
             return False
         self.stage = stage or self.stage
         return stage == GO_ON
@@ -192,25 +203,29 @@ class Task(abc.ABC):
         elif self.state is TaskState.DONE:
             self.stage, self.fraction = "Done", 1.0
             self.release()
-            away.mark(self._scene, self.job)
+            with contextlib.suppress(SceneError):  # it was deleted meanwhile
+                away.mark(find_scene(self._scene), self.job)
             if not bpy.app.background:  # a timer applied the result: it is a step of its own for the user
                 bpy.ops.ed.undo_push(message=f"Paintover: {self.label}")
 
     def lose(self, error: PaintoverError) -> None:
         """The connection is gone. A job that the server has goes on there, and is taken up after the next Connect;
         in background mode nobody would press it."""
-        if self._applying:  # it has arrived, so it is not lost
-            finish(self._applying)
+        if self._applying:  # it has arrived, so it is not lost: first it is applied, step by step
+            self._lost = error
+            return
+        self._lost = None
         if self.ended:
             return
-        if self.state in (TaskState.WAITING, TaskState.RUNNING) and not bpy.app.background:
+        if self.sent and not bpy.app.background:
             self.stage = "Connection lost: connect again"
         else:
             self.fail(error)
 
     def take_up(self, link: Link) -> None:
         """There is a connection again: ask for what the job has reported meanwhile."""
-        if self.state in (TaskState.WAITING, TaskState.RUNNING):
+        self._lost = None
+        if self.sent:
             link.send(Follow(self.job))
 
     def cancel(self, link: Link) -> None:
@@ -242,11 +257,12 @@ class Task(abc.ABC):
         self.release()
 
 
-def find_scene(name: str) -> bpy.types.Scene:
-    """The scene that a task was started in, or SceneError: between two ticks the user may have opened another file."""
-    scene = bpy.data.scenes.get(name)
+def find_scene(uid: int) -> bpy.types.Scene:
+    """The scene that a task was started in, by its session uid, or SceneError: between two ticks the user may have
+    opened another file."""
+    scene = next((scene for scene in bpy.data.scenes if scene.session_uid == uid), None)
     if scene is None:
-        raise SceneError(reason=f"the scene {name!r} is gone", hint="Run it again in the scene to paint.")
+        raise SceneError(reason="the scene that it was started in is gone", hint="Run it again in the scene to paint.")
     return scene
 
 
@@ -260,12 +276,13 @@ class ViewTask(Task):
         self._request: Generate | None = None
         self.image = ""
         """Name of the image that was painted."""
-        super().__init__(settings, scene.name)
+        super().__init__(settings, scene)
 
     def prepare(self) -> Steps[None]:
-        camera = cameras.from_scene(find_scene(self._scene), self.settings.size)
-        yield f"Rendering passes of {camera.name}"
-        seen = passes.render(find_scene(self._scene), camera, color=self.settings.strength < 1, say=self.note)
+        yield f"Rendering passes of {self._camera}"
+        scene = find_scene(self._scene)
+        camera = cameras.from_scene(scene, self.settings.size)  # in the tick of the render: both at the same frame
+        seen = passes.render(scene, camera, color=self.settings.strength < 1, say=self.note)
         image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
         self._request = Generate(self.settings, camera.width, camera.height, seen, image)
 

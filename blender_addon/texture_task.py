@@ -19,11 +19,13 @@ from .bridge.errors import (
     OutsideCameras,
     SceneError,
 )
-from .bridge.messages import MeshesMissing, MeshQuery, MeshUpload, Texture, TextureResult, ViewPainted
+from .bridge.messages import MeshesMissing, MeshQuery, MeshUpload, PaintedUVs, Texture, TextureResult, ViewPainted
 from .bridge.origin import Origin
 from .bridge.parameters import Settings
 from .bridge.scene import Camera, MeshData, Passes
 from .link import Link
+from .passes.ids import object_ids
+from .passes.offstage import layer_name
 from .steps import Steps, in_thread
 from .tasks import Task, TaskState, find_scene
 
@@ -36,6 +38,7 @@ class Target:
     name: str
     uv_layer: str = ""
     made_uvs: bool = False
+    """The layer is one that Paintover made."""
 
     def find(self) -> bpy.types.Object | None:
         return next((ob for ob in bpy.data.objects if ob.session_uid == self.uid), None)
@@ -55,7 +58,7 @@ class TextureTask(Task):
         self.coverage: dict[str, float] = {}
         """Object name -> painted share of its visible texels."""
         self.seconds: dict[str, float] = {}
-        super().__init__(settings, scene.name)
+        super().__init__(settings, scene)
 
     # ------------------------------------------------------------ out
 
@@ -64,38 +67,81 @@ class TextureTask(Task):
         for target in self._targets:
             yield f"Checking the UVs of {target.name}"
             yield from self._choose_uvs(target)
+        found = (yield from self._collect()) or (yield from self._collect())
+        if found is None:
+            raise SceneError(
+                reason="its objects were moved, changed or renamed while its passes were rendered",
+                hint="Stop the playback, leave the objects alone until “Sending to the server”, and run it again.",
+            )
+        for mesh in found:
+            if not any((view.object_id == mesh.object_id).any() for view in self.views):
+                raise OutsideCameras(name=mesh.name)
+        self._meshes = yield from in_thread(lambda: {mesh.content_hash(): mesh for mesh in found})
+
+    def _collect(self) -> Steps[list[MeshData] | None]:
+        """The passes of all views, and the meshes; None if the user changed the scene meanwhile. Scrubbing is no
+        change: all views show the frame of the beginning."""
+        self.views.clear()
         yield "Placing cameras"
+        frame, before = find_scene(self._scene).frame_current_final, self._shown()
         views = yield from self._cameras()
         yield f"Rendering passes of view 1 of {len(views)}"
+        if self.settings.cameras == "automatic" and not meshes.unchanged(before, self._shown()):
+            return None
         reader = meshes.Reader(*self._wanted())  # the first render evaluates the scene: the meshes are read on the way
-        self._render(views[0], reader.read)
+        ids, first = object_ids(), self._render(views[0], frame, reader.read)
         found = yield from in_thread(reader.join)
-        self._meshes = yield from in_thread(lambda: {mesh.content_hash(): mesh for mesh in found})
         for number, camera in enumerate(views[1:], 2):
             yield f"Rendering passes of view {number} of {len(views)}"
-            self._render(camera)
-        self._check_views(found)
+            # An id is an object's only until others are added, removed or renamed.
+            if ids != object_ids() or not meshes.unchanged(first, self._render(camera, frame)):
+                return None
+        return found
+
+    def _shown(self) -> np.ndarray:
+        """The scene as the viewport shows it: cameras are placed by that."""
+        scene = find_scene(self._scene)
+        layer = scene.view_layers[layer_name(scene)]
+        layer.update()
+        return meshes.arrangement(layer.depsgraph)
 
     def _wanted(self) -> tuple[list[bpy.types.Object], dict[str, str]]:
-        """The objects to paint, and their UV layers by name."""
+        """The objects to paint, and their UV layers by name: the present one, which may be another by now."""
         objects = [self._object(target) for target in self._targets]
-        return objects, {ob.name: target.uv_layer for target, ob in zip(self._targets, objects, strict=True)}
+        for target, ob in zip(self._targets, objects, strict=True):
+            target.name = ob.name
+            if target.made_uvs and target.uv_layer not in ob.data.uv_layers:  # undone
+                target.uv_layer = uvs.make(ob)
+        return objects, {target.name: target.uv_layer for target in self._targets}
 
-    def _render(self, camera: Camera, also: Callable[[bpy.types.Depsgraph], None] | None = None) -> None:
+    def _render(
+        self, camera: Camera, frame: float, also: Callable[[bpy.types.Depsgraph], None] | None = None
+    ) -> np.ndarray:
+        """Render the passes of a view; returns the arrangement of what was rendered."""
+        found = []
+
+        def look(depsgraph: bpy.types.Depsgraph) -> None:
+            found.append(meshes.arrangement(depsgraph))
+            if also:
+                also(depsgraph)
+
         scene = find_scene(self._scene)
         color = self.settings.strength < 1
-        self.views.append(passes.render(scene, camera, color=color, also=also, say=self.note))
+        self.views.append(passes.render(scene, camera, color=color, also=look, frame=frame, say=self.note))
+        return found[0]
 
     def _choose_uvs(self, target: Target) -> Steps[None]:
         layout = uvs.read(self._object(target).data)
         state = (yield from in_thread(layout.check)) if layout else uvs.UVState("missing")
+        ob = self._object(target)
         if state.usable:
             target.uv_layer = state.layer
-            return
-        ob = self._object(target)
-        target.made_uvs = uvs.MADE not in ob.data
-        target.uv_layer = uvs.make(ob)
-        self.notes.append(f"{ob.name} {state.describe()}: a new UV layer “{target.uv_layer}” was made.")
+        else:
+            target.uv_layer = uvs.make(ob)
+            self.notes.append(f"{ob.name} {state.describe()}: a new UV layer “{target.uv_layer}” was made.")
+        target.made_uvs = target.uv_layer == uvs.made(ob.data)
+        if target.made_uvs:
+            uvs.need(ob.data, self.job)
 
     def _cameras(self) -> Steps[list[Camera]]:
         if self.settings.cameras == "automatic":
@@ -113,17 +159,6 @@ class TextureTask(Task):
         if None in chosen:
             raise SceneError(reason="a camera was deleted while the passes were rendered", hint="Run it again.")
         return [cameras.from_object(scene, camera, width, height) for camera in chosen]
-
-    def _check_views(self, found: Sequence[MeshData]) -> None:
-        for mesh in found:
-            for view in self.views:
-                if view.names.get(str(mesh.object_id), mesh.name) != mesh.name:
-                    raise SceneError(
-                        reason="objects were added or removed while its passes were rendered",
-                        hint="Run it again.",
-                    )
-            if not any((view.object_id == mesh.object_id).any() for view in self.views):
-                raise OutsideCameras(name=mesh.name)
 
     def request(self) -> Texture:
         return Texture(self.settings, tuple(self.views), tuple(self._meshes))
@@ -159,33 +194,39 @@ class TextureTask(Task):
         mesh = next((m for m in self._meshes.values() if m.object_id == result.object_id), None)
         target = next((t for t in self._targets if mesh and t.name == mesh.name), None)
         ob = target.find() if target else None
-        if target is None or ob is None:
+        if mesh is None or target is None or ob is None:
             # The object was deleted meanwhile: nothing that was paid for is lost.
             self.notes.append(dressing.keep(result, picture, f"{result.name} is gone."))
             return
         try:
+            if target.made_uvs and target.uv_layer not in ob.data.uv_layers:  # undone: it is made again
+                painted = PaintedUVs(self.job, mesh.object_id, mesh.name, mesh.uvs)
+                target.uv_layer = dressing.fitting_layer(find_scene(self._scene), ob, target, painted)
             self.notes += dressing.dress(ob, result, picture, target.uv_layer, self._lit)
-        except SceneError as error:  # Edit Mode, an undone UV layer: the picture must not be lost for that
+        except SceneError as error:  # Edit Mode, another mesh: the picture must not be lost for that
             self.notes.append(dressing.keep(result, picture, str(error)))
             return
         self.coverage[ob.name] = result.coverage
         self.seconds = dict(result.seconds)
 
     def release(self) -> None:
+        uvs.let_go(self.job)
         self.views.clear()
         self.painted.clear()
         self._meshes.clear()
 
     def undo_preparation(self) -> None:
+        uvs.let_go(self.job)
         for target in self._targets:
             ob = target.find()
-            if target.made_uvs and ob and not textures.is_painted(ob):
-                uvs.remove(ob.data)
+            if target.made_uvs and ob:
+                textures.clean_mesh(ob.data)
 
     def _object(self, target: Target) -> bpy.types.Object:
         ob = target.find()
         if ob is None:
             raise SceneError(reason=f"{target.name!r} was deleted", hint="Select what should be painted, run again.")
+        textures.check_paintable(ob)  # the user may have gone into Edit Mode meanwhile
         return ob
 
 

@@ -35,8 +35,7 @@ def check_paintable(ob: bpy.types.Object) -> None:
         raise NoMesh(f"{ob.name!r} is not a mesh.", hint="Convert it first: Object > Convert > Mesh.")
     if ob.library or (ob.data.library and not ob.material_slots):
         raise LinkedData(name=ob.name)
-    if ob.mode == "EDIT":
-        raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
+    uvs.check_mode(ob)
 
 
 def apply(ob: bpy.types.Object, texture: Picture, uv_layer: str, *, shading: Shading = "unlit") -> bpy.types.Material:
@@ -85,8 +84,7 @@ def revert(ob: bpy.types.Object) -> None:
         bpy.data.materials.remove(material)
     if image and not image.users:
         bpy.data.images.remove(image)
-    if not any(other.data == ob.data and PAINTED in other for other in bpy.data.objects):
-        _clean_mesh(ob.data)
+    clean_mesh(ob.data)
 
 
 def revert_all(objects: Iterable[bpy.types.Object]) -> int:
@@ -170,10 +168,12 @@ def _build_nodes(material: bpy.types.Material, image: bpy.types.Image, uv_layer:
     tree.nodes.active = picture  # what Solid mode shows under Color: Texture
 
 
-def _clean_mesh(mesh: bpy.types.Mesh) -> None:
-    if mesh.library:
+def clean_mesh(mesh: bpy.types.Mesh) -> None:
+    """Remove what Paintover added to the mesh, unless an object that shares it is painted or going to be."""
+    if mesh.library or any(ob.data == mesh and PAINTED in ob for ob in bpy.data.objects):
         return
-    uvs.remove(mesh)
+    if not uvs.needed(mesh):
+        uvs.remove(mesh)
     if ADDED_SLOT in mesh:
         if len(mesh.materials) == 1 and mesh.materials[0] is None:
             mesh.materials.clear()

@@ -17,6 +17,9 @@ GRID = 256
 TOLERATED = 0.01
 CHUNK = 4_000_000  # pixels tested at a time
 
+_needed: dict[int, set[str]] = {}
+"""Session uid of a mesh -> jobs under way whose textures are for the layer that was made for it."""
+
 Problem = Literal["ok", "missing", "outside", "collapsed", "overlapping"]
 
 
@@ -102,11 +105,10 @@ def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
     mesh = ob.data
     if mesh.library:
         raise LinkedData(name=mesh.name)
-    if ob.mode == "EDIT" or mesh.is_editmode:
-        raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
+    check_mode(ob)
     if not len(mesh.polygons):
         raise EmptyMesh(name=ob.name)
-    layer = mesh.uv_layers.get(LAYER)
+    layer = mesh.uv_layers.get(made(mesh))  # one of the user's own may have that name, too
     if layer is None and len(mesh.uv_layers) >= 8:
         raise SceneError(
             reason=f"{ob.name!r} already has eight UV layers", hint="Remove one (Properties > Data > UV Maps)."
@@ -124,6 +126,39 @@ def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
     layer.uv.foreach_set("vector", coordinates)
     mesh.update()
     return layer.name
+
+
+def check_mode(ob: bpy.types.Object) -> None:
+    """Raise SceneError if the object's mesh is being edited, be it by way of a linked duplicate."""
+    if ob.mode == "EDIT":
+        raise SceneError(reason=f"{ob.name!r} is in Edit Mode", hint="Leave Edit Mode (Tab) and try again.")
+    if ob.data.is_editmode:
+        raise SceneError(
+            reason=f"the mesh of {ob.name!r} is in Edit Mode, by way of an object that shares it",
+            hint="Leave Edit Mode (Tab) and try again.",
+        )
+
+
+def made(mesh: bpy.types.Mesh) -> str:
+    """Name of the layer that `make` added to the mesh, or an empty text."""
+    return str(mesh[MADE]["layer"]) if MADE in mesh else ""
+
+
+def need(mesh: bpy.types.Mesh, job: str) -> None:
+    """The job needs the layer that `make` added, until `let_go`."""
+    _needed.setdefault(mesh.session_uid, set()).add(job)
+
+
+def let_go(job: str) -> None:
+    for mesh, jobs in list(_needed.items()):
+        jobs.discard(job)
+        if not jobs:
+            del _needed[mesh]
+
+
+def needed(mesh: bpy.types.Mesh) -> bool:
+    """Whether a job under way needs the layer that `make` added."""
+    return mesh.session_uid in _needed
 
 
 def remove(mesh: bpy.types.Mesh) -> bool:

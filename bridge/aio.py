@@ -24,6 +24,8 @@ PARTING = 2.0
 """Seconds for which a peer that was refused may keep its end open."""
 HIGH_WATER = 64
 """Received messages that wait unread before the socket is paused, so that a fast sender cannot fill memory."""
+AHEAD = (256, 4 << 20)
+"""Messages and bytes that may wait for the peer before `room` holds up whoever has more for it."""
 CHUNK = 1 << 20
 """Bytes that are handed to the transport at once: it copies what the system does not take."""
 
@@ -58,10 +60,11 @@ class Channel(asyncio.BufferedProtocol):
         self._parting = False
         """No more comes once what waits has left."""
         self._lost = asyncio.Event()
+        self._left = asyncio.Event()
+        """Something has left, or the connection has ended."""
         self._transport: asyncio.Transport | None = None
         self._offer: lane.Offer | None = None
         self._lane: lane.Lane | None = None
-        self.sent = 0
 
     # ------------------------------------------------------------ for its owner
 
@@ -93,10 +96,16 @@ class Channel(asyncio.BufferedProtocol):
         if self.on_traffic:
             self.on_traffic(self)
 
-    @property
-    def waiting(self) -> int:
-        """Messages that have not begun to leave."""
-        return len(self._outbox)
+    async def room(self) -> None:
+        """Wait until the peer has taken most of what was sent: for who has much to send, one thing after the other.
+
+        Raises the error that ended the connection.
+        """
+        while (len(self._outbox) > AHEAD[0] or self.waiting_bytes > AHEAD[1]) and not self._error:
+            self._left.clear()
+            await self._left.wait()
+        if self._error:
+            raise self._error
 
     @property
     def waiting_bytes(self) -> int:
@@ -234,6 +243,7 @@ class Channel(asyncio.BufferedProtocol):
     def _finish(self, error: PaintoverError) -> None:
         self._error = self._error or error
         self._arrived.set()
+        self._left.set()
 
     def _flush(self) -> None:
         while self._can_write and self._transport and not self._transport.is_closing():
@@ -242,8 +252,8 @@ class Channel(asyncio.BufferedProtocol):
                 if message is None:
                     break
                 self._parts.extend(self._cut(encode(message, self._lane.outgoing if self._lane else None)))
-                self.sent += 1
             self._transport.write(self._parts.popleft())
+        self._left.set()
         if self._parting and self._can_write and self._transport and not self._transport.is_closing():
             self._parting = False
             try:

@@ -23,7 +23,7 @@ PaintoverError
 ├── ServerFailure            the server failed at a valid request
 │   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed
 ├── SetupError               the server's environment cannot be made
-│   └── NoPython, PythonUnusable, NoSpace, NotOnline, SetupRunning
+│   └── NoPython, PythonUnusable, NoSpace, NotOnline, SetupRunning, ServerRuns
 └── Cancelled                the user stopped it
 """
 
@@ -335,6 +335,15 @@ class SetupRunning(SetupError):
     code = "setup_running"
     text = "Another Blender is setting up the server."
     hint = "Wait for it to finish."
+
+
+class ServerRuns(SetupError):
+    code = "server_runs"
+    text = "A Paintover server is running on port {port}: the environment cannot be changed under it."
+    hint = (
+        "Stop it where it was started (“Stop Server” in the other Blender, Ctrl-C in a terminal); one whose Blender is "
+        "gone ends when its jobs are over. Then press the button again."
+    )
 
 
 class Cancelled(PaintoverError):

@@ -23,8 +23,6 @@ class Mailbox:
         self._underway = 0
         self.bytes = 0
         """What waits, about."""
-        self.dropped = 0
-        """Superseded messages that never left."""
 
     def put(self, message: Any) -> None:
         """Add a message. After `close` it is dropped: nobody will take it."""
@@ -34,7 +32,6 @@ class Mailbox:
             if self._closed:
                 return
             if old := self._items.pop(name, None):
-                self.dropped += 1
                 self.bytes -= old[1]
             self._items[name] = (message, size)
             self.bytes += size

@@ -200,6 +200,8 @@ class JobSummary:
     resumable: bool = False
     followed: bool = False
     """A client listens to it now."""
+    identity: str = ""
+    """Of the scene that it comes from: Origin.identity."""
 
 
 @message
@@ -326,6 +328,7 @@ class Trouble:
 @message
 @dataclass(frozen=True)
 class Notice:
-    """What everybody who is connected should know of the server: its disk is full. Jobs go on."""
+    """What everybody who is connected should know of the server: its disk is full, its painting process has died and
+    another one taken its place. Jobs go on."""
 
     failure: Failure

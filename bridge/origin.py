@@ -28,12 +28,15 @@ class Origin:
     file: str = ""
     """The file's name without its folder; empty if it was never saved."""
     scene: str = ""
+    identity: str = ""
+    """Of the scene: it stays when the file or the scene gets another name."""
     camera: str = ""
     """Of an image: the camera that it is the view of."""
     lit: bool = False
     targets: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
-        for label in (self.client, self.file, self.scene, self.camera, *(target.name for target in self.targets)):
+        names = (target.name for target in self.targets)
+        for label in (self.client, self.file, self.scene, self.identity, self.camera, *names):
             if len(label) > LONGEST_LABEL:
                 raise BadMessage(name="Origin", reason=f"a label is longer than {LONGEST_LABEL} characters")

@@ -1,4 +1,5 @@
-"""The codec: messages to buffers and bytes to messages. It does no I/O; drivers in connection.py and aio.py do.
+"""The codec: messages to buffers and bytes to messages. It does no I/O: connection.py and aio.py send and receive what
+it makes and understands, client.py the greeting, and the server's journal keeps such frames in files.
 
 A frame is a fixed prefix, a JSON header and a body that holds the arrays, each aligned to 64 bytes:
 
@@ -323,12 +324,3 @@ def _is_count(value: Any) -> bool:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number that travels")
-
-
-def decode_one(data: bytes, known: Mapping[str, type] = MESSAGES, limits: Limits = LIMITS) -> Any:
-    """The single message in `data` (a stored frame), or BadFrame."""
-    decoder = Decoder(limits, known)
-    found = decoder.feed(data)
-    if len(found) != 1 or not decoder.idle:
-        raise BadFrame(reason="not exactly one frame")
-    return found[0]

@@ -92,14 +92,20 @@ async def _until_told_to_stop(work: Any, unneeded: Any = None) -> None:
     """Run `work` until a signal, or until `unneeded` is over."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        # Once: Stop Server closes our input and sends a signal, and a second cancel would cut the tidying up short.
+        if not task.cancelling():
+            task.cancel()
+
     watch = asyncio.ensure_future(unneeded) if unneeded else None
     if watch:
-        watch.add_done_callback(lambda _: task.cancel())
+        watch.add_done_callback(lambda _: stop())
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, stop)
         except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt instead
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(task.cancel))
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
     try:
         await task
     except asyncio.CancelledError:

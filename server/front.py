@@ -92,9 +92,9 @@ class Front:
             MeshUpload: lambda channel, message: self._meshes.add(message.mesh),
             Submit: self._submit,
             Cancel: lambda channel, message: self._runner.cancel(message.job),
-            Follow: lambda channel, message: self._runner.follow(message.job, channel.send),
-            TakeOver: lambda channel, message: self._runner.take_over(message.job, channel.send),
-            Resume: lambda channel, message: self._runner.resume(message.job, channel.send),
+            Follow: lambda channel, message: self._runner.follow(message.job, channel.send, channel.room),
+            TakeOver: lambda channel, message: self._runner.take_over(message.job, channel.send, channel.room),
+            Resume: lambda channel, message: self._runner.resume(message.job, channel.send, channel.room),
             Forget: lambda channel, message: self._runner.forget(message.job, channel.send),
             ListJobs: lambda channel, message: channel.send(JobList(self._runner.summaries())),
             Probe: lambda channel, message: channel.send(probe.answer(message)),
@@ -206,16 +206,16 @@ class Front:
             if (work := answer(channel, message)) is not None:
                 await work
         except PaintoverError as error:
-            self._say(channel, message, error)
+            await self._say(channel, message, error)
         except Exception as error:  # a bug here is its finder's trouble, and nobody else's
             log.error("A %s could not be answered", type(message).__name__, exc_info=error)
-            self._say(channel, message, ServerFailure(reason=f"{type(error).__name__}: {error}"))
+            await self._say(channel, message, ServerFailure(reason=f"{type(error).__name__}: {error}"))
 
-    def _say(self, channel: Channel, message: Any, error: PaintoverError) -> None:
+    async def _say(self, channel: Channel, message: Any, error: PaintoverError) -> None:
         """Tell a client what was wrong with its message."""
         job, failure = str(getattr(message, "job", "")), Failure.of(error)
         # A job that is there has a state of its own, whatever was wrong with this message.
-        there = not job or self._runner.knows(job)
+        there = not job or await self._runner.knows(job)
         channel.send(Trouble(failure, job) if there else JobState(job, FAILED, 0, failure))
 
     def _tell_all(self, message: Any) -> None:

@@ -1,4 +1,4 @@
-"""The queue of jobs and the table of their states. No I/O: the runner drives it."""
+"""Jobs, the table of their states, and their queue. It remembers and tells; the runner has jobs stored and done."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NEXT: dict[str, set[str]] = {
 or failed may be resumed."""
 
 MAX_WAITING = 256
-MAX_BYTES = 2 << 30
+MAX_HELD = 2 << 30
 """Bytes of requests that may wait or run; beyond them only the first is taken."""
 MAX_REMEMBERED = 64
 """Ended jobs in the table; older ones are known to the journal alone."""
@@ -64,6 +64,7 @@ class Job:
     origin: Origin = field(default_factory=Origin)
     views: int = 0
     submitted: float = field(default_factory=time.time)
+    """When it came, or was resumed: its place in the queue, also after a restart."""
     ended: float = 0.0
     request: Generate | Texture | None = None
     """None while the journal has it: passes are large. Read back for a run."""
@@ -111,12 +112,12 @@ class Job:
         )
 
     @classmethod
-    def from_record(cls, record: Record, finished: Iterable[str], resumable: bool) -> Job:
+    def from_record(cls, record: Record, finished: Iterable[str], resumable: bool, size: int) -> Job:
         """A job that the journal knows; its pictures stay there."""
         return cls(
             record.job, record.kind, record.settings, record.origin, record.views, record.submitted, record.ended,
             finished=set(finished), state=record.state, failure=record.failure, attempts=record.attempts,
-            parts_before=record.parts, resumable=resumable,
+            parts_before=record.parts, resumable=resumable, size=size,
         )  # fmt: skip
 
     def record(self, owner: str, state: str | None = None, failure: Failure | None = None) -> Record:
@@ -154,6 +155,7 @@ class Job:
             sum(name.startswith("view-") for name in self.finished),
             self.state in (CANCELLED, FAILED) and self.resumable,
             bool(self.followers) and self.state not in ENDED,
+            self.origin.identity,
         )
 
 
@@ -169,6 +171,10 @@ class Jobs:
         if name not in self._jobs:
             raise UnknownJob(job=name)
         return self._jobs[name]
+
+    def find(self, name: str) -> Job | None:
+        """The job, or None."""
+        return self._jobs.get(name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._jobs
@@ -189,7 +195,7 @@ class Jobs:
         if len(self.waiting) + len(arriving) >= MAX_WAITING:
             raise QueueFull(limit=MAX_WAITING)
         held = sum(arriving) + sum(job.size for job in self._jobs.values() if job.state not in ENDED)
-        if held and held + size > MAX_BYTES:
+        if held and held + size > MAX_HELD:
             raise QueueFull(f"The server already holds {held / 1e6:,.0f} MB of jobs that wait or run.")
 
     def add(self, job: Job) -> None:
@@ -217,6 +223,9 @@ class Jobs:
         """Move a job to `state` and tell its followers. A change that the table lacks is a bug: ValueError."""
         if state not in NEXT[job.state]:
             raise ValueError(f"a job cannot go from {job.state} to {state}")
+        if job.state in ENDED and state == QUEUED:  # resumed: behind those that have waited meanwhile
+            self._jobs.move_to_end(job.name)
+            job.submitted = time.time()
         job.state, job.failure = state, Failure.of(error) if error else None
         if state in ENDED:
             job.latest.clear()

@@ -5,7 +5,7 @@
                   meshes.frames     MeshUpload of each object
                   view-003.frames, texture-00001.frames, image.frames     what is finished of it
 
-Every file is written whole or not at all. All methods block; the runner calls them on a thread of their own.
+Every file is written whole or not at all. All methods block; the runner calls them on threads of their own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from paintover.bridge.wire import UNLIMITED, Decoder, Malformed, encode
 
 from .worker_messages import ViewDone
 
-MAX_BYTES = 4 << 30
+MAX_KEPT = 4 << 30
 """Jobs that ended first are removed beyond this."""
 
 
@@ -78,6 +78,11 @@ def part_name(part: Part) -> str:
     return f"texture-{part.object_id:05}" if isinstance(part, TextureResult) else "image"
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of parts: views in the request's order, then textures."""
+    return sorted(names, key=lambda name: (not name.startswith("view-"), name))
+
+
 class Journal:
     """Jobs by name. Names come from the wire: only ones of the fixed form reach the file system."""
 
@@ -91,7 +96,10 @@ class Journal:
         """Show that this journal's owner lives. Raises DiskFull or NotStored."""
         with self._told("jobs"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=5)  # nobody else wants it, but for another server that looks who is gone
+            for lock in self.folder.glob("*.lock"):
+                if lock.stem != self.owner:
+                    self._gone(lock.stem)
 
     def close(self) -> None:
         """The owner ends: its unfinished jobs are for the next one."""
@@ -101,9 +109,11 @@ class Journal:
 
     def orphaned(self, record: Record) -> bool:
         """Whether nobody runs this unfinished job: the server that did is gone."""
-        if record.owner == self.owner:
-            return False
-        lock = FileLock(self.folder / f"{record.owner}.lock")
+        return record.owner != self.owner and self._gone(record.owner)
+
+    def _gone(self, owner: str) -> bool:
+        """Whether that server has ended; a lock that it has left is removed."""
+        lock = FileLock(self.folder / f"{owner}.lock")
         try:
             with lock.acquire(timeout=0):
                 pass
@@ -205,16 +215,27 @@ class Journal:
         """The job's meshes. Raises UnknownJob or ServerFailure."""
         return tuple(message.mesh for message in self._read(self._of(job) / "meshes.frames"))
 
+    def load_part(self, job: str, name: str) -> Part:
+        """A finished part. Raises UnknownJob (it was removed) or ServerFailure."""
+        (part,) = self._read(self._of(job) / f"{name}.frames")
+        return part
+
     def load_parts(self, job: str) -> dict[str, Part]:
         """What is finished of the job, by name. Raises ServerFailure."""
-        return {name: self._read(self._of(job) / f"{name}.frames")[0] for name in self.part_names(job)}
+        return {name: self.load_part(job, name) for name in self.part_names(job)}
 
     def part_names(self, job: str) -> list[str]:
-        """Names of the finished parts: views in the request's order, then textures."""
+        """Names of the finished parts, in order."""
         names = [path.stem for path in self._of(job).glob("*.frames")]
-        return sorted(name for name in names if name.startswith("view-")) + sorted(
-            name for name in names if name.startswith(("texture-", "image"))
-        )
+        return in_order(name for name in names if name.startswith(("view-", "texture-", "image")))
+
+    def size(self, job: str) -> int:
+        """Bytes of what another run of the job would need in memory, about: its request and meshes."""
+        total = 0
+        for name in ("request", "meshes"):
+            with contextlib.suppress(OSError):  # not kept
+                total += (self._of(job) / f"{name}.frames").stat().st_size
+        return total
 
     def resumable(self, job: str) -> bool:
         """Whether the request is still there."""
@@ -237,7 +258,7 @@ class Journal:
     # ------------------------------------------------------------ room
 
     def prune(self) -> list[str]:
-        """Remove jobs, oldest first, until the rest fits MAX_BYTES; never one that is not over. Returns their names.
+        """Remove jobs, oldest first, until the rest fits MAX_KEPT; never one that is not over. Returns their names.
 
         Raises NotStored.
         """
@@ -246,7 +267,7 @@ class Journal:
             found = sorted((*_age_and_size(path), path) for path in self.folder.iterdir())
             total = sum(size for _, size, _ in found)
             for _, size, path in found:
-                if total <= MAX_BYTES:
+                if total <= MAX_KEPT:
                     break
                 if path.suffix == ".lock" or self._under_way(path):
                     continue

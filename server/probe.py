@@ -11,15 +11,15 @@ from paintover.bridge.errors import BadSize, TooLarge
 from paintover.bridge.messages import Probe, ProbeAnswer
 from paintover.bridge.schema import array_bytes
 
-MAX_BYTES = 64 << 20
+MAX_PROBE = 64 << 20
 """More would keep the front from its other clients."""
 MAX_SIDE = 1024
 
 
 def answer(probe: Probe) -> ProbeAnswer:
     """The checksum and a picture. Raises TooLarge or BadSize."""
-    if (size := array_bytes(probe)) > MAX_BYTES:
-        raise TooLarge(what="A probe of the link", size=size, limit=MAX_BYTES)
+    if (size := array_bytes(probe)) > MAX_PROBE:
+        raise TooLarge(what="A probe of the link", size=size, limit=MAX_PROBE)
     if not (1 <= probe.width <= MAX_SIDE and 1 <= probe.height <= MAX_SIDE):
         raise BadSize(width=probe.width, height=probe.height, minimum=1, maximum=MAX_SIDE, reason="it is for a probe")
     return ProbeAnswer(checksum(probe.arrays), picture(probe.width, probe.height))

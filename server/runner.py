@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ from paintover.bridge.origin import Origin
 from paintover.bridge.scene import MeshData
 
 from .jobs import Job, Jobs
-from .journal import Journal
+from .journal import Journal, Part, Record, in_order
 from .supervisor import Supervisor
 from .worker_messages import Run, ViewDone
 
@@ -60,6 +60,8 @@ MAX_ATTEMPTS = 2
 
 Follower = Callable[[Any], None]
 """Where to send what a job reports."""
+Room = Callable[[], Awaitable[None]]
+"""Waits until a follower has taken most of what it was sent; raises why it never will."""
 
 
 class Runner:
@@ -69,14 +71,17 @@ class Runner:
         """`tell_all` sends a message to everybody who is connected."""
         self._jobs = Jobs()
         self._journal = Journal(folder)
-        self._supervisor = Supervisor(engine, standby=standby)
+        self._supervisor = Supervisor(
+            engine, standby=standby, replaced=lambda error: tell_all(Notice(Failure.of(error)))
+        )
         self._tell_all = tell_all
         self.notice: Notice | None = None
         """The journal's trouble, as everybody was told and newcomers should be; None while there is none."""
         self._arriving: dict[str, int] = {}
         """Jobs that are being stored, with their sizes."""
-        # One thread: entries are written in the order in which they come.
+        # One thread: entries are written in the order in which they come. Who asks need not wait behind them.
         self._disk = ThreadPoolExecutor(1, "paintover-journal")
+        self._shelf = ThreadPoolExecutor(1, "paintover-journal-reader")
 
     @property
     def device(self) -> str:
@@ -94,7 +99,7 @@ class Runner:
         except PaintoverError as error:
             self._trouble(error)
         for record in self._journal.records():
-            job = Job.from_record(record, self._journal.part_names(record.job), self._journal.resumable(record.job))
+            job = self._from_journal(record)
             if record.state not in ENDED:
                 if not self._journal.orphaned(record):
                     continue
@@ -113,25 +118,32 @@ class Runner:
                 stopped = (CANCELLED, Failure.of(Cancelled())) if job.cancelled else (None, None)
                 self._write(job, self._journal.record, job.record(self._journal.owner, *stopped))
         await self._supervisor.close()
-        await asyncio.to_thread(self._disk.shutdown)
+        for thread in (self._disk, self._shelf):
+            await asyncio.to_thread(thread.shutdown)
         self._journal.close()
 
     # ------------------------------------------------------------ what clients ask for
 
-    def knows(self, name: str) -> bool:
-        return name in self._jobs or name in self._arriving or name in self._journal
+    async def knows(self, name: str) -> bool:
+        return self._has(name) or await self._read(self._journal.__contains__, name)
+
+    def _has(self, name: str) -> bool:
+        return name in self._jobs or name in self._arriving
 
     async def submit(
         self, name: str, request: Generate | Texture, meshes: tuple[MeshData, ...], origin: Origin, follower: Follower
     ) -> None:
         """Put a checked request in the queue, once it is stored. Raises QueueFull, or BadMessage for a taken name."""
-        if self.knows(name):
-            raise BadMessage(name="Submit", reason="there is a job of this name already")
+        taken = BadMessage(name="Submit", reason="there is a job of this name already")
+        if self._has(name):
+            raise taken
         job = Job.of(name, request, meshes, origin)
         self._jobs.check_room(job.size, self._arriving.values())
         job.followers.append(follower)
         self._arriving[name] = job.size
         try:
+            if await self._read(self._journal.__contains__, name):
+                raise taken
             record = job.record(self._journal.owner)
             self._write(job, self._journal.store, record, Submit(name, request, job.origin), meshes, {})
             await _settled(job)
@@ -149,50 +161,61 @@ class Runner:
             job.cancelled = True
             await self._end(job, CANCELLED, Cancelled())
 
-    async def follow(self, name: str, follower: Follower) -> None:
-        """Send what the job has reported so far, and from now on what it reports. Raises UnknownJob."""
-        job = self._find(name)
-        stored = {} if job.parts or not job.finished else await self._read(self._journal.load_parts, name)
+    async def follow(self, name: str, follower: Follower, room: Room) -> None:
+        """Send what the job has reported so far, and from now on what it reports. Raises UnknownJob.
+
+        Finished parts one by one, as the follower takes them: all of them may be more than memory holds.
+        """
+        job = await self._find(name)
+        told: set[str] = set()
+        while left := in_order(job.finished - told):
+            for part_name in left:
+                if part := job.parts.get(part_name) or await self._read(self._part_if_there, name, part_name):
+                    follower(_report_of(part))
+                    await room()
+            told.update(left)
+            if follower in job.followers:  # what was finished meanwhile it has heard
+                break
+            job = self._jobs.find(name) or job  # it may have been resumed meanwhile
         # From here to the end without a pause, so that nothing is missed or told twice.
-        for part in (job.parts or stored).values():
-            follower(_report_of(part))
         for old in list(job.latest.values()):
             follower(old)
         follower(self._jobs.state_of(job))
         if job.state not in ENDED and follower not in job.followers:
             job.followers.append(follower)
 
-    async def take_over(self, name: str, follower: Follower) -> None:
+    async def take_over(self, name: str, follower: Follower, room: Room) -> None:
         """What the job was asked for, then what `follow` sends. Raises UnknownJob."""
-        job = self._find(name)
+        job = await self._find(name)
         meshes = job.meshes
         if not meshes and job.kind == "texture":
             meshes = await self._read(self._journal.load_meshes, name)
         follower(Handover(name, job.settings, job.origin))
         for mesh in meshes:
             follower(PaintedUVs(name, mesh.object_id, mesh.name, mesh.uvs))
-        await self.follow(name, follower)
+            await room()
+        await self.follow(name, follower, room)
 
-    async def resume(self, name: str, follower: Follower) -> None:
+    async def resume(self, name: str, follower: Follower, room: Room) -> None:
         """Run a cancelled or failed job again from its finished parts. Raises UnknownJob, QueueFull, ServerFailure."""
-        job = self._find(name)
+        job = await self._find(name)
         if job.state in (CANCELLED, FAILED):
             self._jobs.check_room(job.size, self._arriving.values())
             await self._load(job)
-            if job.state in (CANCELLED, FAILED):  # nobody else was quicker
+            if job.state in (CANCELLED, FAILED) and self._jobs.find(name) in (job, None):  # nobody else was quicker
                 job.attempts, job.cancelled, job.ended, job.parts_before = 0, False, 0.0, len(job.parts)
                 if name not in self._jobs:
                     self._jobs.add(job)
                 self._jobs.change(job, QUEUED)
                 self._write(job, self._journal.record, job.record(self._journal.owner))
-        await self.take_over(name, follower)
+        await self.take_over(name, follower, room)
 
     async def forget(self, name: str, follower: Follower) -> None:
         """Remove a job that is over. Raises UnknownJob, JobNotOver, NotStored."""
-        if self._find(name).state not in ENDED:
+        if (await self._find(name)).state not in ENDED:
             raise JobNotOver(job=name)
         self._jobs.remove(name)
-        await self._read(self._journal.remove, name)
+        await self._remove(self._journal.remove, name)
         follower(Forgotten(name))
 
     def unfollow(self, follower: Follower) -> None:
@@ -204,14 +227,30 @@ class Runner:
     def summaries(self) -> tuple[JobSummary, ...]:
         return self._jobs.summaries()
 
-    def _find(self, name: str) -> Job:
+    async def _find(self, name: str) -> Job:
         """The job in the table, or else the journal's, or UnknownJob."""
-        if name in self._jobs:
-            return self._jobs.get(name)
+        return self._jobs.find(name) or await self._read(self._load_job, name)
+
+    def _part_if_there(self, name: str, part: str) -> Part | None:
+        """A stored part; None for one that somebody has tidied away. Raises UnknownJob if all of the job is gone."""
+        try:
+            return self._journal.load_part(name, part)
+        except UnknownJob:
+            if name not in self._journal:
+                raise
+            return None
+
+    def _load_job(self, name: str) -> Job:
         if name not in self._journal:
             raise UnknownJob(job=name[:40])
-        record = self._journal.load_record(name)
-        return Job.from_record(record, self._journal.part_names(name), self._journal.resumable(name))
+        return self._from_journal(self._journal.load_record(name))
+
+    def _from_journal(self, record: Record) -> Job:
+        """The job of a record, with what its folder tells; its pictures stay there."""
+        name = record.job
+        return Job.from_record(
+            record, self._journal.part_names(name), self._journal.resumable(name), self._journal.size(name)
+        )
 
     # ------------------------------------------------------------ the journal
 
@@ -228,9 +267,13 @@ class Runner:
 
         write.add_done_callback(written)
 
-    async def _read(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Do a piece of the journal's work behind the writes, off the event loop."""
+    async def _remove(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Have the journal remove something, behind what is still to be written of it."""
         return await asyncio.wrap_future(self._disk.submit(work, *arguments))
+
+    async def _read(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Have the journal look something up, off the event loop."""
+        return await asyncio.wrap_future(self._shelf.submit(work, *arguments))
 
     def _trouble(self, error: BaseException) -> None:
         if not isinstance(error, PaintoverError):
@@ -249,14 +292,12 @@ class Runner:
             trouble: PaintoverError | None = None
             try:
                 await self._supervisor.ready()
-            except PaintoverError as error:
-                trouble = error
-            except OSError as error:
-                trouble = ServerStartFailed(reason=f"the painting process did not start ({error})")
+            except ServerStartFailed as error:
+                log.error("%s", error)
+                trouble = error if self._jobs.waiting else None  # for one that comes later it is tried again
             job = await self._jobs.next()
             self._jobs.change(job, RUNNING)
             if trouble:
-                log.error("%s", trouble)
                 await self._end(job, FAILED, trouble)
                 continue
             try:
@@ -329,7 +370,7 @@ class Runner:
         if error and not isinstance(error, Cancelled):
             log.warning("Job %s failed: %s", job.name, error)
         try:
-            for name in await self._read(self._journal.prune):
+            for name in await self._remove(self._journal.prune):
                 if name in self._jobs and self._jobs.get(name).state in ENDED:
                     self._jobs.remove(name)
         except PaintoverError as trouble:

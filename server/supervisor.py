@@ -26,6 +26,9 @@ log = logging.getLogger("paintover.front")
 
 TEND = 1.0
 """Seconds between looks at the workers while nothing happens."""
+SLOW = 5
+"""Looks in a row at which a standby that has nothing to do is at low priority before it is replaced: threads that end
+take a moment."""
 BACK_OFF = 60.0
 """Seconds after which a standby that did not start is tried again."""
 
@@ -33,8 +36,14 @@ BACK_OFF = 60.0
 class Supervisor:
     """Owns the worker that does the jobs, and its standby."""
 
-    def __init__(self, engine: str, *, standby: bool = True) -> None:
+    def __init__(
+        self, engine: str, *, standby: bool = True, replaced: Callable[[WorkerDied], None] = lambda error: None
+    ) -> None:
+        """`replaced` hears why a worker died, once another one has taken its place."""
         self._engine = engine
+        self._replaced = replaced
+        self._lost = ""
+        """Why the worker died that has no successor yet."""
         self._wants_standby = standby
         self._active: WorkerProcess | None = None
         self._standby: asyncio.Task[WorkerProcess] | None = None
@@ -43,6 +52,7 @@ class Supervisor:
         """Also while it starts."""
         self._standing_by = ""
         """The model that the standby holds."""
+        self._slow = 0
         self._busy = False
         self._changing = asyncio.Lock()
         self._tending: asyncio.Task[None] | None = None
@@ -53,12 +63,17 @@ class Supervisor:
         """Have a worker: promote the standby or start one if there is none. Raises ServerStartFailed."""
         async with self._changing:
             if self._active and self._active.dead:
-                log.error("Worker %d stopped: %s", self._active.pid, await self._active.bury())
+                self._lost = await self._active.bury()
+                log.error("Worker %d stopped: %s", self._active.pid, self._lost)
                 self._active = None
             if self._active is None:
                 self._active = await self._promoted() or await WorkerProcess.start(self._engine)
                 self.device = self._active.device
                 log.info("Worker %d takes the jobs, on %s", self._active.pid, self.device)
+                if self._lost:
+                    hint = "Another one has taken its place. If it happens again, use a smaller size."
+                    self._replaced(WorkerDied(reason=self._lost, hint=hint))
+                    self._lost = ""
         if self._wants_standby and self._tending is None:
             self._tending = asyncio.create_task(self._tend())
 
@@ -91,7 +106,7 @@ class Supervisor:
                 else:
                     report(message)
             async with self._changing:
-                reason = await worker.bury()
+                self._lost = reason = await worker.bury()
                 self._active = None
             raise WorkerDied(reason=reason)
         finally:
@@ -134,10 +149,12 @@ class Supervisor:
             channel.send(Yield())
 
     async def _promoted(self) -> WorkerProcess | None:
-        """The standby in its new role. None if there is none, or if it is not ready: it may be at low priority, and a
-        fresh worker at full priority may well be quicker."""
-        if (standby := self._warm_standby()) is not None:
-            self._standby = self._to_standby = None
+        """The standby in its new role. None if there is none, or if it is not ready: it may start or load its model at
+        low priority, and a fresh worker at full priority is quicker."""
+        standby = self._warm_standby()
+        if standby is None or _loads(standby) or standby.beat.slowed:
+            return None
+        self._standby = self._to_standby = None
         return standby
 
     async def _dismiss(self) -> None:
@@ -145,7 +162,7 @@ class Supervisor:
         if task is None:
             return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, PaintoverError, OSError):
+        with contextlib.suppress(asyncio.CancelledError, PaintoverError):
             await (await task).bury()
 
     async def _tend(self) -> None:
@@ -155,7 +172,7 @@ class Supervisor:
                 if self._active and self._active.dead and not self._busy:
                     await self.ready()
                 await self._tend_standby()
-            except (PaintoverError, OSError) as error:
+            except PaintoverError as error:
                 log.warning("%s", error)
                 self._not_before = asyncio.get_running_loop().time() + BACK_OFF
             except Exception as error:  # a bug here costs the standby for a while, not for ever
@@ -177,9 +194,15 @@ class Supervisor:
         if not self._standby.done():
             return
         standby = self._warm_standby()
-        if standby is None or short_of_memory(ours):
+        left_slow = standby is not None and standby.beat.slowed and not _loads(standby)
+        self._slow = self._slow + 1 if left_slow else 0
+        slowed = self._slow >= SLOW and not self._busy
+        if standby is None or slowed or short_of_memory(ours):
             task, self._standby = self._standby, None
-            if standby:
+            if slowed:
+                log.info("The standby was left at low priority: it is started anew")
+                self._slow = 0
+            elif standby:
                 log.info("The standby makes room")
                 self._not_before = asyncio.get_running_loop().time() + BACK_OFF
             how = await task.result().bury()  # raises why it did not start, if so
@@ -193,6 +216,14 @@ class Supervisor:
         if ours.model and standby.asked != wanted and not self._busy and may_warm(ours):
             standby.asked = wanted
             standby.send(wanted)
+
+
+def _loads(standby: WorkerProcess) -> bool:
+    """Whether it was asked for a model that it does not hold yet, or could not load."""
+    asked, beat = standby.asked, standby.beat
+    if asked is None or not asked.model:
+        return False
+    return asked.model != beat.model or not set(asked.controls) <= set(beat.controls)
 
 
 def _holds(beat: Beat) -> tuple[str, tuple[str, ...]]:

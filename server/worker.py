@@ -1,6 +1,7 @@
 """The worker process: owns torch and the GPU, runs one job at a time, and ends when the front goes away.
 
-python -m paintover.server.worker PORT ENGINE [standby]     (the front's nonce is read from standard input)
+The front starts it (worker_process.py), nobody else: python -m paintover.server.worker PORT ENGINE [standby], with a
+nonce as the first line of standard input.
 """
 
 from __future__ import annotations
@@ -143,8 +144,8 @@ def apart(connection: Connection, waiting: list[Any], work: Callable[[], object]
     """Do `work` in a thread of its own, which yields to everybody else from the moment when Yield arrives, and wait
     for it; other messages wait in `waiting`. Raises what it raises.
 
-    On Linux a thread has a priority of its own. It can be lowered, but never raised again: so it is not this one's.
-    Elsewhere the whole process would keep it, so there nothing is lowered.
+    On Linux a thread has a priority of its own. It can be lowered, but raised again only with a privilege: so it is not
+    this one's. Elsewhere the whole process would keep it, so there nothing is lowered.
     """
     outcome: list[BaseException] = []
 
@@ -165,8 +166,23 @@ def apart(connection: Connection, waiting: list[Any], work: Callable[[], object]
             waiting.append(message)
         elif sys.platform == "linux" and thread.native_id and thread.is_alive():
             os.setpriority(os.PRIO_PROCESS, thread.native_id, 19)
+    for left in slowed():  # pools of threads that it has started, and that are used by everybody
+        with contextlib.suppress(OSError):  # not allowed: the heartbeat says so
+            os.setpriority(os.PRIO_PROCESS, left, os.getpriority(os.PRIO_PROCESS, os.getpid()))
     if outcome:
         raise outcome[0]
+
+
+def slowed() -> list[int]:
+    """The threads of this process that are at a lower priority than its main one."""
+    found = []
+    if sys.platform == "linux":
+        usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        for thread in map(int, os.listdir("/proc/self/task")):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                if os.getpriority(os.PRIO_PROCESS, thread) > usual:
+                    found.append(thread)
+    return found
 
 
 def beat(connection: Connection, engine: Engine) -> None:
@@ -187,8 +203,9 @@ def measure(engine: Engine) -> Beat:
     held = engine.held()
     device_used, device_free = held.device_memory or (ram_used, ram_free)
     return Beat(
-        held.model, held.controls, held.model_bytes, device_used, device_free, ram_used, ram_free, cpu.user + cpu.system
-    )
+        held.model, held.controls, held.model_bytes, device_used, device_free, ram_used, ram_free,
+        cpu.user + cpu.system, bool(slowed()),
+    )  # fmt: skip
 
 
 def available_ram() -> int:

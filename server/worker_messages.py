@@ -44,6 +44,9 @@ class Beat:
     ram_free: int = 0
     cpu_seconds: float = 0.0
     """Processor time of the worker so far."""
+    slowed: bool = False
+    """Some of its threads are at low priority: it loads something while a job runs elsewhere, or did, and its system
+    does not let them be raised again."""
 
     def supersedes(self) -> str:
         return "Beat"

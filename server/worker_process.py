@@ -87,18 +87,9 @@ class WorkerProcess:
             return channel
 
         # A fresh port and nonce for every worker; nobody else can take its place.
-        listener = await loop.create_server(accept, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
         nonce = secrets.token_hex(16)
-        command = [sys.executable, "-m", "paintover.server.worker", str(port), engine, *(["standby"] * standby)]
-        # Threads that wait for work spin by default, and take the cores from Blender, which renders on the same ones.
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+        listener, process = await _launch(accept, nonce, engine, standby)
         try:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # it ended already: said below
-                process.stdin.write(nonce.encode() + b"\n")
-                process.stdin.close()
             channel = await _greeted(process, connected, nonce, STANDBY_TIMEOUT if standby else START_TIMEOUT)
         except BaseException as error:
             if not isinstance(error, (PaintoverError, TimeoutError)):
@@ -157,6 +148,29 @@ class WorkerProcess:
             self._running = not isinstance(message, Ended)
             self._worked = (now, self.beat.cpu_seconds)
             self._reports.put_nowait(message)
+
+
+async def _launch(
+    accept: Callable[[], Channel], nonce: str, engine: str, standby: bool
+) -> tuple[asyncio.Server, subprocess.Popen[bytes]]:
+    """Start a process that will connect to the listener. Raises ServerStartFailed."""
+    listener: asyncio.Server | None = None
+    try:
+        listener = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        command = [sys.executable, "-m", "paintover.server.worker", str(port), engine, *(["standby"] * standby)]
+        # Threads that wait for work spin by default, and take the cores from Blender, which renders on the same ones.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    except OSError as error:  # no memory, no process or no port left
+        if listener:
+            listener.close()
+        raise ServerStartFailed(reason=f"the painting process did not start ({error})") from error
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it ended already: that is noticed next
+        process.stdin.write(nonce.encode() + b"\n")
+        process.stdin.close()
+    return listener, process
 
 
 async def _greeted(

@@ -73,22 +73,64 @@ def test_the_addon_and_the_server_never_import_each_other() -> None:
     assert not offences("server", re.compile(r".*blender_addon"))
 
 
-# Inside the add-on, a layer may import those to its right only: panels -> operators -> … -> bridge.
-LAYERS = ("panels", "operators", "pump", "session", "texture_task", "tasks", "link", "properties")
+def parts(folder: str) -> set[str]:
+    """The modules and packages right below a folder."""
+    inside = [path for path in (ROOT / folder).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    return {path.stem for path in inside} - {"__init__"}
 
 
-@pytest.mark.parametrize("layer", LAYERS[1:])
-def test_layers_of_the_addon_point_downwards(layer: str) -> None:
-    above = LAYERS[: LAYERS.index(layer)]
-    forbidden = re.compile(rf"\.+({'|'.join(above)})\b")
-    inside = ROOT / "blender_addon"
-    files = [path for path in sources("blender_addon") if path.relative_to(inside).parts[0].split(".")[0] == layer]
-    assert files
-    for path in files:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        top = {node.lineno for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)}
-        up = [f"{path.name}:{line} {name}" for name, line in imports(path) if line in top and forbidden.match(name)]
-        assert not up
+def between_parts(folder: str) -> Iterator[tuple[str, str, str]]:
+    """Every import of one part of a folder by another, also within functions, as (importer, imported, place)."""
+    for path in sources(folder):
+        inside = path.relative_to(ROOT / folder).parts
+        for name, line in imports(path):
+            own = name.removeprefix(f"paintover.{folder}.")
+            rest = own.lstrip(".")
+            if rest == own == name:
+                continue  # from elsewhere
+            above = len(own) - len(rest) - 1  # how many packages up; -1 for an absolute name
+            package = inside[: len(inside) - 1 - above] if above >= 0 else ()
+            imported = [*package, *rest.split(".")][0]
+            if imported and imported != inside[0].removesuffix(".py"):
+                yield inside[0].removesuffix(".py"), imported, f"{path.relative_to(ROOT).as_posix()}:{line}"
+
+
+# A part may import those that come after it only: panels -> operators -> … -> bridge, cli -> front -> … -> engine.
+LAYERS = {
+    "blender_addon": (
+        "panels", "operators", "pump", "preferences", "session", "takeover_task", "texture_task", "tasks", "away",
+        "dressing", "images", "textures", "uvs", "cameras", "meshes", "passes", "steps", "link", "server_process",
+        "environment", "properties",
+    ),
+    "server": (
+        "cli", "models_cli", "doctor", "catalogue", "front", "traffic", "probe", "runner", "supervisor", "jobs",
+        "journal", "worker_process", "worker", "texturing", "pipelines", "fake_engine", "engine", "models",
+        "model_files", "worker_messages", "ending",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", LAYERS)
+def test_layers_point_downwards(folder: str) -> None:
+    layers = LAYERS[folder]
+    assert set(layers) == parts(folder), "whatever is new or gone has, or had, its place in LAYERS"
+    up = [
+        f"{place} imports {imported}"
+        for importer, imported, place in between_parts(folder)
+        if importer in layers and imported in layers and layers.index(imported) < layers.index(importer)
+    ]
+    assert not up
+
+
+def test_the_front_holds_nothing_of_the_engine() -> None:
+    front = {"cli", "front", "runner", "supervisor", "jobs", "journal", "worker_process", "traffic"}
+    behind = {"worker", "texturing", "pipelines", "fake_engine", "engine"}
+    found = [
+        f"{place} imports {imported}"
+        for importer, imported, place in between_parts("server")
+        if importer in front and imported in behind
+    ]
+    assert not found
 
 
 def test_files_and_functions_stay_readable() -> None:

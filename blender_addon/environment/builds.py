@@ -42,8 +42,12 @@ CUDA_12 = Build("cuda12", "CUDA 12", "cu126", 3.2, 9.0)
 ROCM = Build("rocm", "ROCm", "rocm7.2", 5.0, 18.0, own_dependencies=True)
 # On Linux the default index's build is the CUDA one, several GB larger than needed; elsewhere it is the plain one.
 CPU_LINUX = Build("cpu", "CPU", "cpu", 0.5, 2.0)
-CPU_ELSEWHERE = Build("cpu", "CPU", "", 0.4, 2.0)
-MPS = Build("mps", "Apple GPU", "", 0.4, 2.0)
+CPU_ELSEWHERE = Build("cpu", "CPU", "", 0.5, 2.0)
+MPS = Build("mps", "Apple GPU", "", 0.5, 2.0)
+
+ALL = (CPU_LINUX, CPU_ELSEWHERE, MPS, CUDA_13, CUDA_12, ROCM)
+"""The one place of their sizes: docs/install.md repeats them (a test compares), the preferences name the range."""
+DOWNLOADS = f"{min(build.download for build in ALL):g} to {max(build.download for build in ALL):g} GB"
 
 NEWEST_DRIVER, NEWEST_CARD = 580, 7.5
 OLDEST_DRIVER = {"linux": 525, "win32": 528}

@@ -4,33 +4,26 @@ next one goes on where it stopped."""
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import re
 import shutil
 import subprocess
-import sys
 import threading
-import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from ..bridge.errors import Cancelled, DiskFull, NoSpace, NotOnline, PaintoverError, SetupError, SetupRunning
-from ..bridge.paths import data_folder
+from ..bridge.errors import NoSpace, NotOnline, PaintoverError, SetupError
 from . import builds, pythons, record
+from .lock import exclusive, inherited, refuse_under_a_server
 from .pip_progress import PipProgress
 from .processes import OWN_GROUP, ask, end_tree, variables
+from .record import delete
+from .work import Work, no_room
 
 LOG_LIMIT = 2_000_000
-SHOWN = 200
-"""Lines that are kept to be looked at."""
 SERVER_DOWNLOAD = 0.1e9
 """Bytes of all packages but PyTorch and the wheel in the zip, roughly."""
-PATIENCE = 20.0
-"""Seconds to wait for a set-up that is ending."""
 
 # What the server needs before it can paint, and what it paints on.
 CHECK = """
@@ -49,74 +42,6 @@ UNREACHABLE = (
 """What pip says when it does not get at an index."""
 
 
-class Work:
-    """Something that a thread does to the environment. The thread writes, Blender's main thread reads."""
-
-    label = ""
-
-    def __init__(self) -> None:
-        self.stage = self.label
-        self.fraction = 0.0
-        self.lines: deque[str] = deque(maxlen=SHOWN)
-        self.error: PaintoverError | None = None
-        self.ended = False
-        self._changes, self._seen = 1, 0
-        self._cancelled = threading.Event()
-        self._thread = threading.Thread(target=self._guard, name="paintover-setup", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def poll(self, wait: float = 0.0) -> bool:
-        """Whether anything has changed since the last call. Waits up to `wait` seconds for the end."""
-        if wait:
-            self._thread.join(wait)
-        seen, self._seen = self._seen, self._changes
-        return seen != self._seen
-
-    def cancel(self) -> None:
-        """Have it stop; it ends soon after."""
-        self._cancelled.set()
-
-    def work(self) -> None:
-        """What the thread does. Raises PaintoverError."""
-        raise NotImplementedError
-
-    def _guard(self) -> None:
-        try:
-            self.work()
-        except PaintoverError as error:
-            self.error = error
-        except OSError as error:
-            full = error.errno == errno.ENOSPC
-            self.error = DiskFull(what="the server", folder=record.folder()) if full else SetupError(reason=error)
-        except Exception as error:  # noqa: BLE001 - a bug: told and logged, and Blender goes on
-            self.say(traceback.format_exc())
-            self.error = SetupError(reason=f"{type(error).__name__}: {error}")
-        if self.error:
-            self.say(str(self.error))
-        self.close()
-        self.ended = True
-        self._changes += 1
-
-    def close(self) -> None:
-        """Let go of what the work held open."""
-
-    def say(self, text: str) -> None:
-        """Show lines to whoever watches."""
-        self.lines.extend(text.rstrip().splitlines())
-        self._changes += 1
-
-    def show(self, stage: str, fraction: float) -> None:
-        if (stage, round(fraction, 3)) != (self.stage, round(self.fraction, 3)):
-            self.stage, self.fraction = stage, fraction
-            self._changes += 1
-
-    def check(self) -> None:
-        if self._cancelled.is_set():
-            raise Cancelled()
-
-
 class Removal(Work):
     """Deletes the environment: gigabytes, so not on Blender's main thread."""
 
@@ -124,8 +49,9 @@ class Removal(Work):
 
     def work(self) -> None:
         with exclusive(self.check):
-            (record.folder() / "record.json").unlink(missing_ok=True)
-            _delete(record.folder())
+            refuse_under_a_server()
+            record.drop()
+            delete(record.folder())
         record.log_file().unlink(missing_ok=True)
 
 
@@ -163,11 +89,17 @@ class Installation(Work):
     def say(self, text: str) -> None:
         super().say(text)
         if self._log:
-            print(text.rstrip(), file=self._log, flush=True)
+            try:
+                print(text.rstrip(), file=self._log, flush=True)
+            except OSError:  # a full disk: it ends the work, whose last words must not fail again
+                self.close()
+                raise
 
     def close(self) -> None:
-        if self._log:
-            self._log.close()
+        log, self._log = self._log, None
+        if log:
+            with contextlib.suppress(OSError):  # what could not be written before cannot be now
+                log.close()
 
     # ------------------------------------------------------------ the steps
 
@@ -181,12 +113,13 @@ class Installation(Work):
         path = record.log_file()
         full = path.exists() and path.stat().st_size > LOG_LIMIT
         with exclusive(self.check) as self._held:
+            refuse_under_a_server()
             self._log = path.open("w" if full else "a", encoding="utf-8")
             try:
                 self._work(wheel)
             finally:
                 with contextlib.suppress(OSError):
-                    _delete(record.folder() / "temporary")
+                    delete(record.folder() / "temporary")
 
     def _work(self, wheel: Path) -> None:
         self.say(f"\nSetting up Paintover's server in {record.folder()}")
@@ -194,9 +127,7 @@ class Installation(Work):
         self.say(f"PyTorch's build: {build.label} ({reason})")
         if self._again:
             self.show("Removing the old environment", 0.0)
-            # The record first: cut short, this must not leave half an environment that is said to be whole.
-            (record.folder() / "record.json").unlink(missing_ok=True)
-            _delete(record.environment())
+            record.drop()
         made = self._usable()
         self._check_space(build)
         self.check()
@@ -237,7 +168,7 @@ class Installation(Work):
         python = pythons.find(self._named, tell=self.say)
         self.say(f"Python {python.version}: {python.path}")
         self.show("Making the environment", 0.02)
-        _delete(record.environment())
+        record.drop()
         self._run([python.path, "-m", "venv", str(record.environment())])
         with contextlib.suppress(SetupError):  # older ones do not say how far a download is, and that is all
             self._pip(PipProgress(2e6), "Making the environment", (0.03, 0.06), "--upgrade", "pip>=24.1")
@@ -251,11 +182,12 @@ class Installation(Work):
         version = next((line for line in pins if line.startswith("torch==")), "torch")
         if "torch" in made.done and (made.build, made.torch) == (build.name, version):
             return
+        made.done = [stage for stage in made.done if stage == "environment"]
+        made.write()  # from here on it is not whole
         self._drop_half_installed()
         if made.build and made.build != build.name:  # pip takes one build of a version for as good as another
             self._run([str(record.environment_python()), "-m", "pip", "uninstall", "--yes", "torch"])
         made.torch, made.build, made.build_label, made.notes = version, build.name, build.label, []
-        made.done = [stage for stage in made.done if stage == "environment"]
         made.write()
         stage, constraints = "Installing PyTorch", ["-c", str(self._package / "constraints.txt")]
         progress = PipProgress(build.download * 1e9)
@@ -281,12 +213,13 @@ class Installation(Work):
     def _server(self, made: record.Record, wheel: Path, identity: str) -> None:
         if "server" in made.done and made.wheel == identity:
             return
+        made.done = [one for one in made.done if one in ("environment", "torch")]
+        made.write()  # from here on it is not whole
         self._drop_half_installed()
         stage, share = "Installing the server", (0.6, 0.92)
         if made.wheel:  # pip takes a wheel of the same version for the one that is there
             self._run([str(record.environment_python()), "-m", "pip", "uninstall", "--yes", "paintover"])
         made.wheel, made.version = identity, record.VERSION
-        made.done = [one for one in made.done if one in ("environment", "torch")]
         made.write()
         arguments = ["-c", str(self._package / "constraints.txt"), str(wheel)]
         self._pip(PipProgress(SERVER_DOWNLOAD), stage, share, *arguments)
@@ -308,7 +241,7 @@ class Installation(Work):
         for folder in record.environment().glob("**/site-packages/*.dist-info"):
             if not (folder / "INSTALLER").exists():
                 self.say(f"Unfinished: {folder.name}")
-                _delete(folder)
+                delete(folder)
 
     # ------------------------------------------------------------ programs
 
@@ -345,14 +278,19 @@ class Installation(Work):
             )  # fmt: skip
         process, self._said = self._running, []
         assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                if watch(line):
-                    self._said.append(line.rstrip())
-                    self.say(line)
-        code = process.wait()
-        with self._lock:
-            self._running = None
+        try:
+            with process.stdout:
+                for line in process.stdout:
+                    if watch(line):
+                        self._said.append(line.rstrip())
+                        self.say(line)
+            code = process.wait()
+        except BaseException:  # nobody listens to it any more
+            end_tree(process)
+            raise
+        finally:
+            with self._lock:
+                self._running = None
         self.check()
         if code:
             raise self._failure(code)
@@ -360,50 +298,8 @@ class Installation(Work):
     def _failure(self, code: int) -> PaintoverError:
         said = "\n".join(self._said)
         if "No space left" in said or "Errno 28" in said:
-            return DiskFull(what="the server's packages", folder=record.folder())
+            return no_room()
         if any(words in said for words in UNREACHABLE):
             return NotOnline()
         errors = [line for line in self._said if "error" in line.lower()] or self._said
         return SetupError(reason=(errors[-1] if errors else f"exit code {code}").rstrip("."))
-
-
-@contextlib.contextmanager
-def exclusive(check: Callable[[], None] = lambda: None) -> Iterator[int]:
-    """Hold the environment for this process alone; gives the lock's file descriptor. `check` may raise while it waits.
-    Raises SetupRunning where another does not let go within PATIENCE: what a killed Blender was running needs a moment
-    to end."""
-    data_folder().mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + PATIENCE
-    with (data_folder() / "server-setup.lock").open("a") as file:
-        while True:
-            try:
-                _lock(file)
-                break
-            except OSError as reason:
-                if time.monotonic() > until:
-                    raise SetupRunning() from reason
-            check()
-            time.sleep(0.2)
-        yield file.fileno()
-
-
-def inherited(descriptor: int) -> dict[str, Any]:
-    """For Popen: let the program have this descriptor, where the system can do that."""
-    return {} if sys.platform == "win32" else {"pass_fds": (descriptor,)}
-
-
-def _lock(file: IO[Any]) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _delete(folder: Path) -> None:
-    """Delete a folder, whether it is there or not."""
-    if folder.exists():
-        shutil.rmtree(folder)

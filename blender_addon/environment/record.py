@@ -6,6 +6,7 @@ import contextlib
 import enum
 import hashlib
 import json
+import shutil
 import sys
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -79,6 +80,19 @@ def read() -> Record | None:
         return Record(**values)
     except (OSError, ValueError, TypeError):
         return None
+
+
+def drop() -> None:
+    """Delete the environment. The record first: cut short, this must not leave half an environment that is said to be
+    whole."""
+    (folder() / "record.json").unlink(missing_ok=True)
+    delete(environment())
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder, whether it is there or not."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 class State(enum.Enum):

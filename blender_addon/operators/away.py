@@ -51,7 +51,7 @@ class PAINTOVER_OT_take_over(_AboutAJob, bpy.types.Operator):
 
     bl_idname = "paintover.take_over"
     bl_label = "Take Over"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER"}  # the result, when it comes, is a step of its own to undo
 
     def execute(self, context: Context) -> set[Any]:
         try:
@@ -66,7 +66,7 @@ class PAINTOVER_OT_resume(_AboutAJob, bpy.types.Operator):
 
     bl_idname = "paintover.resume"
     bl_label = "Resume"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER"}  # the result, when it comes, is a step of its own to undo
 
     def execute(self, context: Context) -> set[Any]:
         try:

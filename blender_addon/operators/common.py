@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -11,6 +12,7 @@ from ..bridge.errors import Cancelled, PaintoverError
 from ..session import session
 
 if TYPE_CHECKING:
+    from ..environment.installation import Work
     from ..tasks import Task
 
 
@@ -28,30 +30,47 @@ def needs_server(cls: Any) -> bool:
     return True
 
 
-def tell(task: Task) -> bool:
-    """Print what a task does when that changes, for those who watch a background Blender; returns whether it ended."""
-    line = f"Paintover: {task.fraction:4.0%} {task.stage}"
-    if line != _told.get(task.job):
-        _told.clear()
-        _told[task.job] = line
+def needs_renderer(cls: Any) -> bool:
+    """For poll(): whether passes can be rendered now, and why not."""
+    if bpy.app.is_job_running("RENDER"):
+        cls.poll_message_set("Wait until Blender's own render is done")
+        return False
+    return True
+
+
+def tell(work: Task | Work) -> bool:
+    """Print how far it is when that changes, for those who watch a background Blender; returns whether it ended."""
+    global _told
+    line = f"Paintover: {work.fraction:4.0%} {work.stage}"
+    if line != _told:
+        _told = line
         print(line, flush=True)
-    return task.ended
+    return work.ended
 
 
-_told: dict[str, str] = {}
+_told = ""
 
 
 def run(operator: bpy.types.Operator, task: Task) -> set[Any]:
-    """Start a task. With a window it goes on by itself; in background this waits for its end."""
+    """Start a task."""
+
+    def wait() -> PaintoverError | None:
+        session.wait(lambda: tell(task))
+        for note in task.notes:
+            operator.report({"INFO"}, note)
+        return task.error
+
     session.start(task)
+    return go_on(operator, wait)
+
+
+def go_on(operator: bpy.types.Operator, wait: Callable[[], PaintoverError | None]) -> set[Any]:
+    """What an operator does once it has begun something: with a window that goes on by itself; in background, where no
+    timer fires, `wait` waits for its end and returns what went wrong, if anything did."""
     if not bpy.app.background:
         pump.start()
         return {"FINISHED"}
-    session.wait(lambda: tell(task))
-    for note in task.notes:
-        operator.report({"INFO"}, note)
-    if task.error:
-        if isinstance(task.error, Cancelled):
-            return {"CANCELLED"}
-        return refuse(operator, task.error)
-    return {"FINISHED"}
+    error = wait()
+    if error is None:
+        return {"FINISHED"}
+    return {"CANCELLED"} if isinstance(error, Cancelled) else refuse(operator, error)

@@ -8,9 +8,10 @@ import bpy
 
 from .. import preferences, pump, server_process
 from ..bridge.errors import PaintoverError, ServerNotRunning
+from ..bridge.paths import DEFAULT_HOST
 from ..link import LinkState
 from ..session import session
-from .common import refuse
+from .common import go_on, refuse
 
 if TYPE_CHECKING:
     from bpy.types import Context
@@ -36,14 +37,15 @@ class PAINTOVER_OT_connect(bpy.types.Operator):
     def execute(self, context: Context) -> set[Any]:
         chosen = preferences.get()
         session.connect(chosen.host, chosen.port, chosen.token or None)
-        if not bpy.app.background:
-            pump.start()
-            return {"FINISHED"}
-        try:
-            session.wait(lambda: session.link.state is LinkState.OFFLINE or session.jobs is not None, TIMEOUT)
-        except TimeoutError:
-            return refuse(self, ServerNotRunning(host=chosen.host, port=chosen.port))
-        return refuse(self, session.error) if session.error else {"FINISHED"}
+
+        def wait() -> PaintoverError | None:
+            try:
+                session.wait(lambda: session.link.state is LinkState.OFFLINE or session.jobs is not None, TIMEOUT)
+            except TimeoutError:
+                return ServerNotRunning(host=chosen.host, port=chosen.port)
+            return session.error
+
+        return go_on(self, wait)
 
 
 class PAINTOVER_OT_disconnect(bpy.types.Operator):
@@ -75,6 +77,9 @@ class PAINTOVER_OT_start_server(bpy.types.Operator):
         if server_process.running():
             cls.poll_message_set("It runs already")
             return False
+        if server_process.stopping():
+            cls.poll_message_set("The one that was stopped has not ended yet")
+            return False
         if session.setting_up:
             cls.poll_message_set("The server is being set up")
             return False
@@ -86,12 +91,14 @@ class PAINTOVER_OT_start_server(bpy.types.Operator):
             server_process.start(bpy.path.abspath(chosen.command), chosen.port)
         except PaintoverError as error:
             return refuse(self, error)
-        session.await_server(chosen.host, chosen.port, chosen.token or None)
-        if not bpy.app.background:
-            pump.start()
-            return {"FINISHED"}
-        session.wait(lambda: not session.awaited and session.link.state is not LinkState.CONNECTING)
-        return refuse(self, session.error) if session.error else {"FINISHED"}
+        # Host and token of the preferences may be those of another machine; this one's token is in its file.
+        session.await_server(DEFAULT_HOST, chosen.port, None)
+
+        def wait() -> PaintoverError | None:
+            session.wait(lambda: not session.awaited and session.link.state is not LinkState.CONNECTING)
+            return session.error
+
+        return go_on(self, wait)
 
 
 class PAINTOVER_OT_stop_server(bpy.types.Operator):
@@ -110,7 +117,8 @@ class PAINTOVER_OT_stop_server(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         session.disconnect()
-        server_process.stop()
+        server_process.stop(wait=bpy.app.background)
+        pump.start()  # its end is noticed there
         return {"FINISHED"}
 
 
@@ -121,6 +129,10 @@ class PAINTOVER_OT_cancel(bpy.types.Operator):
     bl_label = "Cancel"
     bl_options = {"REGISTER"}
 
+    job: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Job", description="Name of the job to stop; empty stops all", options={"SKIP_SAVE"}
+    )
+
     @classmethod
     def poll(cls, context: Context) -> bool:
         if not session.active:
@@ -130,9 +142,21 @@ class PAINTOVER_OT_cancel(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         try:
-            session.cancel()
+            session.cancel(self.job)
         except PaintoverError as error:
             return refuse(self, error)
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_hide_error(bpy.types.Operator):
+    """Take this message away"""
+
+    bl_idname = "paintover.hide_error"
+    bl_label = "Hide"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context: Context) -> set[Any]:
+        session.hide_error()
         return {"FINISHED"}
 
 
@@ -142,4 +166,5 @@ CLASSES = (
     PAINTOVER_OT_start_server,
     PAINTOVER_OT_stop_server,
     PAINTOVER_OT_cancel,
+    PAINTOVER_OT_hide_error,
 )

@@ -15,7 +15,7 @@ from ..bridge.errors import PaintoverError, RenderFailed
 from ..bridge.hints import make_hint
 from ..bridge.scene import Passes
 from ..passes import exr
-from .common import refuse
+from .common import needs_renderer, refuse
 
 if TYPE_CHECKING:
     from bpy.types import Context
@@ -35,6 +35,10 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
     animation: bpy.props.BoolProperty(
         name="Animation", description="Save every frame of the scene's range, instead of the current one"
     )  # type: ignore[valid-type]
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return needs_renderer(cls)
 
     def invoke(self, context: Context, event: bpy.types.Event) -> set[Any]:
         context.window_manager.fileselect_add(self)

@@ -10,7 +10,7 @@ from .. import properties
 from ..bridge.errors import PaintoverError
 from ..tasks import ViewTask
 from ..texture_task import TextureTask
-from .common import needs_server, refuse, run
+from .common import needs_renderer, needs_server, refuse, run
 
 if TYPE_CHECKING:
     from bpy.types import Context
@@ -26,7 +26,7 @@ class PAINTOVER_OT_texture(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        if not needs_server(cls):
+        if not needs_server(cls) or not needs_renderer(cls):
             return False
         if not any(ob.type == "MESH" for ob in context.selected_objects):
             cls.poll_message_set("Select the mesh objects to paint")
@@ -52,7 +52,7 @@ class PAINTOVER_OT_render_view(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        return needs_server(cls)
+        return needs_server(cls) and needs_renderer(cls)
 
     def execute(self, context: Context) -> set[Any]:
         try:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .. import preferences, pump, server_process
-from ..bridge.errors import Cancelled
+from .. import preferences, server_process
 from ..environment import record
-from ..environment.installation import Installation, Removal, Work
+from ..environment.installation import Installation, Removal
+from ..environment.work import Work
 from ..session import session
-from .common import refuse
+from .common import go_on, tell
 
 if TYPE_CHECKING:
     from bpy.types import Context
+
+    from ..bridge.errors import PaintoverError
 
 
 def possible(cls: Any, *, online: bool) -> bool:
@@ -24,6 +26,8 @@ def possible(cls: Any, *, online: bool) -> bool:
         cls.poll_message_set("It is being set up already")
     elif server_process.running():
         cls.poll_message_set("Stop the server first")
+    elif server_process.stopping():
+        cls.poll_message_set("The server is still stopping")
     elif online and not bpy.app.online_access:
         cls.poll_message_set(
             "It downloads Python packages: allow it with Preferences > System > Network > Allow Online Access"
@@ -36,22 +40,16 @@ def possible(cls: Any, *, online: bool) -> bool:
 
 
 def run(operator: bpy.types.Operator, work: Work) -> set[Any]:
-    """Start work on the environment. With a window it goes on by itself; in background this waits for its end."""
+    """Start work on the environment."""
+
+    def wait() -> PaintoverError | None:
+        while not tell(work):
+            work.poll(wait=0.2)
+        return work.error
+
     session.error, session.setup = None, work
     work.start()
-    if not bpy.app.background:
-        pump.start()
-        return {"FINISHED"}
-    told = ""
-    while not work.ended:
-        work.poll(wait=0.2)
-        line = f"Paintover: {work.fraction:4.0%} {work.stage}"
-        if line != told:
-            told = line
-            print(line, flush=True)
-    if work.error:
-        return {"CANCELLED"} if isinstance(work.error, Cancelled) else refuse(operator, work.error)
-    return {"FINISHED"}
+    return go_on(operator, wait)
 
 
 class PAINTOVER_OT_setup_server(bpy.types.Operator):

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import bpy.utils.previews
 import numpy as np
 
 _previews: Any = None
-_shown: np.ndarray | None = None
+_shown: dict[str, np.ndarray] = {}
+
+
+def keep(keys: Set[str]) -> None:
+    """Let go of the pictures of all other jobs."""
+    if not keys >= _shown.keys():
+        _previews.clear()  # one alone cannot be removed; those that are kept are drawn anew
+        _shown.clear()
 
 
 def icon(key: str, image: np.ndarray) -> int:
     """Icon number for `image` (uint8 (h, w, 3), row 0 at the top) of the job `key`; updated only when it changed."""
-    global _shown
-    if key not in _previews:
-        _previews.clear()
-        _shown = None
-        _previews.new(key)
-    entry = _previews[key]
-    if _shown is not image:
+    entry = _previews[key] if key in _previews else _previews.new(key)
+    if _shown.get(key) is not image:
         height, width = image.shape[:2]
         rgba = np.ones((height, width, 4), np.float32)
         rgba[..., :3] = image[::-1] / np.float32(255)
         entry.image_size = (width, height)
         entry.image_pixels_float.foreach_set(rgba.ravel())
-        _shown = image
+        _shown[key] = image
     return int(entry.icon_id)
 
 
@@ -35,7 +38,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    global _previews, _shown
+    global _previews
     bpy.utils.previews.remove(_previews)
     _previews = None
-    _shown = None
+    _shown.clear()

@@ -48,6 +48,7 @@ class PAINTOVER_PT_main(_Tab, bpy.types.Panel):
         buttons.operator("paintover.render_view", icon="CAMERA_DATA")
         if any(textures.is_painted(ob) for ob in context.selected_objects):
             draw_painted(layout, context.space_data.shading)
+        preview.keep({task.job for task in session.active})
         for task in session.active:
             draw_task(layout, task)
         if not session.active and session.tasks:
@@ -67,6 +68,7 @@ def draw_connection(layout: Any) -> None:
         row.operator("paintover.disconnect", text="", icon="X")
     elif session.awaited:
         row.label(text="Starting the server…", icon="SORTTIME")
+        row.operator("paintover.stop_server", text="", icon="X")
     elif session.setup and not session.setup.ended:
         row.progress(factor=session.setup.fraction, text=session.setup.stage)
         row.operator("paintover.cancel_setup", text="", icon="X")
@@ -76,24 +78,25 @@ def draw_connection(layout: Any) -> None:
             row.operator("paintover.setup_server", icon="IMPORT")
         elif not server_process.running():
             row.operator("paintover.start_server", text="Start Server", icon="PLAY")
-    if session.error:
-        draw_error(layout, session.error)
-    elif session.setup and session.setup.error and not isinstance(session.setup.error, Cancelled):
-        draw_error(layout, session.setup.error)
+    if session.complaint:
+        draw_error(layout, session.complaint, hide=True)
 
 
-def draw_error(layout: Any, error: PaintoverError) -> None:
-    """An error's words and its next step, wrapped to the panel."""
+def draw_error(layout: Any, error: PaintoverError, *, hide: bool = False) -> None:
+    """An error's words and its next step, wrapped to the panel; with `hide`, a way to take it away."""
     box = layout.box()
-    draw_text(box, error.message, "ERROR")
+    row = box.row()
+    draw_text(row, error.message, "ERROR", beside=25 if hide else 0)
+    if hide:
+        row.operator("paintover.hide_error", text="", icon="X", emboss=False)
     draw_text(box, error.hint, "BLANK1")
 
 
-def draw_text(layout: Any, text: str, icon: str) -> None:
-    """Text of any length, wrapped to the sidebar's width: a label would cut it off."""
+def draw_text(layout: Any, text: str, icon: str, *, beside: int = 0) -> None:
+    """Text of any length, wrapped to the sidebar's width, less what stands beside it: a label would cut it off."""
     region = bpy.context.region  # None where there is no window, and then there is no scale either
     pixels = region.width / bpy.context.preferences.system.ui_scale if region else 300
-    characters = max(16, int((pixels - 95) / 6.3))  # without the margins, the tabs and the icon
+    characters = max(16, int((pixels - 95 - beside) / 6.3))  # without the margins, the tabs and the icon
     column = layout.column(align=True)
     column.scale_y = 0.8
     for number, line in enumerate(textwrap.wrap(text, characters)):
@@ -116,7 +119,7 @@ def draw_task(layout: Any, task: Task) -> None:
     box.label(text=task.stage)
     row = box.row(align=True)
     row.progress(factor=task.fraction, text=f"{task.fraction:.0%}")
-    row.operator("paintover.cancel", text="", icon="X")
+    row.operator("paintover.cancel", text="", icon="X").job = task.job
     if task.preview is not None:
         box.template_icon(preview.icon(task.job, task.preview), scale=8)
 

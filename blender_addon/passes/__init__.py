@@ -30,10 +30,11 @@ def render(
     view_layer: str | None = None,
     color: bool = False,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
+    frame: float | None = None,
     say: Say | None = None,
 ) -> Passes:
     """The passes of one camera. See `render_views`."""
-    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also, say=say)[0]
+    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also, frame=frame, say=say)[0]
 
 
 def render_views(
@@ -43,9 +44,10 @@ def render_views(
     view_layer: str | None = None,
     color: bool = False,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
+    frame: float | None = None,
     say: Say | None = None,
 ) -> list[Passes]:
-    """The passes of several cameras at the scene's current frame, each of its camera's size.
+    """The passes of several cameras at `frame` (the scene's current one), each of its camera's size.
 
     Blocks Blender's main thread. The scene, its render result and its data-blocks are left as they were.
     `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `also` is
@@ -63,12 +65,12 @@ def render_views(
             work(depsgraph)
 
     try:
-        seen = gpu_route.render(scene, cameras, view_layer, once)
+        seen = gpu_route.render(scene, cameras, view_layer, once, frame)
     except (NoGpu, gpu_route.LeftOut) as reason:
         if say:
             say(f"Passes are rendered by Cycles: {reason}")
-        seen = cycles.render(scene, cameras, view_layer, once)
+        seen = cycles.render(scene, cameras, view_layer, once, frame)
     if color:
-        colors = color_pass.render(scene, cameras, view_layer)
+        colors = color_pass.render(scene, cameras, view_layer, frame)
         seen = [replace(one, color=image) for one, image in zip(seen, colors, strict=True)]
     return seen

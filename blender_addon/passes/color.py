@@ -16,10 +16,12 @@ from .offstage import offstage
 SAMPLES, BOUNCES = 4, 2
 
 
-def render(scene: bpy.types.Scene, cameras: Sequence[Camera], view_layer: str | None = None) -> list[np.ndarray]:
+def render(
+    scene: bpy.types.Scene, cameras: Sequence[Camera], view_layer: str | None = None, frame: float | None = None
+) -> list[np.ndarray]:
     """uint8 (H, W, 4) of every camera, display-referred. Raises RenderFailed or SceneError."""
     images = []
-    with offstage(scene, view_layer, with_cycles=True) as stage:
+    with offstage(scene, view_layer, with_cycles=True, frame=frame) as stage:
         _set_up(stage.scene)
         for camera in cameras:
             stage.aim(camera)

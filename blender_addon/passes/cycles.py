@@ -30,10 +30,11 @@ def render(
     cameras: Sequence[Camera],
     view_layer: str | None = None,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
+    frame: float | None = None,
 ) -> list[Passes]:
     """The data passes of every camera. Raises RenderFailed, SceneError or BadPasses, and what `also` raises."""
     ids = object_ids()  # before the temporary camera is there, so that they are those of every other call
-    with offstage(scene, view_layer, with_cycles=True) as stage:
+    with offstage(scene, view_layer, with_cycles=True, frame=frame) as stage:
         _set_up(stage.scene)
         seen = []
         with numbered(ids):

@@ -29,6 +29,7 @@ def render(
     cameras: Sequence[Camera],
     view_layer: str | None = None,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
+    frame: float | None = None,
 ) -> list[Passes]:
     """The data passes of every camera, as `cycles.render` gives them.
 
@@ -46,11 +47,11 @@ def render(
         if also:
             also(depsgraph)
 
-    with offstage(scene, view_layer, with_cycles=False) as stand_in:
+    with offstage(scene, view_layer, with_cycles=False, frame=frame) as stand_in:
         stand_in.scene.render.resolution_x = stand_in.scene.render.resolution_y = 8
         stand_in.render(read)
-    frames = [draw(stages[0], camera) for camera in cameras]
-    return [assemble(f.camera, f.depth, f.normal, f.object_id, f.material, f.names) for f in frames]
+    drawn = [draw(stages[0], camera) for camera in cameras]
+    return [assemble(one.camera, one.depth, one.normal, one.object_id, one.material, one.names) for one in drawn]
 
 
 def draw(

@@ -67,7 +67,8 @@ class Offstage:
         """
         self._work, self._error = work, RenderFailed(reason="another render is running, or it was interrupted")
         try:
-            bpy.ops.render.render(scene=self.scene.name, write_still=write)
+            with bpy.context.temp_override(scene=self.scene):  # else it takes the frame of the context's scene
+                bpy.ops.render.render(scene=self.scene.name, write_still=write)
         except RuntimeError as reason:  # the operator's own error report
             raise RenderFailed(reason=str(reason).strip()) from reason
         if self._error:
@@ -95,14 +96,18 @@ class Offstage:
 
 
 @contextmanager
-def offstage(scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: bool) -> Iterator[Offstage]:
-    """A temporary copy of `scene` with one view layer and an engine that renders it.
+def offstage(
+    scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: bool, frame: float | None = None
+) -> Iterator[Offstage]:
+    """A temporary copy of `scene` with one view layer and an engine that renders it, at `frame` or the scene's own.
 
     With `with_cycles` that engine is Cycles; without, it draws nothing and only evaluates the geometry.
     """
+    if bpy.app.is_job_running("RENDER"):
+        raise RenderFailed(reason="Blender is rendering", hint="Wait until that render is done, and run it again.")
     layer = layer_name(scene, view_layer)
     functions = _cycles_functions() if with_cycles else {}
-    with _staged(_copy(scene, layer), functions) as stage:
+    with _staged(_copy(scene, layer, frame), functions) as stage:
         yield stage
 
 
@@ -141,9 +146,11 @@ def layer_name(scene: bpy.types.Scene, view_layer: str | None = None) -> str:
     return view_layer
 
 
-def _copy(scene: bpy.types.Scene, layer: str) -> bpy.types.Scene:
+def _copy(scene: bpy.types.Scene, layer: str, frame: float | None) -> bpy.types.Scene:
     copy = scene.copy()
     copy.animation_data_clear()
+    if frame is not None:
+        copy.frame_current, copy.frame_subframe = int(frame // 1), frame % 1
     copy.timeline_markers.clear()  # they would switch the camera
     for other in [other for other in copy.view_layers if other.name != layer]:
         copy.view_layers.remove(other)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import bpy
 from mathutils import Vector
+
+from paintover import cameras
 
 KINDS = ("plain", "ortho", "shift", "vertical fit", "ortho shift tall", "parented", "pixel aspect")
 """Cameras of every sort, for `add_camera`."""
@@ -77,6 +81,21 @@ def glow(color: Sequence[float] = (1, 1, 1)) -> bpy.types.Material:
     return material
 
 
+def finish(steps: Generator[Any, None, Any]) -> Any:
+    """Do all steps at once."""
+    for _ in range(1_000_000):
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+    raise AssertionError("they never end")
+
+
+def automatic(scene: bpy.types.Scene, found: Sequence[Any], count: int = 8) -> list:
+    """Automatic cameras for these meshes."""
+    return finish(cameras.automatic_steps(lambda: scene, found, count, 64))
+
+
 def instancer(name: str = "Instances") -> bpy.types.NodeTree:
     """Geometry nodes that put the object's own geometry on three points along y, 3 apart."""
     tree = bpy.data.node_groups.new(name, "GeometryNodeTree")
@@ -90,3 +109,29 @@ def instancer(name: str = "Instances") -> bpy.types.NodeTree:
     tree.links.new(start.outputs[0], place.inputs["Instance"])
     tree.links.new(place.outputs[0], end.inputs[0])
     return tree
+
+
+class Drawn:
+    """Stands in for a panel's layout: notes the words and the operators."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.buttons: list[SimpleNamespace] = []
+
+    def box(self) -> Drawn:
+        return self
+
+    def row(self, align: bool = False) -> Drawn:
+        return self
+
+    column = row
+
+    def label(self, text: str, icon: str = "NONE") -> None:
+        self.words.append(text)
+
+    def progress(self, factor: float, text: str) -> None:
+        self.words.append(text)
+
+    def operator(self, name: str, **look: Any) -> SimpleNamespace:
+        self.buttons.append(SimpleNamespace(name=name))
+        return self.buttons[-1]

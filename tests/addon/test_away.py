@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -43,7 +42,9 @@ from paintover.session import Session
 from paintover.takeover_task import TakeOverTask
 from paintover.tasks import TaskState
 
+from .scenes import Drawn
 from .test_session import ScriptedLink, cube, deliver, offered, prepare
+from .test_session import result as texture_of
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -59,7 +60,7 @@ def session() -> Session:
 
 
 def summary(job: str = JOB, state: str = DONE, **fields: Any) -> JobSummary:
-    ours = away.origin(bpy.context.scene.name)
+    ours = away.origin(bpy.context.scene)
     plain = {"client": ours.client, "file": ours.file, "scene": ours.scene, "views": 4, "resumable": state != DONE}
     return JobSummary(job, "texture", state, "moss", **{**plain, **fields})
 
@@ -101,17 +102,58 @@ def test_only_what_is_of_this_file_and_not_here_yet_is_offered() -> None:
         summary(names[9]),
         summary(names[10]),
     )
-    away.mark(scene.name, names[9])
+    away.mark(scene, names[9])
     found = [job.job for job in away.offers(jobs, scene, [names[10]])]
     assert found == [names[6], names[4], names[0]], "the newest first"
 
 
+def test_a_scene_finds_its_jobs_under_another_name_and_in_another_file(session: Session, tmp_path: Any) -> None:
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "kitchen.blend"))
+    cube()
+    task = offered(session)
+    sent = session.link.sent[-1].origin
+    job = summary(task.job, RUNNING, file=sent.file, scene=sent.scene, identity=sent.identity)
+    assert sent.identity
+    bpy.context.scene.name = "Renamed"
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "other.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "other.blend"))
+    away.identify_all()
+    scene = bpy.context.scene
+    assert away.offers([job], scene, ()) == [job]
+    assert away.offers([dataclasses.replace(job, identity="")], scene, ()) == []
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "kitchen.blend"))
+    away.identify_all()
+    assert bpy.context.scene.paintover.identity != sent.identity, "it was not saved with it"
+    assert away.offers([job], bpy.context.scene, ()) == [job], "but it has the names"
+
+
+def test_copies_and_new_files_have_identities_of_their_own(tmp_path: Any) -> None:
+    scene = bpy.context.scene
+    away.identify(scene)
+    before = scene.paintover.identity
+    copy = scene.copy()
+    away.identify(copy)
+    assert len(copy.paintover.identity) == 32
+    assert copy.paintover.identity != scene.paintover.identity == before
+    away.identify_all()
+    assert scene.paintover.identity != before, "a file that was never saved has what the start-up file has"
+
+
+def test_a_scene_that_is_renamed_in_mid_job_gets_its_texture(session: Session) -> None:
+    ob = cube()
+    task = offered(session)
+    bpy.context.scene.name = "Renamed"
+    deliver(session, texture_of(task), JobState(task.job, DONE))
+    assert ob.material_slots[0].material
+    assert away.applied(bpy.context.scene) == [task.job]
+
+
 def test_what_a_file_got_is_remembered_in_it_and_bounded(tmp_path: Any) -> None:
     for number in range(100):
-        away.mark("Scene", f"{number:032x}")
-    away.mark("Scene", f"{70:032x}")
+        away.mark(bpy.context.scene, f"{number:032x}")
+    away.mark(bpy.context.scene, f"{70:032x}")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "kitchen.blend"))
-    assert away.origin("Scene").file == "kitchen.blend"
+    assert away.origin(bpy.context.scene).file == "kitchen.blend"
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "kitchen.blend"))
     names = away.applied(bpy.context.scene)
     assert (len(names), names[-1], names[0]) == (64, f"{70:032x}", f"{36:032x}")
@@ -241,6 +283,8 @@ def test_a_resumed_job_goes_on_live_and_is_taken_up_again(session: Session, monk
     deliver(session, Handover(JOB, Settings(), Origin()), ViewPainted(JOB, "a", IMAGE), JobState(JOB, QUEUED))
     assert (task.state, task.finished, task.label) == (TaskState.WAITING, 1, "Resume")
     assert task.preview is IMAGE
+    deliver(session, ViewPainted(JOB, "a", IMAGE), ViewPainted(JOB, "b", IMAGE))
+    assert task.finished == 2, "the one that came twice counts once"
     task.take_up(session.link)
     assert session.link.sent[-1] == TakeOver(JOB)
     assert Follow(JOB) not in session.link.sent
@@ -300,29 +344,6 @@ def test_a_full_disk_is_said_and_stops_nothing(session: Session) -> None:
     deliver(session, Notice(Failure.of(DiskFull(what="a job", folder="/data"))))
     assert isinstance(session.error, DiskFull)
     assert task.state is TaskState.WAITING
-
-
-class Drawn:
-    """Stands in for a panel's layout: notes the words and the operators."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-        self.buttons: list[SimpleNamespace] = []
-
-    def box(self) -> Drawn:
-        return self
-
-    def row(self, align: bool = False) -> Drawn:
-        return self
-
-    column = row
-
-    def label(self, text: str, icon: str = "NONE") -> None:
-        self.words.append(text)
-
-    def operator(self, name: str) -> SimpleNamespace:
-        self.buttons.append(SimpleNamespace(name=name))
-        return self.buttons[-1]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from mathutils import Vector
 from paintover import cameras, meshes
 from paintover.bridge.errors import NoCamera, OutsideCameras, SceneError
 
+from . import scenes
 from .scenes import KINDS, add_camera, add_plane, add_sphere
 
 POINTS = np.array([(0, 0, 0), (1, 0.5, 0.2), (-0.7, 0.4, -0.6), (0.3, -0.9, 1.1)])
@@ -86,7 +87,7 @@ def test_frame_is_that_of_the_scene(scene: bpy.types.Scene) -> None:
 
 
 def automatic(scene: bpy.types.Scene, ob: bpy.types.Object, count: int = 8) -> list:
-    return cameras.automatic(scene, meshes.collect(scene, [ob], {ob.name: "UVMap"}), count, 64)
+    return scenes.automatic(scene, meshes.collect(scene, [ob], {ob.name: "UVMap"}), count)
 
 
 def test_automatic_cameras_surround_a_lone_object(scene: bpy.types.Scene) -> None:

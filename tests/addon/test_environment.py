@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 
 from paintover import environment
-from paintover.bridge.errors import Cancelled, NoPython, NoSpace, NotOnline, PythonUnusable, SetupError, SetupRunning
-from paintover.environment import builds, installation, pythons, record
+from paintover.bridge.errors import (
+    Cancelled,
+    NoPython,
+    NoSpace,
+    NotOnline,
+    PythonUnusable,
+    ServerRuns,
+    SetupError,
+    SetupRunning,
+)
+from paintover.environment import builds, installation, lock, pythons, record
 from paintover.environment.builds import CPU_ELSEWHERE, CPU_LINUX, CUDA_12, CUDA_13, MPS, ROCM, Machine
 from paintover.environment.installation import Installation, Removal
 from paintover.environment.pip_progress import PipProgress
@@ -181,11 +190,86 @@ def test_a_full_disk_is_noticed_before(registry: TinyRegistry, tmp_path: Path, m
     assert not registry.requests
 
 
+def test_a_disk_that_becomes_full_ends_it_in_plain_words(
+    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is the first that does not fit: neither it nor the last words may keep the work from ending."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(work: Installation, wheel: Path) -> None:
+        def fill(line: str) -> bool:
+            assert work._log
+            work._log.close()
+            work._log = open("/dev/full", "w")  # noqa: SIM115 - the work closes it
+            assert work._running
+            running.append(work._running)
+            return True
+
+        work._run(["sh", "-c", "echo one; exec sleep 600"], fill)
+
+    monkeypatch.setattr(Installation, "_work", run)
+    work = Installation(package(tmp_path / "package"))
+    work.start()
+    error = end(work).error
+    assert isinstance(error, NoSpace)
+    assert "The disk became full" in error.message
+    assert "Free some space" in error.hint
+    assert str(error) in work.lines
+    assert running[0].returncode is not None, "the program is not left running"
+
+
+def test_a_log_that_never_takes_a_line(registry: TinyRegistry, tmp_path: Path) -> None:
+    record.log_file().parent.mkdir(parents=True)
+    record.log_file().symlink_to("/dev/full")
+    work = Installation(package(tmp_path / "package"))
+    work.start()
+    assert isinstance(end(work).error, NoSpace)
+
+
+def finished(python: str = "") -> record.Record:
+    """A record of a whole environment, and a folder that stands for it."""
+    record.environment().mkdir(parents=True)
+    made = record.Record(python=python, done=list(record.STAGES))
+    made.write()
+    return made
+
+
+def test_an_environment_that_is_made_anew_is_not_said_to_be_whole(
+    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(python="the old one")
+    other = interpreter(tmp_path / "python")
+    monkeypatch.setattr(Installation, "_check_space", lambda *_: None)
+    work = Installation(package(tmp_path / "package"), python=other)
+    work.start()
+    assert end(work).error is not None, "the stand-in makes no environment"
+    assert record.read() is None
+
+
+def test_no_environment_is_changed_under_a_server(registry: TinyRegistry, tmp_path: Path) -> None:
+    import fcntl
+
+    made = finished()
+    with (tmp_path / "data" / "server-9699.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as the server's own FileLock does
+        for work in (Installation(package(tmp_path / "package"), again=True), Removal()):
+            work.start()
+            error = end(work).error
+            assert isinstance(error, ServerRuns)
+            assert "9699" in error.message
+            assert record.read() == made
+            assert record.environment().exists()
+    removal = Removal()
+    removal.start()
+    assert end(removal).error is None, "a lock that nobody holds keeps nobody out"
+    assert not record.folder().exists()
+
+
 def test_two_blenders_do_not_set_up_at_once(
     registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installation, "PATIENCE", 0.0)
-    with installation.exclusive():
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    with lock.exclusive():
         for work in (Installation(package(tmp_path / "package")), Removal()):
             work.start()
             assert isinstance(end(work).error, SetupRunning)
@@ -336,6 +420,13 @@ def test_every_build_has_an_index_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     assert len(set(indexed)) == 4
     assert all(index.startswith("https://") for index in indexed)
     assert CPU_ELSEWHERE.index == MPS.index == ""
+
+
+def test_the_docs_tell_the_sizes_of_the_builds() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "install.md").read_text(encoding="utf-8")
+    told = [line for line in text.splitlines() if line.startswith("|") and "GB" in line]
+    sizes = [f"| {build.label} | {build.download:g} GB | {build.disk:g} GB |" for build in builds.ALL]
+    assert told == list(dict.fromkeys(sizes))
 
 
 # ---------------------------------------------------------------- progress

@@ -12,6 +12,7 @@ import pytest
 from paintover import cameras, meshes, passes, uvs
 
 from .conftest import ROOT
+from .scenes import automatic
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_it_can_be_painted(still_life: ModuleType, scene: bpy.types.Scene) -> No
         winding = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         agree = (winding * mesh.normals.mean(1)).sum(1) >= 0
         assert agree.mean() > 0.99, mesh.name
-    views = cameras.automatic(scene, found, 3, 64)
+    views = automatic(scene, found, 3)
     assert len(views) == 3
     seen = passes.render_views(scene, views)
     for mesh in found:

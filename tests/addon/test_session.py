@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,8 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import images, properties
-from paintover.bridge.errors import ConnectionLost
+from paintover import images, properties, pump, textures
+from paintover.bridge.errors import Cancelled, ConnectionLost, SceneError
 from paintover.bridge.messages import (
     CANCELLED,
     DONE,
@@ -23,6 +24,8 @@ from paintover.bridge.messages import (
     ImageResult,
     Jobs,
     JobState,
+    JobSummary,
+    ListJobs,
     MeshesMissing,
     MeshQuery,
     MeshUpload,
@@ -33,9 +36,15 @@ from paintover.bridge.messages import (
 )
 from paintover.bridge.parameters import PARAMETERS, Settings
 from paintover.link import LinkState
+from paintover.panels import preview, sidebar
+from paintover.passes import offstage
 from paintover.session import Session
 from paintover.tasks import TaskState, ViewTask
 from paintover.texture_task import TextureTask
+
+from .scenes import Drawn, glow
+
+pytestmark = pytest.mark.usefixtures("registered")
 
 
 class ScriptedLink:
@@ -81,7 +90,7 @@ def prepare(session: Session, task: Any) -> int:
     while task.preparing:
         session.tick()
         ticks += 1
-        assert ticks < 100
+        assert ticks < 1000
     return ticks
 
 
@@ -96,6 +105,109 @@ def result(task: TextureTask) -> TextureResult:
     (mesh,) = task._meshes.values()
     image = np.full((64, 64, 3), 200, np.uint8)
     return TextureResult(task.job, mesh.object_id, mesh.name, image, 0.9, 0.8, 0.0, task.settings)
+
+
+def until(session: Session, task: Any, stage: str) -> None:
+    """Tick until this stage is about to begin."""
+    for _ in range(400):
+        if stage in task.stage:
+            return
+        session.tick()
+    raise AssertionError(f"it never came to {stage!r}: {task.stage}, {task.error}")
+
+
+def places(task: TextureTask) -> list[float]:
+    """How far right in the world the cube is by each view: the middle of what is seen of it."""
+    found = []
+    for view in task.views:
+        origins, directions = view.camera.rays()
+        world = (origins + np.where(np.isfinite(view.depth), view.depth, 0)[..., None] * directions).reshape(-1, 3)
+        to_world = np.linalg.inv(view.camera.view)
+        x = (world @ to_world[:3, :3].T + to_world[:3, 3])[view.object_id.ravel() > 0, 0]
+        found.append(float((x.min() + x.max()) / 2))
+    return found
+
+
+def move(ob: Any) -> None:
+    ob.location.x = 4.0
+
+
+def edit(ob: Any) -> None:
+    for vertex in ob.data.vertices:
+        vertex.co.x += 4.0
+
+
+def modify(ob: Any) -> None:
+    modifier = ob.modifiers.new("Array", "ARRAY")
+    modifier.count, modifier.use_relative_offset, modifier.use_constant_offset = 2, False, True
+    modifier.constant_offset_displace = (8, 0, 0)
+
+
+@pytest.mark.parametrize(("stage", "ticks"), [("Placing cameras", 2), ("view 1 of 2", 0), ("view 2 of 2", 0)])
+@pytest.mark.parametrize("change", [move, edit, modify])
+def test_what_changes_while_passes_are_rendered_is_rendered_anew(
+    session: Session, stage: str, ticks: int, change: Any
+) -> None:
+    ob, task = cube(), start(session)
+    until(session, task, stage)
+    for _ in range(ticks):
+        session.tick()
+    change(ob)
+    prepare(session, task)
+    assert task.error is None
+    (mesh,) = task._meshes.values()
+    low, high = mesh.positions[:, 0].min(), mesh.positions[:, 0].max()
+    assert (low + high) / 2 == pytest.approx(4, abs=0.01)
+    assert places(task) == pytest.approx([4, 4], abs=0.3), "all views show it where it is in the end"
+
+
+def test_what_changes_again_and_again_is_said(session: Session) -> None:
+    ob, task = cube(), start(session)
+    for _ in range(2):
+        until(session, task, "view 2 of 2")
+        ob.location.x += 1
+        session.tick()
+    assert task.state is TaskState.FAILED
+    assert "moved, changed or renamed" in task.error.message
+    assert "run it again" in task.error.hint
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_scrubbing_while_passes_are_rendered_changes_nothing(session: Session, strength: float) -> None:
+    scene, ob = bpy.context.scene, cube()
+    ob.data.materials.append(glow())
+    for frame, x in ((1, 0.0), (10, 9.0)):
+        ob.location.x = x
+        ob.keyframe_insert("location", frame=frame)
+    scene.frame_set(4)
+    before = ob.matrix_world.translation.x
+    task = start(session, strength=strength)
+    until(session, task, "view 2 of 2")
+    scene.frame_set(10)
+    prepare(session, task)
+    assert task.error is None
+    assert places(task) == pytest.approx([before, before], abs=0.1)
+    assert scene.frame_current == 10
+    if strength < 1:
+        for view in task.views:
+            inside = view.object_id > 0
+            assert view.color[inside][:, :3].mean() > 150, "the colours show it there too"
+            assert view.color[~inside][:, :3].mean() < 20
+    else:
+        assert task.views[0].color is None
+
+
+@pytest.mark.parametrize("stage", ["Placing cameras", "view 1 of 2", "view 2 of 2"])
+def test_a_target_that_is_renamed_meanwhile_is_painted(session: Session, stage: str) -> None:
+    ob, task = cube(), start(session)
+    until(session, task, stage)
+    ob.name = "Renamed"
+    prepare(session, task)
+    deliver(session, MeshesMissing(()))
+    assert [target.name for target in session.link.sent[-1].origin.targets] == ["Renamed"]
+    deliver(session, result(task))
+    assert (task.error, task.notes) == (None, [])
+    assert ob.material_slots[0].material.name == "Paintover Renamed"
 
 
 def test_from_scene_to_material_one_view_a_tick(session: Session) -> None:
@@ -222,13 +334,37 @@ def test_many_tasks_at_once_are_all_kept(session: Session) -> None:
     assert session.tasks == [*tasks[-8:], newest]
 
 
-def test_opening_another_file_ends_what_is_under_way(session: Session) -> None:
-    cube()
-    sent = offered(session)
-    session.abandon()
-    assert sent.state is TaskState.CANCELLED
-    assert session.link.sent[-1] == Cancel(sent.job)
+def test_what_is_under_way_when_another_file_is_opened(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was sent goes on without this Blender, and waits for its file; the rest ends. A file that cannot be opened
+    changes nothing."""
+    monkeypatch.setattr(pump, "session", session)
+    handlers = bpy.app.handlers.load_post
+    kept = list(handlers)
+    handlers.append(pump.file_opened)
+    try:
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "kitchen.blend"))
+        cube()
+        sent, unsent = offered(session), start(session)
+        origin = session.link.sent[-1].origin
+        before = len(session.link.sent)
+        (tmp_path / "broken.blend").write_bytes(b"BLENDER but not really")
+        with pytest.raises(RuntimeError):
+            bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "broken.blend"))
+        assert session.active == [sent, unsent]
+        bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "kitchen.blend"))
+    finally:
+        handlers[:] = kept
     assert session.tasks == []
+    assert (sent.state, unsent.state) == (TaskState.WAITING, TaskState.CANCELLED)
+    assert session.link.sent[before:] == [ListJobs()]
+    assert not sent.views, "it lets go of what is large"
+    job = JobSummary(sent.job, "texture", RUNNING, "", client=origin.client, file=origin.file, scene=origin.scene)
+    session.jobs = (dataclasses.replace(job, followed=True),)
+    assert session.offers(bpy.context.scene) == list(session.jobs), "the file that was opened is its own, reverted"
+    deliver(session, JobState(sent.job, DONE))
+    assert "Paintover Cube" not in bpy.data.images
 
 
 def test_an_image_of_the_users_own_is_not_overwritten(session: Session) -> None:
@@ -247,6 +383,17 @@ def test_a_painted_image_is_saved_with_the_file(tmp_path: Path) -> None:
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "saved.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "saved.blend"))
     assert bpy.data.images[name].size[:] == (64, 64)
+
+
+def test_an_image_editor_that_is_pinned_keeps_its_image() -> None:
+    own = bpy.data.images.new("Own", 8, 8)
+    (area, *_) = bpy.context.window_manager.windows[0].screen.areas
+    area.type = "IMAGE_EDITOR"
+    space = area.spaces.active
+    for pinned in (True, False):
+        space.image, space.use_image_pin = own, pinned
+        images.show("Paintover Camera", np.full((64, 64, 3), 200, np.uint8), Settings())
+        assert (space.image == own) is pinned
 
 
 def test_failed_cancelled_and_unknown_messages(session: Session) -> None:
@@ -348,3 +495,181 @@ def test_cameras_are_placed_by_what_renders_if_the_viewport_shows_something_else
         pixels, _ = view.camera.project(mesh.positions)
         assert (pixels > 0).all(), "all copies are in the picture"
         assert (pixels < 64).all()
+
+
+def bare_cube() -> Any:
+    """A cube with no UVs, so that painting it makes some."""
+    ob = cube()
+    ob.data.uv_layers.remove(ob.data.uv_layers[0])
+    return ob
+
+
+def layers(ob: Any) -> list[str]:
+    return [layer.name for layer in ob.data.uv_layers]
+
+
+def test_a_cancelled_job_leaves_the_uvs_that_a_painted_twin_wears(session: Session) -> None:
+    ob = bare_cube()
+    twin = ob.copy()
+    bpy.context.scene.collection.objects.link(twin)
+    twin.select_set(False)
+    painted = offered(session)
+    deliver(session, result(painted), JobState(painted.job, DONE))
+    ob.select_set(False)
+    twin.select_set(True)
+    task = offered(session)
+    session.cancel()
+    deliver(session, JobState(task.job, CANCELLED, 0, Failure("cancelled", "Cancelled.", "")))
+    assert layers(ob) == ["Paintover"]
+    textures.revert(ob)
+    assert layers(ob) == []
+
+
+def test_a_cancelled_job_leaves_the_uvs_that_another_one_needs(session: Session) -> None:
+    ob = bare_cube()
+    first, second = offered(session), offered(session)
+    first.fail(Cancelled())
+    assert layers(ob) == ["Paintover"]
+    second.fail(Cancelled())
+    assert layers(ob) == [], "the last one takes them away"
+
+
+def test_revert_leaves_the_uvs_that_a_job_under_way_needs(session: Session) -> None:
+    ob = bare_cube()
+    painted, task = offered(session), offered(session)
+    deliver(session, result(painted), JobState(painted.job, DONE))
+    textures.revert(ob)
+    assert layers(ob) == ["Paintover"]
+    deliver(session, result(task), JobState(task.job, DONE))
+    assert textures.is_painted(ob)
+    textures.revert(ob)
+    assert layers(ob) == []
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_undo_in_mid_job_costs_no_texture(session: Session, sent: bool) -> None:
+    bare_cube()
+    bpy.ops.ed.undo_push(message="Bare cube")
+    bpy.ops.ed.undo_push(message="Something else")
+    task = start(session)
+    if sent:
+        prepare(session, task)
+        deliver(session, MeshesMissing(()))
+    else:
+        until(session, task, "view 1 of 2")
+    assert layers(bpy.context.object) == ["Paintover"]
+    bpy.ops.ed.undo()
+    ob = bpy.context.object
+    assert layers(ob) == [], "the job's UVs were undone with the rest"
+    prepare(session, task)
+    deliver(session, result(task), JobState(task.job, DONE))
+    assert (task.error, task.state) == (None, TaskState.DONE)
+    assert layers(ob) == ["Paintover"]
+    assert textures.is_painted(ob)
+
+
+def test_another_connection_ends_what_the_old_one_had_only_been_offered(session: Session) -> None:
+    cube()
+    task = start(session)
+    prepare(session, task)
+    assert task.state is TaskState.OFFERED
+    called: list[Any] = []
+    session.link.connect = lambda *where: called.append(where)
+    session.connect("127.0.0.1", 1, None)
+    assert called == [("127.0.0.1", 1, None)]
+    assert task.state is TaskState.FAILED
+    assert isinstance(task.error, ConnectionLost)
+    assert session.error is None
+
+
+def test_what_has_arrived_when_the_connection_ends_is_applied_step_by_step(session: Session) -> None:
+    cube()
+    task = offered(session)
+    steps: list[int] = []
+
+    def slow(_: Any) -> Any:
+        for number in range(3):
+            steps.append(number)
+            yield None  # as if a thread were at work
+
+    task.apply = slow  # type: ignore[method-assign]
+    session.link.events = [result(task), ConnectionLost()]
+    while session.link.events:
+        session.tick()
+    assert (task.ended, len(steps) < 3) == (False, True), "nothing is waited for"
+    while task.working:
+        session.tick()
+    assert steps == [0, 1, 2]
+    assert isinstance(task.error, ConnectionLost)
+
+
+def test_a_task_that_cannot_even_end_stops_no_other(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    cube()
+    broken, sound = offered(session), offered(session)
+    broken.lose = lambda error: 1 / 0
+    deliver(session, ConnectionLost())
+    assert broken.state is sound.state is TaskState.FAILED
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_nothing_is_rendered_beside_blenders_own_render(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    cube()
+    task = start(session)
+    until(session, task, "view 1 of 2")
+    app = SimpleNamespace(is_job_running=lambda kind: kind == "RENDER")
+    monkeypatch.setattr(offstage, "bpy", SimpleNamespace(app=app, context=bpy.context))
+    session.tick()
+    assert "Blender is rendering" in task.error.message
+    assert "Wait" in task.error.hint
+
+
+def test_a_mesh_that_is_edited_by_way_of_another_object_is_said(session: Session) -> None:
+    ob = cube()
+    twin = ob.copy()
+    bpy.context.scene.collection.objects.link(twin)
+    twin.select_set(False)
+    task = start(session)
+    until(session, task, "Checking the UVs")
+    bpy.context.view_layer.objects.active = twin
+    bpy.ops.object.mode_set(mode="EDIT")
+    session.tick()
+    assert "the mesh of 'Cube' is in Edit Mode" in task.error.message
+    with pytest.raises(SceneError, match="Edit Mode, by way of"):
+        start(session)
+
+
+def test_the_cross_beside_a_job_cancels_that_one(session: Session) -> None:
+    cube()
+    first, second = offered(session), offered(session)
+    session.cancel(second.job)
+    assert [message for message in session.link.sent if isinstance(message, Cancel)] == [Cancel(second.job)]
+    drawn = Drawn()
+    sidebar.draw_task(drawn, first)
+    assert [(button.name, button.job) for button in drawn.buttons] == [("paintover.cancel", first.job)]
+
+
+def test_two_previews_stand_side_by_side() -> None:
+    preview.register()
+    try:
+        first, second = (np.full((8, 8, 3), value, np.uint8) for value in (10, 20))
+        preview.icon("a", first)
+        made = preview._previews["a"]
+        preview.icon("b", second)
+        preview.keep({"a", "b", "c"})
+        preview.icon("a", first)
+        assert preview._previews["a"] is made, "it is not made anew for the other"
+        assert tuple(preview._previews["b"].image_pixels_float[:3]) == pytest.approx([20 / 255] * 3, abs=0.01)
+        preview.keep({"b"})
+        assert "a" not in preview._previews
+    finally:
+        preview.unregister()
+
+
+def test_an_error_can_be_taken_away(session: Session) -> None:
+    deliver(session, ConnectionLost())
+    assert isinstance(session.complaint, ConnectionLost)
+    drawn = Drawn()
+    sidebar.draw_error(drawn, session.complaint, hide=True)
+    assert [button.name for button in drawn.buttons] == ["paintover.hide_error"]
+    session.hide_error()
+    assert session.complaint is None

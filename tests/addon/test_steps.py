@@ -10,6 +10,8 @@ import pytest
 from paintover import steps
 from paintover.bridge.errors import SceneError
 
+from .scenes import finish
+
 
 @pytest.fixture
 def foreground(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +29,7 @@ def test_a_thread_is_waited_for_tick_by_tick(foreground: None) -> None:
     running = steps.in_thread(work)
     assert [next(running) for _ in range(3)] == [steps.WAIT] * 3, "the caller stays free"
     may_end.set()
-    assert steps.finish(running) == "paintover-work"
+    assert finish(running) == "paintover-work"
 
 
 def test_what_a_thread_raises_reaches_the_caller(foreground: None) -> None:
@@ -35,7 +37,7 @@ def test_what_a_thread_raises_reaches_the_caller(foreground: None) -> None:
         raise SceneError(reason="it is odd")
 
     with pytest.raises(SceneError, match="odd"):
-        steps.finish(steps.in_thread(work))
+        finish(steps.in_thread(work))
 
 
 def test_background_waits_in_one_step() -> None:

@@ -129,6 +129,18 @@ def test_make_and_remove_leave_everything_else_alone(scene: bpy.types.Scene) -> 
     assert not uvs.remove(cube.data)
 
 
+def test_a_layer_of_the_users_own_of_that_name_is_left_alone(scene: bpy.types.Scene) -> None:
+    cube = add_cube(scene)
+    cube.data.uv_layers[0].name = "Paintover"
+    before = coordinates(cube, "Paintover")
+    name = uvs.make(cube)
+    assert name == "Paintover.001"
+    np.testing.assert_array_equal(coordinates(cube, "Paintover"), before)
+    assert uvs.make(cube) == name, "a second time it is made anew in place"
+    assert uvs.remove(cube.data)
+    assert [layer.name for layer in cube.data.uv_layers] == ["Paintover"]
+
+
 def test_make_where_there_is_none_and_with_hidden_faces(scene: bpy.types.Scene) -> None:
     ball = add_sphere(scene)
     ball.data.uv_layers.remove(ball.data.uv_layers[0])

@@ -23,13 +23,18 @@ from paintover.bridge.errors import (
 )
 from paintover.bridge.messages import MESSAGES, Hello, JobState, Ping, Preview, Submit
 from paintover.bridge.parameters import Settings
-from paintover.bridge.wire import GREETING, PREFIX, READ_AHEAD, Decoder, Limits, Malformed, decode_one, encode
+from paintover.bridge.wire import GREETING, PREFIX, READ_AHEAD, Decoder, Limits, Malformed, encode
 
 from .conftest import make_camera, make_mesh, make_passes
 
 
 def as_bytes(message: Any) -> bytes:
     return b"".join(encode(message))
+
+
+def decoded(data: bytes) -> Any:
+    (message,) = Decoder().feed(data)
+    return message
 
 
 def example(annotation: Any) -> Any:
@@ -72,7 +77,7 @@ def same(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("name", sorted(MESSAGES))
 def test_every_message_comes_back_as_it_was(name: str) -> None:
     message = example(MESSAGES[name])
-    assert same(decode_one(as_bytes(message)), message)
+    assert same(decoded(as_bytes(message)), message)
 
 
 def test_one_byte_at_a_time(submit: Submit, submit_texture: Submit) -> None:
@@ -202,7 +207,7 @@ def test_before_the_greeting_only_small_frames(submit: Submit) -> None:
 
 
 def test_decoded_arrays_cannot_be_written() -> None:
-    message = decode_one(as_bytes(Preview("j", np.zeros((2, 2, 3), np.uint8))))
+    message = decoded(as_bytes(Preview("j", np.zeros((2, 2, 3), np.uint8))))
     with pytest.raises(ValueError, match="read-only"):
         message.image[0] = 1
 
@@ -216,7 +221,7 @@ def test_what_does_not_travel_is_refused_on_the_way_out() -> None:
 
 def test_non_contiguous_arrays_arrive_whole() -> None:
     image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)[::2, ::-1]
-    assert np.array_equal(decode_one(as_bytes(Preview("j", image))).image, image)
+    assert np.array_equal(decoded(as_bytes(Preview("j", image))).image, image)
 
 
 def test_passes_of_the_wrong_shape_are_refused() -> None:

@@ -201,8 +201,11 @@ def test_blender_starts_and_stops_a_server(blender: Blender) -> None:
         f"""
         install()
         preferences = bpy.context.preferences.addons[MODULE].preferences
-        preferences.command, preferences.token = {str(program)!r}, ""
-        tell(started=list(bpy.ops.paintover.start_server()), connected=list(bpy.ops.paintover.connect()))
+        preferences.command = {str(program)!r}
+        preferences.host, preferences.token = "127.0.0.9", "another machine's"
+        tell(started=list(bpy.ops.paintover.start_server()))
+        preferences.host, preferences.token = "127.0.0.1", ""
+        tell(connected=list(bpy.ops.paintover.connect()))
         tell(models=[model.name for model in part("properties")._models])
         tell(stopped=list(bpy.ops.paintover.stop_server()), words=failure(bpy.ops.paintover.connect))
         """,

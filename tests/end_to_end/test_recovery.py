@@ -55,7 +55,8 @@ session, scene = part("session").session, bpy.context.scene
 offers = session.offers(scene)
 tell(offers=[[offer.state, offer.prompt, list(offer.objects), offer.views] for offer in offers])
 bpy.ops.ed.undo_push(message="before")
-tell(taken=list(bpy.ops.paintover.take_over("EXEC_DEFAULT", True, job=offers[0].job)))
+tell(taken=list(bpy.ops.paintover.take_over(job=offers[0].job)))
+bpy.ops.ed.undo_push(message="taken over")
 bare, mapped = bpy.data.objects["Bare"], bpy.data.objects["Mapped"]
 tell(materials=[ob.material_slots[0].material.name for ob in (bare, mapped)],
      uvs=[[layer.name for layer in ob.data.uv_layers] for ob in (bare, mapped)], notes=session.tasks[-1].notes,

@@ -197,6 +197,22 @@ def test_a_server_ends_with_a_blender_that_is_killed(blender: Blender) -> None:
     assert "Stopped." in log.read_text()
 
 
+def test_the_environment_is_not_removed_under_another_blenders_server(blender: Blender) -> None:
+    port = free_port()
+    process, server = started(blender, port, WAIT, "READY")
+    environment = blender.folder / "data" / "server" / "environment"
+    environment.mkdir(parents=True)
+    told = blender.run("install(); tell(words=failure(bpy.ops.paintover.remove_server))")
+    assert f"running on port {port}" in told["words"]
+    assert "Stop Server" in told["words"]
+    assert environment.exists()
+    kill(process)
+    server.wait(20)
+    told = blender.run("install(); tell(removed=list(bpy.ops.paintover.remove_server()))")
+    assert told["removed"] == ["FINISHED"]
+    assert not environment.parent.exists()
+
+
 def test_other_clients_keep_the_server(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAINTOVER_DATA", str(blender.folder / "data"))
     port = free_port()

@@ -1,11 +1,13 @@
-"""A small texture job for tests of what survives: a sphere from four sides."""
+"""For tests of what survives: a small texture job, a sphere from four sides, and what becomes of it."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from paintover.bridge.client import Client
-from paintover.bridge.messages import ENDED, JobState, Texture
+from paintover.bridge.messages import DONE, ENDED, Jobs, JobState, JobSummary, ListJobs, Texture
 from paintover.bridge.origin import Origin, Target
 from paintover.bridge.parameters import Settings
 
@@ -41,3 +43,32 @@ def state_after(client: Client, job: str, *states: str) -> JobState:
 
 def end_of(client: Client, job: str) -> JobState:
     return state_after(client, job, *ENDED)
+
+
+def of_type(messages: list[Any], wanted: type) -> list[Any]:
+    return [message for message in messages if isinstance(message, wanted)]
+
+
+def finish(client: Client, job: str) -> list[Any]:
+    """All messages up to the job's end. Raises its failure."""
+    return list(client.follow(job, timeout=120))
+
+
+def finish_resumed(client: Client, job: str) -> list[Any]:
+    """All messages from a Resume to the end: the first state may be any."""
+    messages: list[Any] = []
+    while not (messages and getattr(messages[-1], "state", "") == DONE):
+        messages.append(client.receive(60))
+    return [message for message in messages if getattr(message, "job", "") == job]
+
+
+def listed(client: Client, job: str) -> JobSummary | None:
+    client.send(ListJobs())
+    summaries = until(client, Jobs, job).jobs
+    return next((summary for summary in summaries if summary.job == job), None)
+
+
+async def eventually(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not true():
+            await asyncio.sleep(0.02)

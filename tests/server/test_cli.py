@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from ..server_process import TOKEN, ServerProcess, running
+from paintover.server.cli import _until_told_to_stop
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("data")) as process:
-        yield process
+from ..server_process import TOKEN, ServerProcess
 
 
 def paintover(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
@@ -97,3 +94,23 @@ def test_models(tmp_path: Path) -> None:
     assert fetched.returncode == 1
     assert "internet" in fetched.stderr
     assert "Traceback" not in fetched.stderr
+
+
+async def test_stopped_twice_it_still_tidies_up() -> None:
+    """As Stop Server does: it closes the server's input, and sends a signal while that is being obeyed."""
+    tidied: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(100):  # the signal comes during this
+                await asyncio.sleep(0)
+            tidied.append("all")
+
+    async def unneeded() -> None:
+        pass
+
+    await _until_told_to_stop(work(), unneeded())
+    assert tidied == ["all"]

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,33 +63,11 @@ from paintover.bridge.wire import PREFIX
 
 from ..bridge.conftest import make_mesh, make_passes
 from ..server_process import TOKEN, ServerProcess, running
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("data")) as process:
-        yield process
-
-
-@pytest.fixture
-def client(server: ServerProcess) -> Iterator[Client]:
-    with server.client() as connected:
-        yield connected
+from .recovery import of_type, until
 
 
 def request(steps: int = 3, **values: Any) -> Generate:
     return Generate(Settings(steps=steps, seed=5, **values), 64, 64)
-
-
-def of_type(messages: list[Any], wanted: type) -> list[Any]:
-    return [message for message in messages if isinstance(message, wanted)]
-
-
-def until(client: Client, wanted: type, job: str) -> Any:
-    while True:
-        message = client.receive(30)
-        if isinstance(message, wanted) and getattr(message, "job", job) == job:
-            return message
 
 
 def test_a_job_from_submit_to_result(client: Client) -> None:

@@ -64,6 +64,20 @@ def test_what_was_cancelled_or_failed_may_be_resumed(end: str) -> None:
     assert queue.waiting == [one]
 
 
+def test_a_resumed_job_goes_to_the_end_of_the_queue() -> None:
+    queue, first, second = Jobs(), job(1), job(2)
+    queue.add(first)
+    queue.change(first, CANCELLED)
+    queue.add(second)
+    before = second.submitted
+    queue.change(first, QUEUED)
+    assert queue.waiting == [second, first]
+    assert first.submitted >= before, "also after a restart"
+    queue.change(second, RUNNING)
+    queue.change(second, QUEUED)
+    assert queue.waiting == [second, first], "one whose worker died keeps its place"
+
+
 def test_followers_hear_everything_and_finished_parts_are_kept() -> None:
     queue, one, heard = Jobs(), job(1), list[Any]()
     one.followers.append(heard.append)

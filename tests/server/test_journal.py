@@ -136,7 +136,7 @@ def test_old_jobs_make_room_but_never_one_that_is_not_over(journal: Journal, mon
             os.utime(path, (age, age))
     size = sum(path.stat().st_size for path in (journal.folder / names[0]).iterdir())
     (journal.folder / ("e" * 32)).symlink_to(journal.folder / "gone")
-    monkeypatch.setattr(journal_module, "MAX_BYTES", 3 * size + 100)
+    monkeypatch.setattr(journal_module, "MAX_KEPT", 3 * size + 100)
     assert journal.prune() == ["e" * 32, names[0], names[2]], "a dead link goes first"
     assert [record.job for record in journal.records()] == [names[1], *names[3:]]
     assert journal.prune() == []
@@ -153,6 +153,15 @@ def test_a_job_belongs_to_one_server_until_that_ends(tmp_path: Path) -> None:
     first.close()
     assert second.orphaned(record)
     assert [path.name for path in tmp_path.glob("*.lock")] == [f"{second.owner}.lock"]
+
+
+def test_locks_of_servers_that_are_gone_are_swept(tmp_path: Path) -> None:
+    alive = Journal(tmp_path)
+    alive.open()
+    (tmp_path / "0123456789abcdef.lock").touch()
+    newcomer = Journal(tmp_path)
+    newcomer.open()
+    assert {path.stem for path in tmp_path.glob("*.lock")} == {alive.owner, newcomer.owner}
 
 
 def test_an_image_job_has_no_meshes(journal: Journal) -> None:

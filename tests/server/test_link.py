@@ -72,7 +72,7 @@ def test_the_checksum_misses_no_byte() -> None:
 @pytest.mark.parametrize(
     ("question", "error"),
     [
-        (Probe((np.zeros(probe.MAX_BYTES + 1, np.uint8),), 1, 1), TooLarge),
+        (Probe((np.zeros(probe.MAX_PROBE + 1, np.uint8),), 1, 1), TooLarge),
         (Probe((), 0, 1), BadSize),
         (Probe((), 1, 10**9), BadSize),
     ],

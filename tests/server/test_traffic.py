@@ -14,12 +14,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paintover.bridge.aio import AHEAD
 from paintover.bridge.client import Client
 from paintover.bridge.errors import PaintoverError, QueueFull
-from paintover.bridge.messages import DONE, Cancel, Generate, JobState, Ping, Pong, Probe, Submit, Trouble
+from paintover.bridge.messages import (
+    DONE,
+    Cancel,
+    Follow,
+    Generate,
+    JobState,
+    Ping,
+    Pong,
+    Probe,
+    Submit,
+    Texture,
+    Trouble,
+    ViewPainted,
+)
 from paintover.bridge.parameters import Settings
 from paintover.bridge.wire import Decoder, encode
 from paintover.server import front, jobs, traffic
+from paintover.server.jobs import Job
+from paintover.server.journal import Journal
+from paintover.server.worker_messages import ViewDone
 
 from .. import hostile
 from ..bridge.conftest import make_passes
@@ -169,7 +186,7 @@ def test_only_so_many_clients_share_memory(server: InProcess, monkeypatch: pytes
 
 
 def test_a_queue_that_holds_too_much_says_so(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MAX_BYTES", 10_000_000)
+    monkeypatch.setattr(jobs, "MAX_HELD", 10_000_000)
     passes = make_passes(512, 512)
     with server.client() as client:
         names = [client.submit(Generate(Settings(steps=100, seed=1), 512, 512, passes)) for _ in range(4)]
@@ -186,7 +203,7 @@ def test_a_queue_that_holds_too_much_says_so(server: InProcess, monkeypatch: pyt
 
 
 def test_one_job_is_taken_whatever_its_size(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MAX_BYTES", 1)
+    monkeypatch.setattr(jobs, "MAX_HELD", 1)
     with server.client() as client:
         job = client.submit(Generate(Settings(steps=1), 64, 64, make_passes(64, 64)))
         assert list(client.follow(job, timeout=60))[-1].state == DONE
@@ -204,3 +221,28 @@ def test_a_bug_in_an_answer_costs_one_answer(server: InProcess, monkeypatch: pyt
             list(client.follow(job, timeout=60))
         client.send(Ping(2))
         assert client.receive(30) == Pong(2)
+
+
+def test_a_large_job_is_told_as_fast_as_it_is_read(
+    server: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It neither counts as not reading, nor lies in memory whole."""
+    monkeypatch.setattr(front, "UNREAD", (4096, 8 << 20))
+    journal, name, image = Journal(tmp_path / "jobs"), "ab" * 16, np.zeros((640, 512, 3), np.uint8)
+    job = Job.of(name, Texture(Settings(), (make_passes(64, 64),), ()))
+    job.state = DONE
+    views = (ViewDone(name, index, ViewPainted(name, str(index), image), image[..., 0]) for index in range(32))
+    journal.store(job.record(journal.owner), None, (), {f"view-{view.index:03}": view for view in views})
+    with greeted(server) as raw:
+        raw.sendall(b"".join(encode(Follow(name))))
+        (channel,) = server.front._traffic.clients
+        still_served(server)
+        messages, decoder = list[Any](), Decoder()
+        raw.settimeout(60)
+        while not messages or not isinstance(messages[-1], (JobState, Trouble)):
+            assert channel.waiting_bytes <= AHEAD[1] + image.nbytes + 4096
+            received = raw.recv(1 << 16)
+            assert received, "let go"
+            messages += decoder.feed(received)
+    assert [message.view for message in messages if isinstance(message, ViewPainted)] == [str(i) for i in range(32)]
+    assert messages[-1].state == DONE

@@ -73,6 +73,7 @@ def paintover():
         "tasks": [
             {
                 "label": task.label,
+                "job": task.job,
                 "state": task.state.name,
                 "stage": task.stage,
                 "fraction": task.fraction,

@@ -102,7 +102,7 @@ def test_an_artists_first_session(blender: host.Windowed) -> None:
     blender.type_into("paintover.prompt", "green")
     blender.press("bpy.ops.paintover.texture()")
     blender.wait_for(lambda state: last(state)["state"] == "RUNNING" and last(state)["fraction"] > 0, "a second job")
-    blender.press("bpy.ops.paintover.cancel()")
+    blender.press(f'bpy.ops.paintover.cancel(job="{last(blender.look())["job"]}")')
     blender.wait_for(lambda state: last(state)["state"] == "CANCELLED", "its end")
     wait_for_color(blender, "4-cancelled.png", is_painted)
 

@@ -1,0 +1,23 @@
+"""A server with the fake engine that a module's tests share, and a client of it. A module may have its own instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from paintover.bridge.client import Client
+
+from ..server_process import ServerProcess, running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running(tmp_path_factory.mktemp("data")) as process:
+        yield process
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    with server.client() as connected:
+        yield connected
