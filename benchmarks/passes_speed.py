@@ -14,7 +14,7 @@ from mathutils import Vector
 from paintover import cameras
 from paintover.passes.live import Live
 
-from . import passes_scenes
+from . import passes_parts
 from .report import Result
 
 SIZE = 512
@@ -43,7 +43,7 @@ def in_turns(works: dict[str, Callable[[], object]], rounds: int, often: str = "
 def fresh() -> bpy.types.Scene:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
-    camera = passes_scenes.camera(scene)
+    camera = passes_parts.camera(scene)
     camera.animation_data_clear()
     scene.render.resolution_x = scene.render.resolution_y = SIZE
     return scene
@@ -68,7 +68,7 @@ def monkey(x: float) -> bpy.types.Object:
     """62,976 smooth triangles."""
     bpy.ops.mesh.primitive_monkey_add(location=(x, 0, 0), size=3)
     ob = bpy.context.object
-    passes_scenes.smooth(ob)
+    passes_parts.smooth(ob)
     modifier = ob.modifiers.new("Subdivision", "SUBSURF")
     modifier.levels = modifier.render_levels = 3
     return ob
@@ -154,7 +154,7 @@ def instances(rounds: int = 9) -> list[Result]:
     times = {}
     for name in ("one", "instances", "moving", "duplicates"):
         scene = fresh()
-        block = passes_scenes.cube((0, 0, 50), 0.04)
+        block = passes_parts.cube((0, 0, 50), 0.04)
         bpy.ops.mesh.primitive_grid_add(x_subdivisions=99, y_subdivisions=99, size=7)
         grid = bpy.context.object
         if name == "duplicates":
@@ -164,7 +164,7 @@ def instances(rounds: int = 9) -> list[Result]:
                 scene.collection.objects.link(copy)
             bpy.data.objects.remove(grid)
         else:
-            modifier = passes_scenes.instances_on_points(grid, block)
+            modifier = passes_parts.instances_on_points(grid, block)
             if name == "one":
                 _realize(modifier)
         orbit = Orbit(scene)
