@@ -127,6 +127,16 @@ def test_uvs_are_those_of_the_layer(scene: bpy.types.Scene) -> None:
         np.testing.assert_allclose(uv[..., 1], np.tile(1 - column[:, None], (1, 16)) * scale, atol=1e-5)
 
 
+@pytest.mark.skipif(bpy.app.version < (4, 5, 0), reason="new in 4.5")
+@pytest.mark.parametrize("domain", ["POINT", "FACE", "CORNER"])
+def test_free_custom_normals(domain: str, drawn: Live, scene: bpy.types.Scene) -> None:
+    mesh = add_plane(scene, size=40).data
+    attribute = mesh.attributes.new("custom_normal", "FLOAT_VECTOR", domain)
+    attribute.data.foreach_set("vector", np.tile(np.array((0.6, 0, 0.8), np.float32), len(attribute.data)))
+    mesh.update()
+    np.testing.assert_allclose(look(drawn).normal[16, 24], (0.6, 0, 0.8), atol=1e-3)
+
+
 def test_tiles_join(drawn: Live, scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     add_sphere(scene)
     before = camera_of(scene)
