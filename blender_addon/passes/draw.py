@@ -219,7 +219,7 @@ def _mirrored(matrices: np.ndarray) -> np.ndarray:
 @contextmanager
 def _state() -> Iterator[None]:
     test, mask, blend = gpu.state.depth_test_get(), gpu.state.depth_mask_get(), gpu.state.blend_get()
-    gpu.state.depth_test_set("LESS_EQUAL")
+    gpu.state.depth_test_set("LESS")  # of surfaces in one place the first is seen, as by Blender's rays
     gpu.state.depth_mask_set(True)
     gpu.state.blend_set("NONE")
     gpu.state.face_culling_set("NONE")

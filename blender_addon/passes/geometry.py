@@ -56,8 +56,7 @@ def _read(mesh: bpy.types.Mesh, uv_layer: str | None, mask_layer: str | None) ->
     triangles = _raw(mesh.loop_triangles, "loops", len(mesh.loop_triangles), 3)  # of corners
     vertices = _get(mesh.attributes[".corner_vert"].data, "value", len(mesh.loops), dtype=np.int32)
     uvs = mask_uvs = None
-    shared = mesh.normals_domain == "POINT" and "custom_normal" not in mesh.attributes
-    if shared and uv_layer is None and mask_layer is None:
+    if uv_layer is None and mask_layer is None and mesh.normals_domain == "POINT":
         # One normal a vertex: corners share theirs, and the graphics card transforms a quarter of the vertices.
         triangles = vertices[triangles]
         normals = _get(mesh.vertex_normals, "vector", len(mesh.vertices), 3)

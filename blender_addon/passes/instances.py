@@ -70,7 +70,7 @@ class Reader:
         self.for_render, self.cull, self._uv_layers = for_render, cull, uv_layers
         self._images: dict[tuple[int, str], AlphaImage] = {}
         self._known: dict[tuple[object, ...], tuple[set[int], Geometry | None]] = {}
-        """Data pointer and whose data it is -> session uids on whose change it is void, and the geometry."""
+        """Evaluated data, and UV layers -> session uids of originals on whose change it is void, and the geometry."""
 
     def forget(self, uids: set[int] | None = None) -> None:
         """Read the geometry of these objects and data again next time; without uids, everything."""
@@ -116,16 +116,14 @@ class Reader:
     def geometry(self, ob: bpy.types.Object, mask_layer: str | None) -> tuple[tuple[object, ...], Geometry | None]:
         """The geometry of an evaluated object, and the key that it has here."""
         original, data = ob.original, ob.data
-        own = original.session_uid
-        shared = data.original.session_uid
-        # Without modifiers, objects that share a mesh share its evaluated one, too.
-        alone = bool(original.modifiers) or original.type != "MESH"
         layer = None
         if self._uv_layers is not None:
             layer = self._uv_layers.get(original.name, "")
-        key = (data.as_pointer(), shared, own if alone or layer else 0, mask_layer)
+        # An evaluated mesh has a session uid of its own, so that another one at its address is another one.
+        key = (data.as_pointer(), data.session_uid, layer, mask_layer)
         if key not in self._known:
-            self._known[key] = {own, shared}, geometry.read(ob, layer, mask_layer)
+            owners = {original.session_uid} | ({original.data.session_uid} if original.data else set())
+            self._known[key] = owners, geometry.read(ob, layer, mask_layer)
         return key, self._known[key][1]
 
 

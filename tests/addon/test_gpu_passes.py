@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from benchmarks import passes_accuracy, passes_scenes
 from paintover import cameras, passes
 from paintover.bridge.errors import NoGpu, SceneError
 from paintover.passes import cycles, draw, gpu_context, gpu_route, ids, live, readback
+from paintover.passes.changes import Changes
 from paintover.passes.draw import Frame
 from paintover.passes.instances import Reader
 from paintover.passes.live import Live
@@ -190,6 +192,82 @@ def test_only_what_changed_is_read_again(drawn: Live, scene: bpy.types.Scene) ->
     third = geometries(drawn)
     assert third["Cube"] is second["Cube"]
     assert len(third["Sphere"].triangles) == 2 * len(second["Sphere"].triangles)
+
+
+def test_changes_are_noticed(scene: bpy.types.Scene) -> None:
+    cube, ball = add_cube(scene), add_sphere(scene)
+    bpy.ops.ed.undo_push(message="Before")
+    noticed = Changes()
+    try:
+        assert noticed.take()[:2] == (True, True)
+        bpy.context.view_layer.update()
+        noticed.take()
+        assert noticed.take() == (False, False, set())
+        cube.data.vertices[0].co.x = 5
+        cube.data.update()
+        ball.location.x = 1
+        bpy.context.view_layer.update()
+        everything, anything, geometry = noticed.take()
+        assert (everything, anything) == (False, True)
+        assert {cube.session_uid, cube.data.session_uid} <= geometry
+        assert ball.session_uid not in geometry
+        bpy.ops.ed.undo_push(message="After")
+        bpy.ops.ed.undo()
+        assert noticed.take()[0]
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        assert noticed.take()[0]
+    finally:
+        noticed.close()
+
+
+def test_reader_forgets_what_it_is_told_and_what_is_gone(scene: bpy.types.Scene) -> None:
+    """An address may soon be that of other data."""
+    cube, _ = add_cube(scene), add_sphere(scene)
+    reader = Reader(for_render=False)
+
+    def read() -> dict[str, Any]:
+        stage = reader.read(bpy.context.evaluated_depsgraph_get(), ids.object_ids())
+        return {stage.names[int(stage.ids[group.rows[0]])]: group.geometry for group in stage.groups}
+
+    first = read()
+    reader.forget({cube.data.session_uid})
+    second = read()
+    assert second["Sphere"] is first["Sphere"]
+    assert second["Cube"] is not first["Cube"]
+    gone = weakref.ref(second["Cube"])
+    del first, second
+    bpy.data.objects.remove(cube)
+    assert set(read()) == {"Sphere"}
+    assert gone() is None
+
+
+def test_instances_keep_their_own_past(drawn: Live, scene: bpy.types.Scene) -> None:
+    """When one of many goes, the others are not taken for it."""
+    cube = add_cube(scene)
+    cube.scale = (0.2, 0.2, 0.2)
+    copies = []
+    for x in (-1, 1):
+        copies.append(bpy.data.objects.new("Copy", cube.data))
+        copies[-1].location.x, copies[-1].scale = x, cube.scale
+        scene.collection.objects.link(copies[-1])
+    look(drawn)
+    bpy.data.objects.remove(cube)
+    copies[0].location.y = 0.1
+    frame = look(drawn)
+    left, right = frame.object_id[:, :24] > 0, frame.object_id[:, 24:] > 0
+    assert left.any()
+    assert right.any()
+    assert (frame.motion[:, :24][left][:, 1] > 0.1).all()
+    assert not frame.motion[:, 24:].any()
+
+
+def test_first_of_two_in_one_place_is_seen(drawn: Live, scene: bpy.types.Scene) -> None:
+    plane = add_plane(scene, size=40)
+    scene.collection.objects.link(plane.copy())
+    frame = look(drawn)
+    hit, *_, ob, _ = scene.ray_cast(bpy.context.evaluated_depsgraph_get(), (0, 0, 3), (0, 0, -1))
+    assert hit
+    assert {frame.names[int(number)] for number in np.unique(frame.object_id)} == {ob.name}
 
 
 def test_camera_alone_reads_nothing(drawn: Live, scene: bpy.types.Scene) -> None:
@@ -554,6 +632,9 @@ def test_backs_are_culled_where_the_engine_culls(scene: bpy.types.Scene) -> None
         assert np.isfinite(passes.render(scene, camera_of(scene)).depth).any() == seen
         with Live(scene) as drawn:
             assert np.isfinite(look(drawn).depth).any() == seen
+    bpy.data.objects["Sphere"].scale.x = -1  # mirrored, its outside is still outside
+    scene.camera.location.z = 5
+    assert np.isfinite(passes.render(scene, camera_of(scene)).depth).any()
 
 
 def test_painted_mask_is_seen(scene: bpy.types.Scene) -> None:
