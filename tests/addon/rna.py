@@ -14,6 +14,7 @@ LEFT_OUT = {
     "depsgraph",
     "use_nodes",  # deprecated from 5.0 on, and says so when it is read
     "bl_system_properties",
+    "uv_sculpt",  # reading its brush crashes 4.2
     "storage_type",  # how an attribute lies in memory: reading it is enough to change that
 }
 MOST = 20000
