@@ -106,6 +106,8 @@ def _finish(temporary: Path, folder: Path) -> None:
     for config in temporary.glob("*/config.json"):  # no traces of where it was made
         settings = json.loads(config.read_text())
         settings.pop("_name_or_path", None)
+        if settings.get("_class_name") == "AutoencoderTiny":  # diffusers writes it, and warns of it when it reads it
+            settings.pop("block_out_channels", None)
         config.write_text(json.dumps(settings, indent=2) + "\n")
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
