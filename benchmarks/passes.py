@@ -1,8 +1,9 @@
 """Are passes exact, and how fast? Scenes with what can go wrong, against rays; speed against Blender's own engines.
 
-Every scene is drawn by the graphics card's route (without a card: by Mesa in software), at 4,000 random pixel centres
+Every scene is drawn by the graphics card's route (without a card: by Mesa in software), at 6,000 random pixel centres
 compared with Blender's own ray casts, the hit triangle intersected again in double precision. Pixels next to a
-silhouette are left out. The figures with bars are those of the worst scene.
+silhouette are left out. The figures with bars are those of the worst scene. Edges are not measured here yet, and not
+among what is drawn against the clock.
 
 Run: python -m benchmarks.passes [SCENE …] [--pixels N] [--pictures FOLDER] [--no-speed]
 It goes on in Blender's Python: PAINTOVER_BLENDER_PYTHON, or the one that scripts/test has set up in .blender/4.5.
@@ -56,7 +57,7 @@ def accuracy(names: list[str], pixels: int, folder: Path | None) -> list[Any]:
     return [
         *(Result(key, worst[key], unit, at_most=bar) for key, (unit, bar) in BARS.items()),
         Result("scenes", len(names), "", at_least=12),
-        Result("fewest_pixels_compared", fewest, ""),
+        Result("fewest_pixels_compared", fewest, "", at_least=4000),
         *(Result(f"against_cycles_{key}", value, "") for key, value in cycles.items()),
     ]
 
@@ -89,7 +90,7 @@ def inside() -> None:
 
     parser = argparse.ArgumentParser()
     parser.add_argument("scenes", nargs="*", default=list(passes_scenes.SCENES))
-    parser.add_argument("--pixels", type=int, default=4000)
+    parser.add_argument("--pixels", type=int, default=6000)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--no-speed", action="store_true")
     options = parser.parse_args()
