@@ -77,20 +77,24 @@ def shown_steps(
     return (yield from in_thread(reader.join))
 
 
-def arrangement(depsgraph: bpy.types.Depsgraph) -> np.ndarray:
+def arrangement(depsgraph: bpy.types.Depsgraph, *, shapes: bool = True) -> np.ndarray:
     """Where every surface of the scene is, and what is characteristic of its shape: float64 (copies, 16 + SHAPE), to be
-    compared by `unchanged`."""
-    shapes: dict[int, np.ndarray] = {}
+    compared by `unchanged`. Without shapes it is the bounding box instead, and no object's data is asked for: where a
+    window has modifiers done by the graphics card, that would do them again, all in one go."""
+    seen: dict[int, np.ndarray] = {}
     places, of_places = [], []
     for instance in depsgraph.object_instances:
         ob = instance.object
-        if ob.type in NO_SURFACE or ob.data is None or not instance.show_self:
+        if ob.type in NO_SURFACE or not instance.show_self:
             continue
-        key = ob.data.as_pointer()
-        if key not in shapes:
-            shapes[key] = _shape(ob.data)
+        if not shapes:
+            shape = np.resize(ob.bound_box, SHAPE)
+        elif (key := ob.data.as_pointer()) in seen:
+            shape = seen[key]
+        else:
+            shape = seen[key] = _shape(ob.data)
         places.append([*(matrix := instance.matrix_world)[0], *matrix[1], *matrix[2], *matrix[3]])
-        of_places.append(shapes[key])
+        of_places.append(shape)
     return np.concatenate([np.reshape(places, (-1, 16)), np.reshape(of_places, (-1, SHAPE))], axis=1)
 
 

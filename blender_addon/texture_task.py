@@ -99,11 +99,11 @@ class TextureTask(Task):
         return found
 
     def _shown(self) -> np.ndarray:
-        """The scene as the viewport shows it: cameras are placed by that."""
+        """Where things are in the viewport: cameras are placed by that."""
         scene = find_scene(self._scene)
         layer = scene.view_layers[layer_name(scene)]
         layer.update()
-        return meshes.arrangement(layer.depsgraph)
+        return meshes.arrangement(layer.depsgraph, shapes=False)
 
     def _wanted(self) -> tuple[list[bpy.types.Object], dict[str, str]]:
         """The objects to paint, and their UV layers by name: the present one, which may be another by now."""

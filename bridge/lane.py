@@ -25,6 +25,7 @@ import stat
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -37,12 +38,39 @@ RING = 32 << 20
 MAX_RING = 1 << 30
 """The largest ring that a client maps."""
 HEAD = 64
+KEPT = 16 << 20
+"""Bytes of memory that the taker of a ring keeps for the next arrays."""
 ORPHANED = 600.0
 """Seconds after which a file that still has its name has lost its server."""
 _MAGIC = b"PTOVLANE"
 _NONCE, _FREED, _RINGS = 64, (128, 192), 4096
 _NAME = re.compile(r"paintover-[0-9a-f]{32}")
 _DESCRIPTOR = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
+
+
+class Recycler:
+    """Memory of arrays that nobody holds any more, for the next ones of that size.
+
+    Frames of a stream are all alike, and fresh memory costs more than the copy into it: the system clears every page.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: deque[np.ndarray] = deque()
+        self._bytes = 0
+
+    def get(self, nbytes: int) -> np.ndarray:
+        """uint8 (nbytes,), a view of memory that is in use as long as any view of it is."""
+        for buffer in self._buffers:
+            # Ours are the deque, the loop's name and the argument; a view of an array holds the array itself.
+            if buffer.nbytes == nbytes and sys.getrefcount(buffer) == 3:
+                return buffer[:]
+        fresh = np.empty(nbytes, np.uint8)
+        if nbytes <= KEPT:
+            self._buffers.append(fresh)
+            self._bytes += nbytes
+            while self._bytes > KEPT:
+                self._bytes -= self._buffers.popleft().nbytes
+        return fresh[:]
 
 
 class Ring:
@@ -56,6 +84,7 @@ class Ring:
         """Placer: where the next block may begin. Taker: what it has freed. Never read back from shared memory."""
         self._known_freed = 0
         self._sequence = 0
+        self._recycler = Recycler()
 
     @property
     def size(self) -> int:
@@ -103,7 +132,7 @@ class Ring:
         head = self._memory[start : start + 16].view(np.uint64)
         if sequence != self._sequence + 1 or (int(head[0]), int(head[1])) != (sequence, nbytes):
             raise BadFrame(reason="shared memory holds another array than the one announced")
-        copy = np.empty(nbytes, np.uint8)
+        copy = self._recycler.get(nbytes)
         np.copyto(copy, self._memory[start + HEAD : start + HEAD + nbytes])
         if (int(head[0]), int(head[1])) != (sequence, nbytes):
             raise BadFrame(reason="shared memory changed while it was read")

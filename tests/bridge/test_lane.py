@@ -374,3 +374,28 @@ async def test_only_peers_on_this_machine_get_an_offer(
         channel.offer_lane()
         await there_and_back(channel, connection)
         assert connection.shares_memory == offered
+
+
+def test_memory_is_used_again_once_nobody_holds_it() -> None:
+    recycler = lane.Recycler()
+    first = recycler.get(1000)
+    first[:] = 1
+    held = first.view(np.uint16)[10:20]
+    address = first.ctypes.data
+    del first
+    second = recycler.get(1000)
+    second[:] = 2
+    assert (held == 0x0101).all()
+    del held
+    third = recycler.get(1000)
+    assert third.ctypes.data == address
+    assert (second == 2).all()
+    assert len(recycler.get(2000)) == 2000
+
+
+def test_no_more_memory_is_kept_than_is_said() -> None:
+    recycler = lane.Recycler()
+    for number in range(1, 40):
+        recycler.get((1 << 20) + number)
+    assert len(recycler.get(lane.KEPT + 1)) == lane.KEPT + 1
+    assert sum(buffer.nbytes for buffer in recycler._buffers) <= lane.KEPT
