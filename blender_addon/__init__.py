@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 
 from . import operators, panels, preferences, properties, pump, server_process
+from .passes import gpu_route
 from .session import session
 
 PARTS = (preferences, properties, operators, panels)
@@ -20,6 +21,7 @@ def unregister() -> None:
     bpy.app.handlers.load_post.remove(pump.file_opened)
     pump.stop()
     session.close()
+    gpu_route.forget()
     server_process.leave()
     for part in reversed(PARTS):
         part.unregister()

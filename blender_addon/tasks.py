@@ -100,6 +100,11 @@ class Task(abc.ABC):
     def apply(self, result: Any) -> Steps[None] | None:
         """Put a result of the job into Blender; returns the steps of it if it takes any."""
 
+    def note(self, text: str) -> None:
+        """Tell the artist something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def origin(self) -> Origin:
         """Where it comes from, for a later session that looks for its own."""
         scene = find_scene(self._scene)
@@ -277,7 +282,7 @@ class ViewTask(Task):
         yield f"Rendering passes of {self._camera}"
         scene = find_scene(self._scene)
         camera = cameras.from_scene(scene, self.settings.size)  # in the tick of the render: both at the same frame
-        seen = passes.render(scene, camera, color=self.settings.strength < 1)
+        seen = passes.render(scene, camera, color=self.settings.strength < 1, say=self.note)
         image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
         self._request = Generate(self.settings, camera.width, camera.height, seen, image)
 

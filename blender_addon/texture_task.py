@@ -126,7 +126,8 @@ class TextureTask(Task):
                 also(depsgraph)
 
         scene = find_scene(self._scene)
-        self.views.append(passes.render(scene, camera, color=self.settings.strength < 1, also=look, frame=frame))
+        color = self.settings.strength < 1
+        self.views.append(passes.render(scene, camera, color=color, also=look, frame=frame, say=self.note))
         return found[0]
 
     def _choose_uvs(self, target: Target) -> Steps[None]:

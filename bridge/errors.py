@@ -18,7 +18,8 @@ PaintoverError
 │   ├── BadParameter, BadSize, BadPasses, BadMesh, MissingMesh, MissingModel, BadModelFile,
 │   └── UnsupportedControl, UnknownJob, JobNotOver, QueueFull
 ├── SceneError               what the Blender scene lacks
-│   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed
+│   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed,
+│       NoGpu
 ├── ServerFailure            the server failed at a valid request
 │   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed
 ├── SetupError               the server's environment cannot be made
@@ -256,6 +257,12 @@ class RenderFailed(SceneError):
     code = "render_failed"
     text = "Blender could not render the passes: {reason}."
     hint = "See Blender's console for the cause."
+
+
+class NoGpu(SceneError):
+    code = "no_gpu"
+    text = "Blender cannot draw on the graphics card: {reason}."
+    hint = "Passes of single pictures are rendered by Cycles instead. For live passes, install a graphics driver."
 
 
 class ServerFailure(PaintoverError):

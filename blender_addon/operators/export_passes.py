@@ -96,7 +96,8 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
             if frame is not None:
                 scene.frame_set(frame)
             camera = cameras.from_scene(scene, properties.snapshot(scene).size)
-            export(passes.render(scene, camera), folder, "" if frame is None else f"_{frame:04d}")
+            seen = passes.render(scene, camera, say=lambda text: self.report({"INFO"}, text))
+            export(seen, folder, "" if frame is None else f"_{frame:04d}")
             yield
 
     def _finish(self) -> None:

@@ -2,6 +2,10 @@
 
 camera = cameras.from_object(scene, scene.camera, 512, 512)
 seen = passes.render(scene, camera)
+
+Pictures that are asked for show the scene as it renders. The graphics card draws them where it can draw all that is in
+the scene; else, and where there is no graphics context, Cycles renders them. `live.Live` draws the scene as the
+viewport shows it, at interactive rate.
 """
 
 from __future__ import annotations
@@ -11,9 +15,12 @@ from dataclasses import replace
 
 import bpy
 
+from ..bridge.errors import NoGpu
 from ..bridge.scene import Camera, Passes
 from . import color as color_pass
-from . import cycles
+from . import cycles, gpu_route
+
+Say = Callable[[str], None]
 
 
 def render(
@@ -24,9 +31,10 @@ def render(
     color: bool = False,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
     frame: float | None = None,
+    say: Say | None = None,
 ) -> Passes:
     """The passes of one camera. See `render_views`."""
-    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also, frame=frame)[0]
+    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also, frame=frame, say=say)[0]
 
 
 def render_views(
@@ -37,17 +45,31 @@ def render_views(
     color: bool = False,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
     frame: float | None = None,
+    say: Say | None = None,
 ) -> list[Passes]:
     """The passes of several cameras at `frame` (the scene's current one), each of its camera's size.
 
     Blocks Blender's main thread. The scene, its render result and its data-blocks are left as they were.
     `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `also` is
-    called with the first render's depsgraph: the scene as it is evaluated for renders.
+    called once, with the depsgraph of the scene as it is evaluated for renders. `say` is told in a sentence if Cycles
+    renders, and why.
 
     Raises RenderFailed if Blender does not render, SceneError if the scene has too many objects, BadPasses if
     broken geometry gave passes that are not numbers.
     """
-    seen = cycles.render(scene, cameras, view_layer, also, frame)
+
+    def once(depsgraph: bpy.types.Depsgraph) -> None:
+        nonlocal also
+        work, also = also, None
+        if work:
+            work(depsgraph)
+
+    try:
+        seen = gpu_route.render(scene, cameras, view_layer, once, frame)
+    except (NoGpu, gpu_route.LeftOut) as reason:
+        if say:
+            say(f"Passes are rendered by Cycles: {reason}")
+        seen = cycles.render(scene, cameras, view_layer, once, frame)
     if color:
         colors = color_pass.render(scene, cameras, view_layer, frame)
         seen = [replace(one, color=image) for one, image in zip(seen, colors, strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bridge.errors import RenderFailed
 from ..bridge.scene import Camera, Passes
-from .edges import find_edges
+from .assemble import assemble
 from .ids import numbered, object_ids
 from .offstage import Offstage, offstage
 
@@ -101,16 +101,6 @@ def _passes(camera: Camera, found: dict[str, np.ndarray], ids: dict[str, int]) -
     normal = found["normal"].astype(np.float64) @ np.linalg.inv(camera.view)[:3, :3]
     length = np.linalg.norm(normal, axis=-1, keepdims=True)
     normal = np.divide(normal, length, out=np.zeros_like(normal), where=(length != 0) & hit[..., None])
-    object_id = np.where(hit, found["object"][..., 0], 0).astype(np.uint16)
-    material = np.where(hit, found["material"][..., 0], 0).astype(np.uint16)
-    by_id = {number: name for name, number in ids.items()}
-    passes = Passes(
-        camera=camera,
-        depth=depth,
-        normal=normal.astype(np.float16),
-        edge=find_edges(camera, depth, normal, object_id, material),
-        object_id=object_id,
-        names={str(number): by_id[number] for number in np.unique(object_id).tolist() if number in by_id},
-    )
-    passes.check_values()
-    return passes
+    object_id = np.where(hit, found["object"][..., 0], 0)
+    material = np.where(hit, found["material"][..., 0], 0)
+    return assemble(camera, depth, normal, object_id, material, {number: name for name, number in ids.items()})

@@ -179,9 +179,7 @@ def test_without_a_network(registry: TinyRegistry, tmp_path: Path, monkeypatch: 
     set_up(tmp_path / "package")
 
 
-def test_a_full_disk_is_noticed_before(
-    registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_noticed_before(registry: TinyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e9}))
     work = Installation(package(tmp_path / "package"), wanted="CPU")
     work.start()

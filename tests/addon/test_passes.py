@@ -10,11 +10,31 @@ import pytest
 from mathutils import Matrix, Vector
 
 from paintover import cameras, passes
-from paintover.bridge.errors import RenderFailed, SceneError
+from paintover.bridge.errors import NoGpu, RenderFailed, SceneError
 from paintover.bridge.scene import Camera, Passes
-from paintover.passes import cycles, ids, offstage
+from paintover.passes import cycles, gpu_route, ids, offstage
+from paintover.passes.live import Live
 
+from . import rna
 from .scenes import KINDS, add_camera, add_cube, add_plane, add_sphere, glow, instancer
+
+
+@pytest.fixture(params=["gpu", "cycles"], autouse=True)
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs by both ways of drawing, and fails if the wanted one is not the one taken."""
+    other = "cycles" if request.param == "gpu" else "gpu"
+
+    def refuse(*_: Any) -> None:
+        raise NoGpu(reason="of the test") if other == "gpu" else AssertionError("Cycles was asked")
+
+    monkeypatch.setattr(gpu_route if other == "gpu" else cycles, "render", refuse)
+    return str(request.param)
+
+
+@pytest.fixture
+def by_cycles(route: str) -> None:
+    if route != "cycles":
+        pytest.skip("of Cycles")
 
 
 def render(scene: bpy.types.Scene, **options: Any) -> Passes:
@@ -287,7 +307,7 @@ def test_color_is_what_blender_shows(scene: bpy.types.Scene) -> None:
     assert color[0, 0, 3] == 0
 
 
-def test_missing_pass_is_told(scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pass_is_told(scene: bpy.types.Scene, by_cycles: None, monkeypatch: pytest.MonkeyPatch) -> None:
     add_plane(scene, size=40)
     add_camera(scene)
     monkeypatch.setitem(cycles.NAMES, "depth", ("Deepness",))
@@ -386,10 +406,46 @@ def test_scene_is_left_as_found(color: bool, scene: bpy.types.Scene) -> None:
     assert snapshot(scene) == before
 
 
+def everything(scene: bpy.types.Scene) -> dict[str, Any]:
+    """All that RNA tells of the scene, its view layers, world, compositor, objects and what these are made of."""
+    found: dict[str, Any] = rna.walk(scene, "scene")
+    for blocks in (bpy.data.objects, bpy.data.meshes, bpy.data.materials, bpy.data.cameras, bpy.data.collections):
+        for block in blocks:
+            found |= rna.walk(block, f"{type(block).__name__} {block.name}")
+    return found
+
+
+def test_all_of_rna_is_left_as_found(route: str, scene: bpy.types.Scene) -> None:
+    furnish(scene)
+    before = everything(scene)
+    assert len(before) > 2000
+    render(scene)
+    assert everything(scene) == before
+    if route == "gpu":
+        with Live(scene) as live:
+            live.frame(cameras.from_object(scene, scene.camera, 48, 32), position=True)
+        assert everything(scene) == before
+    scene.view_settings.exposure += 0.5
+    bpy.data.objects["Cube"].select_set(True)
+    changed = everything(scene)
+    assert sorted(path for path in before if changed.get(path) != before[path])
+
+
+def test_scene_is_left_as_found_by_live_passes(scene: bpy.types.Scene) -> None:
+    furnish(scene)
+    before = snapshot(scene)
+    with Live(scene) as live:
+        for _ in range(2):
+            frame = live.frame(cameras.from_object(scene, scene.camera, 48, 32), position=True)
+    assert np.isfinite(frame.depth).any()
+    assert snapshot(scene) == before
+
+
 def test_scene_is_left_as_found_after_an_error(scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     furnish(scene)
     before = snapshot(scene)
     monkeypatch.setattr(cycles, "read", lambda *_: 1 / 0)
+    monkeypatch.setattr(gpu_route, "Reader", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         render(scene)
     assert snapshot(scene) == before

@@ -511,6 +511,7 @@ def layers(ob: Any) -> list[str]:
 def test_a_cancelled_job_leaves_the_uvs_that_a_painted_twin_wears(session: Session) -> None:
     ob = bare_cube()
     twin = ob.copy()
+    twin.location.x += 3  # in one place, cameras would see only one of the two
     bpy.context.scene.collection.objects.link(twin)
     twin.select_set(False)
     painted = offered(session)

@@ -1,0 +1,284 @@
+"""Draws a stage into float targets with shaders of its own: exact numbers at pixel centres, nothing to look at."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import gpu
+import numpy as np
+
+from ..bridge.scene import Camera
+from .geometry import Geometry
+from .instances import Group, Stage
+from .materials import AlphaImage
+from .readback import Targets
+from .shaders import INSTANCES_PER_ROW, TEXELS, make_shader
+
+TILE = 4096
+"""Larger images are drawn in tiles of this many pixels."""
+KEPT = 2048 * 2048
+"""Targets of larger images are not kept for the next one."""
+INF = np.float32(np.inf)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What one camera sees at one moment. Row 0 is at the top; conventions are those of `Passes`."""
+
+    camera: Camera
+    depth: np.ndarray
+    """float32 (H, W): view-space distance along the camera's axis; +inf on background."""
+    normal: np.ndarray
+    """float32 (H, W, 3): camera space, toward the camera; 0 on background."""
+    object_id: np.ndarray
+    """float32 (H, W): whole numbers; 0 on background."""
+    material: np.ndarray
+    """float32 (H, W): whole numbers that tell materials apart; 0 on background, and where there is none."""
+    motion: np.ndarray
+    """float32 (H, W, 2): pixels, x right, y down: p + motion is where the surface at p was in the previous frame.
+    0 on background, and where there was no previous frame; inf where the surface was behind the camera."""
+    names: dict[int, str]
+    """Object id -> full name."""
+    left_out: dict[str, str]
+    """Object -> what it has that is not drawn, or not as it renders: hair, volumes, displacement, …"""
+    position: np.ndarray | None = None
+    """float32 (H, W, 3): world space, if asked for; NaN on background."""
+    uv: np.ndarray | None = None
+    """float32 (H, W, 2): v up; if asked for; 0 on background."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the motion comes from: the camera and the stage of the previous frame."""
+
+    camera: Camera
+    stage: Stage
+
+
+class Drawer:
+    """Draws stages. Holds what lies on the graphics card; belongs to one GPU context and Blender's main thread."""
+
+    def __init__(self) -> None:
+        self._shaders: dict[tuple[bool, ...], gpu.types.GPUShader] = {}
+        self._masks: weakref.WeakKeyDictionary[AlphaImage, gpu.types.GPUTexture] = weakref.WeakKeyDictionary()
+        self._batches: weakref.WeakKeyDictionary[Geometry, list[gpu.types.GPUBatch]] = weakref.WeakKeyDictionary()
+        self._targets: Targets | None = None
+        self._count = 0
+
+    def draw(
+        self, stage: Stage, camera: Camera, before: Before | None = None, *, position: bool = False, uv: bool = False
+    ) -> Frame:
+        """The passes of a stage. For `uv` the stage must have been read with UVs."""
+        count = 4 if uv else 3 if position else 2
+        images = [np.empty((camera.height, camera.width, 4), np.float32) for _ in range(count)]
+        places = _Places(stage, camera, before)
+        for y in range(0, camera.height, TILE):
+            for x in range(0, camera.width, TILE):
+                width, height = min(TILE, camera.width - x), min(TILE, camera.height - y)
+                window = _window(camera, x, y, width, height)
+                targets = self._targets_of(width, height, count)
+                self._draw_tile(targets, places, camera, before.camera if before else camera, window, position, uv)
+                for slot, image in enumerate(images):
+                    part = image[y : y + height, x : x + width]
+                    into = part if part.flags.c_contiguous else np.empty((height, width, 4), np.float32)
+                    targets.read(slot, into)
+                    if into is not part:
+                        part[:] = into
+        if camera.width * camera.height > KEPT:
+            self._targets = None
+        return Frame(
+            camera,
+            depth=images[0][..., 3],
+            normal=images[0][..., :3],
+            motion=images[1][..., :2],
+            object_id=images[1][..., 2],
+            material=images[1][..., 3],
+            names=stage.names,
+            left_out={**stage.ignored, **stage.left_out},
+            position=images[2][..., :3] if position else None,
+            uv=images[3][..., :2] if uv else None,
+        )
+
+    def _targets_of(self, width: int, height: int, count: int) -> Targets:
+        if self._targets is None or (*self._targets.size, self._count) != (width, height, count):
+            self._targets = None  # free the old ones first
+            self._targets, self._count = Targets(width, height, count), count
+        return self._targets
+
+    def _draw_tile(
+        self,
+        targets: Targets,
+        places: _Places,
+        camera: Camera,
+        camera_before: Camera,
+        window: np.ndarray,
+        position: bool,
+        uv: bool,
+    ) -> None:
+        clear = [(0, 0, 0, INF), (0, 0, 0, 0), (np.nan,) * 4, (0, 0, 0, 0)]
+        cameras = _uniforms(camera, camera_before, window, targets.size, position or uv)
+        with targets.bound(clear[: self._count]), _state():
+            for group, first in places.groups():
+                previous = places.moved_from(group)
+                for batch, look in zip(self._batches_of(group.geometry, previous), group.looks, strict=True):
+                    if look.hidden:
+                        continue
+                    shader = self._shader(position or uv, uv, previous is not None, look.mask is not None)
+                    shader.bind()
+                    shader.uniform_block("cameras", cameras)
+                    shader.uniform_sampler("instances", places.texture)
+                    shader.uniform_int("first", first)
+                    shader.uniform_float("material", look.number)
+                    shader.uniform_int("culled", look.culled)
+                    if mask := look.mask:
+                        shader.uniform_sampler("mask", self._mask(mask.image))
+                        shader.uniform_int("lookup", (mask.linear, mask.extension))
+                        shader.uniform_float("threshold", places.threshold)
+                    batch.draw_instanced(shader, instance_start=0, instance_count=len(group.rows))
+
+    def _mask(self, image: AlphaImage) -> gpu.types.GPUTexture:
+        if image not in self._masks:
+            height, width = image.values.shape
+            data = gpu.types.Buffer("FLOAT", image.values.size, image.values.reshape(-1))
+            self._masks[image] = gpu.types.GPUTexture((width, height), format="R32F", data=data)
+        return self._masks[image]
+
+    def _shader(self, *key: bool) -> gpu.types.GPUShader:
+        if key not in self._shaders:
+            self._shaders[key] = make_shader(*key)
+        return self._shaders[key]
+
+    def _batches_of(self, geometry: Geometry, previous: np.ndarray | None) -> list[gpu.types.GPUBatch]:
+        """A batch for every part of the geometry. Those that do not deform are kept."""
+        if previous is not None:
+            return _make_batches(geometry, previous)
+        if geometry not in self._batches:
+            self._batches[geometry] = _make_batches(geometry, None)
+        return self._batches[geometry]
+
+
+class _Places:
+    """The matrices and ids of all instances as a texture, group by group."""
+
+    def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
+        self._stage, self._before = stage, before
+        self.threshold = stage.alpha_threshold
+        now = _times(camera.view, stage.matrices)
+        self._rows = None
+        matrices_before = stage.matrices
+        if before is not None and before.stage is not stage:
+            self._rows = stage.places_in(before.stage)
+            was = self._rows >= 0
+            matrices_before = stage.matrices.copy()
+            matrices_before[was] = before.stage.matrices[self._rows[was]]
+        then = _times(before.camera.view if before else camera.view, matrices_before)
+        order = np.concatenate([group.rows for group in stage.groups]) if stage.groups else np.empty(0, np.intp)
+        lines = max(1, -(-len(order) // INSTANCES_PER_ROW))
+        texels = np.zeros((lines * INSTANCES_PER_ROW, TEXELS, 4), np.float32)
+        texels[: len(order), 0:3] = now[order, :3]
+        texels[: len(order), 3:6] = then[order, :3]
+        texels[: len(order), 6, 0] = stage.ids[order]
+        texels[: len(order), 6, 1] = np.where(_mirrored(now[order]), -1, 1)
+        data = gpu.types.Buffer("FLOAT", texels.size, texels.reshape(-1))
+        self.texture = gpu.types.GPUTexture((INSTANCES_PER_ROW * TEXELS, lines), format="RGBA32F", data=data)
+
+    def groups(self) -> Iterator[tuple[Group, int]]:
+        """Every group, and the number of its first instance in the texture."""
+        first = 0
+        for group in self._stage.groups:
+            yield group, first
+            first += len(group.rows)
+
+    def moved_from(self, group: Group) -> np.ndarray | None:
+        """The vertices' positions in the previous frame, if they were others."""
+        if self._before is None or self._rows is None:
+            return None
+        row = self._rows[group.rows[0]]
+        if row < 0:
+            return None
+        stage = self._before.stage
+        old = stage.groups[stage.group_of[row]].geometry
+        if old is group.geometry or not group.geometry.follows(old):
+            return None
+        return old.positions
+
+
+def _times(view: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    # einsum stays in this thread: numpy's products wake others up, which on a busy machine costs more than the work.
+    return np.einsum("ij,njk->nik", view, matrices)
+
+
+def _mirrored(matrices: np.ndarray) -> np.ndarray:
+    x, y, z = matrices[:, 0, :3], matrices[:, 1, :3], matrices[:, 2, :3]
+    return (np.cross(x, y) * z).sum(1) < 0
+
+
+@contextmanager
+def _state() -> Iterator[None]:
+    test, mask, blend = gpu.state.depth_test_get(), gpu.state.depth_mask_get(), gpu.state.blend_get()
+    gpu.state.depth_test_set("LESS")  # of surfaces in one place the first is seen, as by Blender's rays
+    gpu.state.depth_mask_set(True)
+    gpu.state.blend_set("NONE")
+    gpu.state.face_culling_set("NONE")
+    try:
+        yield
+    finally:
+        gpu.state.depth_test_set(test)
+        gpu.state.depth_mask_set(mask)
+        gpu.state.blend_set(blend)
+
+
+def _window(camera: Camera, x: int, y: int, width: int, height: int) -> np.ndarray:
+    """float64 (4, 4): clip space of the whole image -> clip space of a tile of it, with row 0 first in memory."""
+    window = np.eye(4)
+    window[0, 0], window[0, 3] = camera.width / width, (camera.width - 2 * x) / width - 1
+    window[1, 1], window[1, 3] = -camera.height / height, (camera.height - 2 * y) / height - 1
+    return window
+
+
+def _uniforms(
+    camera: Camera, before: Camera, window: np.ndarray, size: tuple[int, int], position: bool
+) -> gpu.types.GPUUniformBuf:
+    """The block `Cameras` of the shader."""
+    far = _far(camera)
+    values = np.concatenate(
+        [
+            (window @ camera.projection).T.ravel(),
+            (window @ before.projection).T.ravel(),
+            (np.linalg.inv(camera.view) if position else np.eye(4)).T.ravel(),
+            [size[0] / 2, size[1] / 2, far, 0],
+        ]
+    ).astype(np.float32)
+    return gpu.types.GPUUniformBuf(gpu.types.Buffer("FLOAT", values.size, values))
+
+
+def _far(camera: Camera) -> float:
+    p = camera.projection
+    return float((p[2, 3] - 1) / p[2, 2] if camera.orthographic else p[2, 3] / (p[2, 2] + 1))
+
+
+def _make_batches(geometry: Geometry, previous: np.ndarray | None) -> list[gpu.types.GPUBatch]:
+    columns = {"place": geometry.positions, "facing": geometry.normals}
+    if geometry.uvs is not None:
+        columns["corner_uv"] = geometry.uvs
+    if geometry.mask_uvs is not None:
+        columns["mask_uv"] = geometry.mask_uvs
+    if previous is not None:
+        columns["place_before"] = previous
+    layout = gpu.types.GPUVertFormat()
+    for name, values in columns.items():
+        layout.attr_add(id=name, comp_type="F32", len=values.shape[1], fetch_mode="FLOAT")
+    vertices = gpu.types.GPUVertBuf(layout, len(geometry.positions))
+    for name, values in columns.items():
+        vertices.attr_fill(name, np.ascontiguousarray(values))
+    return [
+        gpu.types.GPUBatch(
+            type="TRIS",
+            buf=vertices,
+            elem=gpu.types.GPUIndexBuf(type="TRIS", seq=geometry.triangles[first : first + count]),
+        )
+        for _, first, count in geometry.parts
+    ]

@@ -1,0 +1,90 @@
+"""Passes from the graphics card: the scene as it is evaluated for renders, read once, drawn for every camera."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Sequence
+
+import bpy
+
+from ..bridge.errors import NoGpu
+from ..bridge.scene import Camera, Passes
+from . import gpu_context
+from .assemble import assemble
+from .draw import Before, Drawer, Frame
+from .ids import object_ids
+from .instances import Reader, Stage
+from .offstage import offstage
+from .shaders import ShaderError
+
+_drawer: Drawer | None = None
+
+
+class LeftOut(Exception):
+    """The scene has something that only Cycles can draw."""
+
+
+def render(
+    scene: bpy.types.Scene,
+    cameras: Sequence[Camera],
+    view_layer: str | None = None,
+    also: Callable[[bpy.types.Depsgraph], None] | None = None,
+    frame: float | None = None,
+) -> list[Passes]:
+    """The data passes of every camera, as `cycles.render` gives them.
+
+    Raises NoGpu or LeftOut where that has to be asked instead, SceneError or BadPasses, and what `also` raises.
+    """
+    gpu_context.ensure()
+    ids = object_ids()  # before the temporary camera is there, so that they are those of every other call
+    stages: list[Stage] = []
+
+    def read(_: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
+        stage = Reader(for_render=True, cull=culls(scene)).read(depsgraph, ids)
+        if stage.left_out:
+            raise LeftOut(describe(stage.left_out))
+        stages.append(stage)
+        if also:
+            also(depsgraph)
+
+    with offstage(scene, view_layer, with_cycles=False, frame=frame) as stand_in:
+        stand_in.scene.render.resolution_x = stand_in.scene.render.resolution_y = 8
+        stand_in.render(read)
+    drawn = [draw(stages[0], camera) for camera in cameras]
+    return [assemble(one.camera, one.depth, one.normal, one.object_id, one.material, one.names) for one in drawn]
+
+
+def draw(
+    stage: Stage, camera: Camera, before: Before | None = None, *, position: bool = False, uv: bool = False
+) -> Frame:
+    """`Drawer.draw` by the one that all share. A lost context costs one more try. Raises NoGpu."""
+    global _drawer
+    for _ in range(2):
+        try:
+            _drawer = _drawer or Drawer()
+            return _drawer.draw(stage, camera, before, position=position, uv=uv)
+        except (RuntimeError, SystemError, ShaderError) as reason:
+            error = reason
+            forget()
+    raise NoGpu(reason=str(error)) from error
+
+
+def culls(scene: bpy.types.Scene) -> bool:
+    """Whether the scene's engine lets materials hide the backs of their faces."""
+    return bool(scene.render.engine.startswith("BLENDER_EEVEE"))
+
+
+def forget() -> None:
+    """Let go of all that lies on the graphics card."""
+    global _drawer
+    _drawer = None
+
+
+atexit.register(forget)  # Blender's graphics end before Python's objects do
+
+
+def describe(left_out: dict[str, str]) -> str:
+    """“particle hair on Monkey and 2 others”."""
+    (name, what), *others = sorted(left_out.items())
+    more = f" and {len(others)} other{'s' * (len(others) > 1)}" if others else ""
+    return f"{what} on {name!r}{more}"

@@ -1,0 +1,96 @@
+"""Passes frame by frame, of the scene as the viewport evaluates it: only what changed is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import bpy
+
+from ..bridge.errors import SceneError
+from ..bridge.scene import Camera
+from . import gpu_context, gpu_route
+from .changes import Changes
+from .draw import Before, Frame
+from .ids import object_ids
+from .instances import Reader, Stage
+from .offstage import layer_name
+
+
+class Live:
+    """Draws a scene's passes again and again. Motion is against the frame drawn before.
+
+    with Live(scene) as live:
+        frame = live.frame(cameras.from_object(scene, scene.camera, 512, 512))
+    """
+
+    def __init__(
+        self,
+        scene: bpy.types.Scene,
+        view_layer: str | None = None,
+        *,
+        uv_layers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`uv_layers`: object name -> UV layer, if frames shall have UVs; others use the layer that renders.
+
+        Raises NoGpu where there is no graphics context, SceneError for a view layer that is not there.
+        """
+        gpu_context.ensure()
+        self._scene, self._layer = scene.name, layer_name(scene, view_layer)
+        self._reader = Reader(for_render=False, cull=gpu_route.culls(scene), uv_layers=uv_layers)
+        self._with_uvs = uv_layers is not None
+        self._changes = Changes()
+        self._stage: Stage | None = None
+        self._before: Before | None = None
+        self._narrowed = False
+        self._depsgraph = 0
+
+    def frame(self, camera: Camera, *, position: bool = False, space: bpy.types.SpaceView3D | None = None) -> Frame:
+        """The passes of this moment. With `space`, of what that viewport shows (its local view and collections).
+
+        Raises NoGpu if drawing fails, SceneError if the scene or its view layer is gone.
+        """
+        stage = self.read(space)
+        frame = gpu_route.draw(stage, camera, self._before, position=position, uv=self._with_uvs)
+        self._before = Before(camera, stage)
+        return frame
+
+    def read(self, space: bpy.types.SpaceView3D | None = None) -> Stage:
+        """What there is to draw, without drawing it. `frame` does this by itself."""
+        scene = bpy.data.scenes.get(self._scene)
+        if scene is None:
+            raise SceneError(reason=f"the scene {self._scene!r} is gone", hint="Start live passes again.")
+        layer = scene.view_layers[layer_name(scene, self._layer)]
+        layer.update()
+        depsgraph = layer.depsgraph
+        everything, anything, changed = self._changes.take()
+        if everything or depsgraph.as_pointer() != self._depsgraph:
+            self._reader.forget()
+            self._stage = self._before = None
+            self._depsgraph = depsgraph.as_pointer()
+        self._reader.cull = gpu_route.culls(scene)
+        self._reader.forget(changed)
+        shown = _shown(space)
+        # Entering and leaving local view evaluates nothing, so while it lasts nothing tells that it changed.
+        anything = self._reader.repainted() or anything
+        if self._stage is None or anything or shown or self._narrowed:
+            self._stage = self._reader.read(depsgraph, object_ids(), shown)
+            self._narrowed = shown is not None
+        return self._stage
+
+    def close(self) -> None:
+        """Stop listening, and let go of everything."""
+        self._changes.close()
+        self._reader.forget()
+        self._stage = self._before = None
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _shown(space: bpy.types.SpaceView3D | None) -> Callable[[bpy.types.Object], bool] | None:
+    if space is None or not (space.local_view or space.use_local_collections):
+        return None
+    return lambda ob: ob.visible_in_viewport_get(space)

@@ -1,0 +1,35 @@
+"""Float targets, and what was drawn into them as numpy arrays: no copy but the one from the graphics card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import gpu
+import numpy as np
+
+
+class Targets:
+    """Colour targets of four floats a pixel, and a depth buffer, all of one size. Belongs to one GPU context."""
+
+    def __init__(self, width: int, height: int, count: int) -> None:
+        self.size = width, height
+        self._colors = [gpu.types.GPUTexture((width, height), format="RGBA32F") for _ in range(count)]
+        self._depth = gpu.types.GPUTexture((width, height), format="DEPTH_COMPONENT32F")
+        self._buffer = gpu.types.GPUFrameBuffer(depth_slot=self._depth, color_slots=self._colors)
+
+    @contextmanager
+    def bound(self, clear: Sequence[Sequence[float]]) -> Iterator[None]:
+        """Draw into them, over `clear`: four numbers for every target."""
+        for texture, value in zip(self._colors, clear, strict=True):
+            texture.clear(format="FLOAT", value=value)
+        with self._buffer.bind():
+            self._buffer.clear(depth=1.0)
+            yield
+
+    def read(self, slot: int, into: np.ndarray) -> None:
+        """Read a target into a contiguous float32 (H, W, 4) array, in the order of its memory."""
+        width, height = self.size
+        shared = gpu.types.Buffer("FLOAT", into.size, into.reshape(-1))
+        with self._buffer.bind():
+            self._buffer.read_color(0, 0, width, height, 4, slot, "FLOAT", data=shared)
