@@ -36,6 +36,8 @@ class TakeOverTask(Task):
         self.job = summary.job
         self._resume = resume
         self._handover: Handover | None = None
+        self._handed_over = False
+        """The handover has arrived, applied or not."""
         self._uvs: dict[int, PaintedUVs] = {}
         self._views: set[str] = set()
         if resume:
@@ -65,11 +67,16 @@ class TakeOverTask(Task):
             self.preview = result.image
             self._views.add(result.view)  # one may come again after a lost connection
             self.finished = len(self._views)
-        elif self._handover is None:
-            raise ServerFailure(reason="it sent a result before it said what that is for")
-        else:
+        elif self._handover is not None:
             return self._show(result, self._handover)
         return None
+
+    def receive(self, message: Any) -> None:
+        # This connection may have followed the job before, for a file that was closed since: what was still on its way
+        # then comes first, and once more behind the handover.
+        if self._handed_over or isinstance(message, Handover) or getattr(message, "failure", None):
+            self._handed_over |= isinstance(message, Handover)
+            super().receive(message)
 
     def _show(self, result: ImageResult | TextureResult, handover: Handover) -> Steps[None]:
         picture = yield from in_thread(lambda: textures.png(result.image))

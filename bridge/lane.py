@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,14 @@ _NAME = re.compile(r"paintover-[0-9a-f]{32}")
 _DESCRIPTOR = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 
 
+def _references(arrays: Iterable[np.ndarray]) -> list[int]:
+    return [sys.getrefcount(array) for array in arrays]
+
+
+_UNUSED = _references(deque([np.empty(1, np.uint8)]))[0]
+"""References to an array that only a deque holds, as _references counts them: Pythons differ in that."""
+
+
 class Recycler:
     """Memory of arrays that nobody holds any more, for the next ones of that size.
 
@@ -59,10 +68,10 @@ class Recycler:
         self._bytes = 0
 
     def get(self, nbytes: int) -> np.ndarray:
-        """uint8 (nbytes,), a view of memory that is in use as long as any view of it is."""
-        for buffer in self._buffers:
-            # Ours are the deque, the loop's name and the argument; a view of an array holds the array itself.
-            if buffer.nbytes == nbytes and sys.getrefcount(buffer) == 3:
+        """uint8 (nbytes,), a view of memory that is in use as long as any view is: each holds the array itself."""
+        counts = _references(self._buffers)
+        for buffer, references in zip(self._buffers, counts, strict=True):
+            if buffer.nbytes == nbytes and references == _UNUSED:
                 return buffer[:]
         fresh = np.empty(nbytes, np.uint8)
         if nbytes <= KEPT:

@@ -49,9 +49,11 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
         self._frame = context.scene.frame_current, context.scene.frame_subframe
         self._frames = self._export(context.scene)
         self._done = 0
+        self._timer = None
         if self.animation and not bpy.app.background:
-            self._timer = context.window_manager.event_timer_add(0.01, window=context.window)
-            context.window_manager.modal_handler_add(self)
+            self._manager = context.window_manager
+            self._timer = self._manager.event_timer_add(0.01, window=context.window)
+            self._manager.modal_handler_add(self)
             return {"RUNNING_MODAL"}
         while (result := self._step()) == {"RUNNING_MODAL"}:
             pass
@@ -64,12 +66,13 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
             self.report({"WARNING"}, f"Stopped after {self._done} frames")
             result = {"CANCELLED"}
         elif event.type == "TIMER":
-            result = self._step()
             context.workspace.status_text_set(f"Paintover saves passes: {self._done} frames. Esc stops.")
-        if result != {"RUNNING_MODAL"}:
-            context.workspace.status_text_set(None)
-            context.window_manager.event_timer_remove(self._timer)
+            result = self._step()
         return result
+
+    def cancel(self, context: Context) -> None:
+        """Blender ends it: it quits, or another file is opened."""
+        self._finish()
 
     def _step(self) -> set[Any]:
         """One more frame."""
@@ -88,6 +91,9 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
         except PaintoverError as error:
             self._finish()
             return refuse(self, error)
+        except BaseException:
+            self._finish()
+            raise
 
     def _export(self, scene: bpy.types.Scene) -> Iterator[None]:
         folder = Path(bpy.path.abspath(self.directory))
@@ -103,6 +109,10 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
     def _finish(self) -> None:
         """Back to the frame where the artist was."""
         self._frames.close()
+        if self._timer:
+            self._manager.event_timer_remove(self._timer)
+            bpy.context.workspace.status_text_set(None)
+            self._timer = None
         if self.animation:
             self._scene.frame_set(self._frame[0], subframe=self._frame[1])
 
@@ -136,7 +146,8 @@ def pictures(seen: Passes) -> dict[str, np.ndarray]:
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
-    """Save a float (H, W, 3) picture of display values (0…1) through a throw-away Blender image. Raises OSError."""
+    """Save a float (H, W, 3) picture of display values (0…1) through a throw-away Blender image. Raises OSError or
+    RenderFailed."""
     path.touch()  # the system's own words, where Blender would only say that it failed
     height, width = picture.shape[:2]
     image = bpy.data.images.new(path.stem, width, height)
@@ -146,7 +157,10 @@ def save_png(picture: np.ndarray, path: Path) -> None:
         image.pixels.foreach_set(rgba.ravel())
         image.file_format = "PNG"
         image.filepath_raw = str(path)
-        image.save()
+        try:
+            image.save()
+        except RuntimeError as reason:  # a full disk, a share that is gone
+            raise RenderFailed(reason=f"{path} cannot be written ({str(reason).strip()})") from reason
     finally:
         bpy.data.images.remove(image)
 

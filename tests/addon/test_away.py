@@ -263,6 +263,23 @@ def test_made_uvs_that_fit_no_more_leave_the_mesh_as_it_is(session: Session) -> 
     assert not ob.data.uv_layers
 
 
+def test_what_was_on_its_way_to_a_closed_file_is_not_taken_for_the_handover(session: Session) -> None:
+    task = TakeOverTask(dataclasses.replace(summary(), kind="image"), bpy.context.scene)
+    session.start(task)
+    prepare(session, task)
+    deliver(session, ImageResult(JOB, IMAGE, Settings()), JobState(JOB, DONE))
+    assert not task.ended
+    assert away.applied(bpy.context.scene) == []
+    deliver(
+        session,
+        Handover(JOB, Settings(), Origin(camera="Close-up")),
+        ImageResult(JOB, IMAGE, Settings()),
+        JobState(JOB, DONE),
+    )
+    assert task.state is TaskState.DONE
+    assert "Paintover Close-up" in bpy.data.images
+
+
 def test_an_image_is_taken_over(session: Session) -> None:
     task = TakeOverTask(dataclasses.replace(summary(), kind="image"), bpy.context.scene)
     session.start(task)

@@ -21,6 +21,8 @@ from paintover.bridge.errors import (
 from paintover.bridge.parameters import BY_NAME, CONTROLS
 from paintover.server import catalogue, model_files, models
 
+BUILT_IN = [entry.name for entry in models.BUILT_IN]
+
 
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -120,7 +122,10 @@ def test_controls_serve_their_whole_family(tmp_path: Path) -> None:
     assert models.control_path(models.resolve("one"), "edge") == control
     with pytest.raises(UnsupportedControl):
         models.control_path(models.resolve("two"), "edge")
-    assert {info.name: info.controls for info in models.infos() if info.name != "mini"} == {"one": ("edge",), "two": ()}
+    assert {info.name: info.controls for info in models.infos() if info.name not in BUILT_IN} == {
+        "one": ("edge",),
+        "two": (),
+    }
 
 
 # ---------------------------------------------------------------- refusing
@@ -130,7 +135,7 @@ def refused(path: Path, **options: Any) -> str:
     with pytest.raises(BadModelFile) as caught:
         models.add(path, **options)
     assert caught.value.hint
-    assert [entry.name for entry in models.installed() if entry.name != "mini"] == []
+    assert [entry.name for entry in models.installed() if entry.name not in BUILT_IN] == []
     return caught.value.message
 
 
