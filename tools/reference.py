@@ -10,7 +10,8 @@ TARGET = Path(__file__).parent.parent / "docs" / "parameters.md"
 HEAD = """# Parameters
 
 Every setting of a job, generated from `bridge/parameters.py` by `python -m tools.reference`. The same table makes the
-panels in Blender, the flags of `paintover generate`, and the checks on the wire.
+panels in Blender, the flags of `paintover generate`, and the checks on the wire. The defaults are those of Stable
+Diffusion; choosing another model in Blender, like mini, fills in its own.
 
 | parameter | name in the panel | values | default | meaning |
 |---|---|---|---|---|
