@@ -101,8 +101,9 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
         for frame in frames:
             if frame is not None:
                 scene.frame_set(frame)
-            camera = cameras.from_scene(scene, properties.snapshot(scene).size)
-            seen = passes.render(scene, camera, say=lambda text: self.report({"INFO"}, text))
+            settings = properties.snapshot(scene)
+            camera = cameras.from_scene(scene, settings.size)
+            seen = passes.render(scene, camera, edges=settings.edges, say=lambda text: self.report({"INFO"}, text))
             export(seen, folder, "" if frame is None else f"_{frame:04d}")
             yield
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 import bpy
 
 from ..bridge.errors import NoGpu
+from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera, Passes
 from . import color as color_pass
 from . import cycles, gpu_route
@@ -29,12 +30,13 @@ def render(
     *,
     view_layer: str | None = None,
     color: bool = False,
+    edges: EdgeStyle | None = None,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
     frame: float | None = None,
     say: Say | None = None,
 ) -> Passes:
     """The passes of one camera. See `render_views`."""
-    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also, frame=frame, say=say)[0]
+    return render_views(scene, [camera], view_layer=view_layer, color=color, edges=edges, also=also, frame=frame, say=say)[0]
 
 
 def render_views(
@@ -43,6 +45,7 @@ def render_views(
     *,
     view_layer: str | None = None,
     color: bool = False,
+    edges: EdgeStyle | None = None,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
     frame: float | None = None,
     say: Say | None = None,
@@ -50,7 +53,7 @@ def render_views(
     """The passes of several cameras at `frame` (the scene's current one), each of its camera's size.
 
     Blocks Blender's main thread. The scene, its render result and its data-blocks are left as they were.
-    `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `also` is
+    `view_layer` defaults to the one in use. `edges` says which lines the edge pass has (all, one pixel wide). With `color`, Passes.color is filled too (a slower render). `also` is
     called once, with the depsgraph of the scene as it is evaluated for renders. `say` is told in a sentence if Cycles
     renders, and why.
 
@@ -65,11 +68,11 @@ def render_views(
             work(depsgraph)
 
     try:
-        seen = gpu_route.render(scene, cameras, view_layer, once, frame)
+        seen = gpu_route.render(scene, cameras, view_layer, once, frame, edges)
     except (NoGpu, gpu_route.LeftOut) as reason:
         if say:
             say(f"Passes are rendered by Cycles: {reason}")
-        seen = cycles.render(scene, cameras, view_layer, once, frame)
+        seen = cycles.render(scene, cameras, view_layer, once, frame, edges)
     if color:
         colors = color_pass.render(scene, cameras, view_layer, frame)
         seen = [replace(one, color=image) for one, image in zip(seen, colors, strict=True)]

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..bridge.scene import Camera, Passes
-from .edges import find_edges
 
 
 def assemble(
@@ -15,10 +14,10 @@ def assemble(
     depth: np.ndarray,
     normal: np.ndarray,
     object_id: np.ndarray,
-    material: np.ndarray,
+    edge: np.ndarray | None,
     names: Mapping[int, str],
 ) -> Passes:
-    """Passes with edges, of images of the camera's size. `normal` is unit length, in camera space.
+    """Passes, of images of the camera's size. `normal` is unit length, in camera space.
 
     Raises BadPasses if broken geometry gave values that are not numbers.
     """
@@ -27,7 +26,7 @@ def assemble(
         camera=camera,
         depth=np.ascontiguousarray(depth),
         normal=normal.astype(np.float16),
-        edge=find_edges(camera, depth, normal, object_id, material),
+        edge=edge if edge is not None else np.zeros(depth.shape, np.uint8),
         object_id=object_id,
         names={str(number): names[number] for number in np.unique(object_id).tolist() if number in names},
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import bpy
 
 from ..bridge.errors import SceneError
+from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
 from . import gpu_context, gpu_route
 from .changes import Changes
@@ -44,13 +45,21 @@ class Live:
         self._narrowed = False
         self._depsgraph = 0
 
-    def frame(self, camera: Camera, *, position: bool = False, space: bpy.types.SpaceView3D | None = None) -> Frame:
-        """The passes of this moment. With `space`, of what that viewport shows (its local view and collections).
+    def frame(
+        self,
+        camera: Camera,
+        *,
+        position: bool = False,
+        edges: EdgeStyle | None = None,
+        space: bpy.types.SpaceView3D | None = None,
+    ) -> Frame:
+        """The passes of this moment, and edges in a style. With `space`, of what that viewport shows (its local view
+        and collections).
 
         Raises NoGpu if drawing fails, SceneError if the scene or its view layer is gone.
         """
         stage = self.read(space)
-        frame = gpu_route.draw(stage, camera, self._before, position=position, uv=self._with_uvs)
+        frame = gpu_route.draw(stage, camera, self._before, position=position, uv=self._with_uvs, edges=edges)
         self._before = Before(camera, stage)
         return frame
 

@@ -1,0 +1,188 @@
+"""Which edges of a mesh are lines: some from everywhere, some as contours that depend on where the camera is.
+
+A contour is an edge between a triangle that faces the camera and one that does not. It is the outline of the triangles
+that are drawn, at any resolution (DeCarlo et al. 2003, section 2, call it the silhouette of the mesh). The zero set of
+interpolated normals (Hertzmann and Zorin 2000) is smoother, but lies inside that outline, where depth and ids show no
+border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..bridge.parameters import EdgeStyle
+from .instances import Group, Stage
+from .materials import Look
+from .wire import NOTHING, Wire
+
+PLAIN, BOUNDARY, CONTOUR = 0, 1, 2
+"""Lines that are seen wherever they are not hidden; that end a surface; that end what is seen of one."""
+MASKED = 4
+"""Added for surfaces that a picture says are not everywhere."""
+HOLDOUT_LINE = 8
+"""Added for what hides things and is not seen itself."""
+FLAT = 1e-7
+"""Triangles whose normals' cosine is this close to 1 lie in one plane, and have no contour between them."""
+BATCH = 4_000_000
+"""Triangles looked at at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Line segments."""
+
+    ends: np.ndarray
+    """float32 (K, 2, 3)."""
+    kind: np.ndarray
+    """float32 (K,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The lines of one mesh under some materials."""
+
+    fixed: Lines
+    """In the object's space: those seen from everywhere. None where faces are culled."""
+    planes: np.ndarray
+    """float32 (F, 4): of the triangles beside other edges; positive on their front."""
+    culled: np.ndarray | None
+    """bool (F,): triangles that are seen from their front only, if any is."""
+    ends: np.ndarray
+    """float32 (C, 2, 3): the edges that may be contours."""
+    faces: np.ndarray
+    """int32 (C, 2): of planes; NOTHING where there is none."""
+    folded: np.ndarray
+    """bool (C,)."""
+    kind: np.ndarray
+    """float32 (C,): MASKED or not."""
+    always: np.ndarray
+    """bool (C,): lines from everywhere, if their triangles are seen."""
+
+    def seen_from(self, eyes: np.ndarray) -> Iterator[tuple[np.ndarray, Lines]]:
+        """From each of eyes, float64 (N, 4) in the object's space (homogeneous): rows of eyes, and the line of each."""
+        if not len(self.ends):
+            return
+        step = max(1, BATCH // len(self.planes))
+        for first in range(0, len(eyes), step):
+            # einsum stays in this thread (see draw._times).
+            front = np.einsum("nk,fk->nf", eyes[first : first + step].astype(np.float32), self.planes) > 0
+            row, edge, kind = self._contours(front) if self.culled is None else self._not_culled(front)
+            yield row + first, Lines(self.ends[edge], kind + self.kind[edge])
+
+    def _contours(self, front: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        found = front[:, self.faces[:, 0]] != front[:, self.faces[:, 1]]
+        if self.folded.any():
+            found ^= self.folded
+        row, edge = np.nonzero(found)
+        return row, edge, np.full(len(row), CONTOUR, np.float32)
+
+    def _not_culled(self, front: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same where some triangles are not there when seen from behind."""
+        one, other = self.faces.T
+        there = front | ~self.culled
+        seen, seen_other = there[:, one], there[:, other] & (other != NOTHING)
+        contour = seen & seen_other & (front[:, one] ^ front[:, other] ^ self.folded)
+        lone = seen ^ seen_other
+        row, edge = np.nonzero(contour | lone | (self.always & (seen | seen_other)))
+        kind = np.where(lone[row, edge], BOUNDARY, np.where(self.always[edge], PLAIN, CONTOUR))
+        return row, edge, kind.astype(np.float32)
+
+
+def find(wire: Wire, looks: Mapping[int, Look], style: EdgeStyle) -> Features:
+    """The lines of a mesh whose material slots look like `looks`."""
+    edges = wire.topology
+    planes = _planes(wire)
+    numbers, hidden, masked, culled = (_of_faces(wire, looks, what) for what in ("number", "hidden", "mask", "culled"))
+    faces = edges.faces.copy()
+    if hidden.any():
+        faces[(faces != NOTHING) & hidden[faces]] = NOTHING
+        turn = faces[:, 0] == NOTHING
+        faces[turn] = faces[turn][:, ::-1]
+    there, both = faces[:, 0] != NOTHING, faces[:, 1] != NOTHING
+    cosine = (planes[faces[:, 0], :3] * planes[faces[:, 1], :3]).sum(1) * np.where(edges.folded, -1, 1)
+    always = edges.several.copy() if style.crease else np.zeros(len(faces), bool)
+    if style.crease:
+        always |= both & edges.bent & (cosine < np.cos(np.radians(style.crease_angle)))
+    if style.border:
+        always |= both & (numbers[faces[:, 0]] != numbers[faces[:, 1]])
+    if style.mark:
+        always |= edges.marked
+    outlines = style.silhouette or style.border
+    boundary = ~both & outlines
+    kind = np.where(masked[faces[:, 0]] & (masked[faces[:, 1]] | ~both), MASKED, 0).astype(np.float32)
+    ends = wire.positions[edges.ends]
+    if culled.any():
+        fixed, moving = np.zeros(len(faces), bool), there & (outlines | always)
+    else:
+        fixed = there & (always | boundary)
+        moving = there & both & ~always & (cosine < 1 - FLAT) & outlines
+    return Features(
+        fixed=Lines(ends[fixed], (kind + np.where(boundary, BOUNDARY, PLAIN))[fixed].astype(np.float32)),
+        **_only(planes, culled, faces[moving]),
+        ends=ends[moving],
+        folded=edges.folded[moving],
+        kind=kind[moving],
+        always=always[moving],
+    )
+
+
+def _only(planes: np.ndarray, culled: np.ndarray, faces: np.ndarray) -> dict[str, np.ndarray | None]:
+    """The triangles that these edges have, numbered anew."""
+    used = np.zeros(len(planes), bool)
+    used[faces[faces != NOTHING]] = True
+    number = np.where(used, np.cumsum(used) - 1, NOTHING).astype(np.int32)
+    return {
+        "planes": planes[used],
+        "culled": culled[used] if culled.any() else None,
+        "faces": np.where(faces == NOTHING, NOTHING, number[faces]).astype(np.int32),
+    }
+
+
+def _planes(wire: Wire) -> np.ndarray:
+    """float32 (T, 4): unit normal, and offset from the origin; 0 where a triangle has no area."""
+    a, b, c = (wire.positions[wire.triangles[:, i]] for i in range(3))
+    normal = np.cross(b - a, c - a)
+    length = np.sqrt((normal * normal).sum(1, keepdims=True))
+    normal = np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
+    return np.concatenate([normal, -(normal * a).sum(1, keepdims=True)], 1)
+
+
+def _of_faces(wire: Wire, looks: Mapping[int, Look], what: str) -> np.ndarray:
+    """A property of the look of every triangle's material, as a number or whether it has it."""
+    values = {slot: getattr(look, what) for slot, look in looks.items()}
+    values = {slot: value if isinstance(value, int) else value is not None for slot, value in values.items()}
+    dtype = np.int64 if what == "number" else bool
+    if wire.slots is None:
+        return np.full(len(wire.corners), values.get(0, 0), dtype)
+    table = np.zeros(max(values, default=0) + 1, dtype)
+    for slot, value in values.items():
+        table[slot] = value
+    found: np.ndarray = table[wire.slots]
+    return found
+
+
+def looks_of(group: Group) -> dict[int, Look]:
+    """Material slot -> look."""
+    return {slot: look for (slot, _, _), look in zip(group.geometry.parts, group.looks, strict=True)}
+
+
+def contours(stage: Stage, features: list[Features], in_view: np.ndarray, orthographic: bool) -> Lines:
+    """All lines that depend on the camera, in its space. in_view: float64 (N, 4, 4), local to camera, of every row of
+    the stage; `features` are those of its groups."""
+    found = [Lines(np.empty((0, 2, 3), np.float32), np.empty(0, np.float32))]
+    for group, one in zip(stage.groups, features, strict=True):
+        if not len(one.ends):
+            continue
+        matrices = in_view[group.rows]
+        sound = np.abs(np.linalg.det(matrices[:, :3, :3])) > 1e-30  # what is scaled to nothing has no inside
+        matrices, rows = matrices[sound], group.rows[sound]
+        eyes = np.linalg.inv(matrices)[:, :, 2 if orthographic else 3]
+        for row, lines in one.seen_from(eyes):
+            matrix = matrices[row, :3].astype(np.float32)
+            ends = np.einsum("kij,kej->kei", matrix[:, :, :3], lines.ends) + matrix[:, None, :, 3]
+            held_out = np.where(stage.ids[rows[row]] < 0, HOLDOUT_LINE, 0).astype(np.float32)
+            found.append(Lines(ends, lines.kind + held_out))
+    return Lines(np.concatenate([one.ends for one in found]), np.concatenate([one.kind for one in found]))
