@@ -101,7 +101,8 @@ class _Rays:
 
     def __init__(self, camera: Camera) -> None:
         self.camera = camera
-        self._axes = np.linalg.inv(camera.projection[:2, :2]).T
+        (a, b), (c, d) = camera.projection[:2, :2]
+        self._axes = np.array([[d, -c], [-b, a]]) / (a * d - b * c)  # transposed
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Origins and directions, each float64 (n, 3)."""

@@ -176,13 +176,28 @@ def contours(stage: Stage, features: list[Features], in_view: np.ndarray, orthog
     for group, one in zip(stage.groups, features, strict=True):
         if not len(one.ends):
             continue
-        matrices = in_view[group.rows]
-        sound = np.abs(np.linalg.det(matrices[:, :3, :3])) > 1e-30  # what is scaled to nothing has no inside
-        matrices, rows = matrices[sound], group.rows[sound]
-        eyes = np.linalg.inv(matrices)[:, :, 2 if orthographic else 3]
+        matrices, rows = in_view[group.rows], group.rows
+        eyes = _eyes(matrices, orthographic)
         for row, lines in one.seen_from(eyes):
             matrix = matrices[row, :3].astype(np.float32)
             ends = np.einsum("kij,kej->kei", matrix[:, :, :3], lines.ends) + matrix[:, None, :, 3]
             held_out = np.where(stage.ids[rows[row]] < 0, HOLDOUT_LINE, 0).astype(np.float32)
             found.append(Lines(ends, lines.kind + held_out))
     return Lines(np.concatenate([one.ends for one in found]), np.concatenate([one.kind for one in found]))
+
+
+def _eyes(in_view: np.ndarray, orthographic: bool) -> np.ndarray:
+    """float64 (N, 4): the camera's place, or the direction to it, in the spaces that these matrices lead from.
+
+    By cofactors, without dividing: of any length, of the right sign, and sound for what is scaled to nothing."""
+    x, y, z = in_view[:, 0, :3], in_view[:, 1, :3], in_view[:, 2, :3]
+    columns = np.stack([np.cross(y, z), np.cross(z, x), np.cross(x, y)], 2)
+    size = (columns[:, :, 0] * x).sum(1)
+    if orthographic:
+        eyes = np.concatenate([columns[:, :, 2], np.zeros((len(size), 1))], 1)
+    else:
+        eyes = np.concatenate([-np.einsum("nij,nj->ni", columns, in_view[:, :3, 3]), size[:, None]], 1)
+    eyes *= np.where(size < 0, -1, 1)[:, None]
+    largest = np.abs(eyes).max(1, keepdims=True)
+    normalised: np.ndarray = eyes / np.where(largest > 0, largest, 1)
+    return normalised

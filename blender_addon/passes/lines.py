@@ -125,7 +125,8 @@ def _uniforms(
     x and y solve clip.xy = ndc · clip.w (as in Camera.rays)."""
     p = camera.projection
     to_clip = window @ p
-    axes = np.linalg.inv(to_clip[:2, :2])
+    (a, b), (c, d) = to_clip[:2, :2]
+    axes = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
     pixel = np.diag(2 / np.array(size, np.float64))
     ndc = -np.ones(2)
     ray = np.stack([axes @ (ndc * -p[3, 2] + to_clip[:2, 2]), axes @ (ndc * p[3, 3] - to_clip[:2, 3])])
