@@ -76,7 +76,7 @@ class Features:
         found = front[:, self.faces[:, 0]] != front[:, self.faces[:, 1]]
         if self.folded.any():
             found ^= self.folded
-        row, edge = np.nonzero(found)
+        row, edge = np.divmod(np.flatnonzero(found), found.shape[1])
         return row, edge, np.full(len(row), CONTOUR, np.float32)
 
     def _not_culled(self, front: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -80,8 +80,7 @@ void main()
     int corner = gl_VertexID % 4;
     vec2 place = corner < 2 ? from - along * reach : to + along * reach;
     place += vec2(-along.y, along.x) * (corner % 2 == 0 ? reach : -reach);
-    bool drawn = low < high && ((what & HOLDOUT) == 0 || (what & (BOUNDARY | CONTOUR)) != 0);
-    gl_Position = drawn ? vec4(place / size * 2.0 - 1.0, 0.0, 1.0) : vec4(-2.0, -2.0, 0.0, 1.0);
+    gl_Position = low < high ? vec4(place / size * 2.0 - 1.0, 0.0, 1.0) : vec4(-2.0, -2.0, 0.0, 1.0);
 }
 """.replace("PER_ROW", str(INSTANCES_PER_ROW)).replace("TEXELS", str(TEXELS))
 
@@ -110,9 +109,11 @@ void main()
     vec3 origin = origin_of(at);
     float pixel = length(view.ray_x.xy) * depth + length(view.ray_x.zw);
     float ahead = -100.0;   /* by how much the line is in front of the farthest surface beside it, in tolerances */
-    float nearest = 100.0;  /* by how much it is off the one that it lies on */
+    float behind = 100.0;   /* the same of the nearest one; negative where it is behind it */
+    float apart = 100.0;    /* by how much it is off the one that it lies on */
 #ifdef IDS
     vec2 ids = vec2(65536.0, 0.0);
+    bool unseen = false;
 #endif
     ivec2 corner = ivec2(floor(at - 0.5));
     ivec2 last = ivec2(view.size_near_far.xy) - 1;
@@ -121,6 +122,7 @@ void main()
         vec4 seen = texelFetch(normal_depth, pixel_at, 0);
 #ifdef IDS
         vec2 known = texelFetch(motion_ids, pixel_at, 0).zw;
+        unseen = unseen || known.x == 0.0;
         if (known.x > 0.0) {
             ids = vec2(min(ids.x, known.x), max(ids.y, known.x));
         }
@@ -137,18 +139,23 @@ void main()
             off = (extended - depth) / (pixel * (0.1 + 0.2 * slope) + 1e-5 * depth);
         }
         ahead = max(ahead, off);
-        nearest = min(nearest, abs(off));
+        behind = min(behind, off);
+        apart = min(apart, abs(off));
     }
     coverage *= clamp(ahead + 2.0, 0.0, 1.0);
     if ((what & CONTOUR) != 0) {
         coverage *= clamp(ahead - 1.0, 0.0, 1.0);  /* where nothing is behind it, it is a bend of one surface */
     }
+    float touching = clamp(3.0 - 0.4 * apart, 0.0, 1.0);  /* generous: a curved surface leaves its plane */
     if ((what & MASKED) != 0) {
-        coverage *= clamp(3.0 - nearest, 0.0, 1.0);
+        coverage *= touching;
+    }
+    if ((what & (BOUNDARY | CONTOUR)) == 0) {
+        coverage *= max(touching, clamp(behind + 3.0, 0.0, 1.0));  /* else it is behind what ends here */
     }
 #ifdef IDS
-    if ((what & HOLDOUT) != 0 && ids.y == 0.0) {
-        coverage = 0.0;  /* between what is not seen */
+    if ((what & HOLDOUT) != 0 && (ids.y == 0.0 || !unseen)) {
+        coverage = 0.0;  /* a holdout has no lines but where it cuts what is seen */
     }
     if (view.line.z > 0.0 && (what & (BOUNDARY | CONTOUR)) != 0 && ids.x >= ids.y) {
         coverage = 0.0;  /* only borders of objects are wanted */
