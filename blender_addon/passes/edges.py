@@ -10,11 +10,13 @@ An outline is known to a pixel only; it is drawn on the pixel of what is in fron
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
+from .rays import affine_rays
 
 STEP = 2.0
 """Neighbours whose tangent planes miss each other by more than this many pixels make a silhouette."""
@@ -45,7 +47,7 @@ def find_edges(
         np.ascontiguousarray, (depth, object_id, material, *np.moveaxis(normal, 2, 0))
     )
     image, hit = np.zeros(depth.shape, np.float32), depth < np.inf
-    found = _Picture(camera, depth, normal.reshape(-1, 3), object_id, material, masked)
+    found = _Picture(camera, depth, (x, y, z), object_id, material, masked, outlines)
     for axis in (0, 1):
         here, there = _next(axis)
         changed = object_id[here] != object_id[there]
@@ -58,45 +60,58 @@ def find_edges(
         at = np.flatnonzero(changed)
         row, column = np.divmod(at, changed.shape[1])
         pairs = _Pairs(found, row * camera.width + column, axis)
-        cuts, ends = _chosen(pairs, found, style, outlines)
-        _stamp(image, *pairs.pieces(cuts), HALF, style.width)
-        place = pairs.nearer(ends)
-        _stamp(image, place, np.zeros_like(place), 0.0, style.width)
+        _stamp(image, *pairs.pieces(_cuts(pairs, found, style)), HALF, style.width)
+        if outlines or masked is not None:
+            place = pairs.nearer(_ends(pairs, found, style))
+            _stamp(image, place, np.zeros_like(place), 0.0, style.width)
     return np.round(image * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """The passes, as pixels row by row."""
+    """The passes; pixels are numbered row by row."""
 
     camera: Camera
     depth: np.ndarray
-    normal: np.ndarray
+    normal: tuple[np.ndarray, np.ndarray, np.ndarray]
     object_id: np.ndarray
     material: np.ndarray
     masked: np.ndarray | None
+    outlines: bool
+
+    def normals(self, pixels: np.ndarray) -> np.ndarray:
+        """float64 (3, n)."""
+        return np.stack([one.reshape(-1)[pixels] for one in self.normal]).astype(np.float64)
 
 
-def _chosen(pairs: _Pairs, found: _Picture, style: EdgeStyle, outlines: bool) -> tuple[np.ndarray, np.ndarray]:
-    """bool (n,) each: pairs between which planes cut each other in a line that is wanted, and those between which a
-    surface ends in one."""
-    one, two = pairs.one, pairs.two
-    differ = found.object_id.flat[one] != found.object_id.flat[two]
-    chord = pairs.chord(0, 1)
+def _cuts(pairs: _Pairs, found: _Picture, style: EdgeStyle) -> np.ndarray:
+    """int (m,): the pairs whose planes cut each other in a line that is wanted."""
+    which = np.flatnonzero(pairs.valley | pairs.ridge if found.outlines else pairs.valley)
+    differ, chord = pairs.differ(found.object_id, which), pairs.chord(0, 1, which)
     bend = chord > 2 * np.sin(np.radians(style.crease_angle / 2))
     # Where one surface is bent so much that it looks like two, it is bent beside that, too.
-    pass_through = differ | (bend & (np.maximum(pairs.chord(-1, 0), pairs.chord(1, 2)) < chord / 2))
-    cuts = pairs.valley & ((pass_through & style.intersection) | (differ & style.border))
-    ends = np.zeros(len(one), bool)
-    end, planes = pairs.jump | pairs.outline, pairs.valley | pairs.ridge
-    if outlines:
-        border = differ | (found.material.flat[one] != found.material.flat[two])
-        cuts |= planes & ((bend & style.crease) | (border & style.border))
+    two = differ | (bend & (np.maximum(pairs.chord(-1, 0, which), pairs.chord(1, 2, which)) < chord / 2))
+    wanted = pairs.valley[which] & ((two & style.intersection) | (differ & style.border))
+    if found.outlines:
+        wanted |= bend & style.crease
+        wanted |= (differ | pairs.differ(found.material, which)) & style.border
+    return which[wanted]
+
+
+def _ends(pairs: _Pairs, found: _Picture, style: EdgeStyle) -> np.ndarray:
+    """bool (n,): pairs between which what is seen ends, with no line between planes."""
+    differ = pairs.differ(found.object_id) & pairs.both
+    end = pairs.jump | pairs.outline
+    ends = np.zeros(len(pairs.one), bool)
+    if found.outlines:
+        border = differ | (pairs.differ(found.material) & pairs.both)
+        bend = pairs.chord(0, 1) > 2 * np.sin(np.radians(style.crease_angle / 2))
         crease = pairs.both & ~pairs.jump & bend & style.crease
-        ends = ~planes & ((end & style.silhouette) | (border & pairs.both & style.border) | crease)
+        ends |= (end & style.silhouette) | (border & style.border) | crease
+        ends &= ~(pairs.valley | pairs.ridge)
     if found.masked is not None:
-        ends |= found.masked.flat[pairs.near] & end & (style.silhouette | (differ & pairs.both & style.border))
-    return cuts, ends
+        ends |= found.masked.reshape(-1)[pairs.near] & end & (style.silhouette | (differ & style.border))
+    return ends
 
 
 def _next(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -113,64 +128,54 @@ def _rough(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return rough
 
 
-class _Rays:
-    """Rays in camera space, origin + depth · direction, of any place in the picture (x right, y down, in pixels)."""
-
-    def __init__(self, camera: Camera) -> None:
-        self.camera = camera
-        (a, b), (c, d) = camera.projection[:2, :2]
-        self._axes = np.array([[d, -c], [-b, a]]) / (a * d - b * c)  # transposed
-
-    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Origins and directions, each float64 (n, 3)."""
-        p = self.camera.projection
-        ndc = np.stack([x / self.camera.width * 2 - 1, 1 - y / self.camera.height * 2], 1)
-        origin = np.zeros((len(x), 3))
-        direction = -np.ones((len(x), 3))
-        origin[:, :2] = (ndc * p[3, 3] - p[:2, 3]) @ self._axes
-        direction[:, :2] = (ndc * -p[3, 2] + p[:2, 2]) @ self._axes
-        return origin, direction
-
-
 class _Pairs:
-    """What lies between neighbouring pixels, each taken for a plane. Pixels are numbered row by row."""
+    """What lies between neighbouring pixels, each taken for a plane."""
 
     def __init__(self, found: _Picture, one: np.ndarray, axis: int) -> None:
         """From each pixel of `one` to the next along the axis (0 down, 1 right)."""
-        rays, width = _Rays(found.camera), found.camera.width
+        width = found.camera.width
         self._found, self._axis, self._step = found, axis, (width, 1)[axis]
         self.one, self.two = one, one + self._step
-        self._x, self._y = one % width + 0.5, one // width + 0.5
-        step = ((0, 1), (1, 0))[axis]
-        z_one, z_two = (found.depth.flat[pixel].astype(np.float64) for pixel in (self.one, self.two))
-        hit_one, hit_two = np.isfinite(z_one), np.isfinite(z_two)
+        self._first, self._second = _Planes(found, self.one), _Planes(found, self.two)
+        hit_one, hit_two = np.isfinite(self._first.depth), np.isfinite(self._second.depth)
         self.both, self.outline = hit_one & hit_two, hit_one ^ hit_two
-        self.near = np.where(z_two < z_one, self.two, self.one)
-        places = [(self._x, self._y), (self._x + step[0], self._y + step[1]), (self._x + step[1], self._y + step[0])]
-        at = [rays(*place) for place in places]
-        parallel = found.camera.orthographic
-        first = _Plane(at[0], np.where(hit_one, z_one, 1.0), found.normal[self.one], parallel)
-        second = _Plane(at[1], np.where(hit_two, z_two, 1.0), found.normal[self.two], parallel)
-        # How much nearer the first plane is, at the first pixel, at the second, and at one beside the first.
-        here, there, beside = (first.nearness(*ray) - second.nearness(*ray) for ray in at)
-        sound = self.both & first.sound & second.sound & np.isfinite(here + there + beside)
-        self.valley = sound & (here > 0) & (there < 0)
-        self.ridge = sound & (here < 0) & (there > 0)
-        self._along, self._across = there - here, beside - here
-        with np.errstate(divide="ignore", invalid="ignore"):
-            self._share = here / (here - there)
-        gap = second.point - first.point
-        miss = np.minimum(np.abs(_dot(gap, first.normal)), np.abs(_dot(gap, second.normal)))
-        pixel = 2 / abs(found.camera.projection[0, 0]) / width * (1.0 if parallel else np.maximum(z_one, z_two))
-        # A surface that bends stays close to the tangent plane of one of the two, even at a grazing angle; a jump from
-        # one surface to another leaves both.
-        self.jump = self.both & (miss > STEP * pixel)
+        self.near = np.where(self._second.depth < self._first.depth, self.two, self.one)
+        # How much nearer the first plane is, as a function of the place; at the first pixel; and at the second.
+        self._nearer = self._first.nearness - self._second.nearness
+        self._here = _at(self._nearer, self._first.place)
+        there = _at(self._nearer, self._second.place)
+        sound = self.both & self._first.sound & self._second.sound
+        self.valley = sound & (self._here > 0) & (there < 0)
+        self.ridge = sound & (self._here < 0) & (there > 0)
 
-    def chord(self, start: int, end: int) -> np.ndarray:
+    @cached_property
+    def jump(self) -> np.ndarray:
+        """bool (n,): whether there are two surfaces, one before the other. One that bends stays close to the tangent
+        plane of one of the two, even at a grazing angle; a jump leaves both."""
+        camera = self._found.camera
+        miss = np.minimum(self._first.distance(self._second), self._second.distance(self._first))
+        depth = 1.0 if camera.orthographic else np.maximum(self._first.depth, self._second.depth)
+        jump: np.ndarray = self.both & (miss > STEP * depth * 2 / abs(camera.projection[0, 0]) / camera.width)
+        return jump
+
+    def differ(self, values: np.ndarray, which: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Whether the two have different values."""
+        differ: np.ndarray = values.reshape(-1)[self.one[which]] != values.reshape(-1)[self.two[which]]
+        return differ
+
+    def chord(self, start: int, end: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Distance between the unit normals of two of the pixels in line with the pair, which are 0 and 1."""
         last = self._found.depth.size - 1
-        a, b = (self._found.normal[np.clip(self.one + n * self._step, 0, last)] for n in (start, end))
-        return np.sqrt(((a - b) ** 2).sum(1))
+        a, b = (self._found.normals(np.clip(self.one[which] + n * self._step, 0, last)) for n in (start, end))
+        return np.sqrt(((a - b) ** 2).sum(0))
+
+    def pieces(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the lines in which the planes cut: places between the pixels, and directions, each float64 (n, 2)."""
+        _, by_x, by_y = self._nearer[:, which]
+        place = self._first.place[:, which].T.copy()
+        place[:, 1 - self._axis] -= self._here[which] / (by_x, by_y)[1 - self._axis]
+        direction = np.stack([-by_y, by_x], 1)
+        return place, direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-300)
 
     def nearer(self, which: np.ndarray) -> np.ndarray:
         """Centres of the pixels that an end is drawn on, float64 (n, 2): where neither is in front, the first, since a
@@ -178,38 +183,45 @@ class _Pairs:
         at = np.where(self.jump | self.outline, self.near, self.one)[which]
         return np.stack([at % self._found.camera.width, at // self._found.camera.width], 1) + 0.5
 
-    def pieces(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of the lines in which the planes cut: places between the pixels, and directions, each float64 (n, 2)."""
-        share = self._share[which]
-        place = np.stack([self._x[which], self._y[which]], 1)
-        place[:, 1 - self._axis] += share
-        direction = np.stack([self._across[which], -self._along[which]], 1)  # in axis order: along it, across it
-        direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-300)
-        return place, direction if self._axis == 1 else direction[:, ::-1]
 
+class _Planes:
+    """The tangent planes of what is seen at some pixels."""
 
-class _Plane:
-    """Tangent planes of surfaces that were hit."""
-
-    def __init__(
-        self, ray: tuple[np.ndarray, np.ndarray], depth: np.ndarray, normal: np.ndarray, orthographic: bool
-    ) -> None:
-        origin, direction = ray
-        self.point = origin + depth[:, None] * direction
-        self.normal, self._orthographic = normal.astype(np.float64), orthographic
-        self.sound = -_dot(self.normal, direction) > GRAZING * np.linalg.norm(direction, axis=1)
-
-    def nearness(self, origin: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """What is affine in the picture and larger for what is nearer: one over depth, or its negative."""
-        above = _dot(self.normal, self.point - origin)
-        below = _dot(self.normal, direction)
+    def __init__(self, found: _Picture, pixels: np.ndarray) -> None:
+        camera = found.camera
+        self.depth = found.depth.reshape(-1)[pixels].astype(np.float64)
+        self.place = np.stack([pixels % camera.width, pixels // camera.width]) + 0.5
+        x, y, z = found.normals(pixels)
+        rays = affine_rays(np.diag([1.0, -1.0, 1.0, 1.0]) @ camera.projection, camera.width, camera.height)
+        # The normals' products with directions and origins of rays, as functions of the place.
+        self._along, self._start = (np.stack([x * a + y * b for a, b in part]) for part in rays)
+        self._along[0] -= z
+        along = _at(self._along, self.place)
+        across = rays[0, 0, :, None] + rays[0, 1:].T @ self.place
+        self.sound = along < -GRAZING * np.sqrt(1 + (across**2).sum(0))
         with np.errstate(divide="ignore", invalid="ignore"):
-            nearness: np.ndarray = -above / below if self._orthographic else below / above
-        return nearness
+            self._offset = _at(self._start, self.place) + self.depth * along
+            if camera.orthographic:
+                self.nearness = self._start / self._along[0]
+                self.nearness[0] -= self._offset / self._along[0]
+            else:
+                self.nearness = self._along / self._offset
+        """float64 (3, n): what is affine in the picture and larger for what is nearer, one over the planes' depth or
+        its negative: a constant, and what a pixel to the right and one down add."""
+
+    def distance(self, others: _Planes) -> np.ndarray:
+        """How far the others' points are from these planes."""
+        with np.errstate(invalid="ignore"):
+            there = _at(self._start, others.place) + others.depth * _at(self._along, others.place)
+            distance: np.ndarray = np.abs(there - self._offset)
+        return distance
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
+def _at(function: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Values of affine functions (3, n) at places (2, n)."""
+    with np.errstate(invalid="ignore"):
+        value: np.ndarray = function[0] + function[1] * place[0] + function[2] * place[1]
+    return value
 
 
 def _stamp(image: np.ndarray, place: np.ndarray, direction: np.ndarray, half: float, width: float) -> None:

@@ -7,6 +7,9 @@ import gpu
 from .features import BOUNDARY, CONTOUR, HOLDOUT_LINE, MASKED
 from .shaders import INSTANCES_PER_ROW, TEXELS, ShaderError
 
+SHORT = 12.0
+"""Pixels below which a line is drawn as one triangle: so small, what counts is how many there are."""
+
 
 def make_line_shader(with_ids: bool) -> gpu.types.GPUShader:
     """`with_ids`: whether it must know the objects at both sides of a line. Raises ShaderError."""
@@ -30,7 +33,7 @@ def make_line_shader(with_ids: bool) -> gpu.types.GPUShader:
     info.fragment_out(0, "FLOAT", "out_coverage")
     if hasattr(info, "depth_write"):  # 4.5 and later
         info.depth_write("ANY")
-    for name, number in (("BOUNDARY", BOUNDARY), ("CONTOUR", CONTOUR), ("MASKED", MASKED), ("HOLDOUT", HOLDOUT_LINE)):
+    for name, number in (("BOUNDARY", BOUNDARY), ("CONTOUR", CONTOUR), ("MASKED", MASKED), ("HOLDOUT", HOLDOUT_LINE), ("SHORT", SHORT)):
         info.define(name, str(number))
     info.vertex_source(VERTEX)
     info.fragment_source(FRAGMENT)
@@ -76,10 +79,17 @@ void main()
     vec2 along = to - from;
     float far_apart = length(along);
     along = far_apart > 1e-6 ? along / far_apart : vec2(1.0, 0.0);
-    float reach = view.line.x + 1.0;
+    float reach = view.line.x + 0.5;
     int corner = gl_VertexID % 4;
-    vec2 place = corner < 2 ? from - along * reach : to + along * reach;
-    place += vec2(-along.y, along.x) * (corner % 2 == 0 ? reach : -reach);
+    vec2 across = vec2(-along.y, along.x) * reach;
+    vec2 place = from - along * reach + across;
+    float whole = far_apart + 2.0 * reach;
+    if (whole < SHORT) {  /* one triangle around it, and one of nothing */
+        place += corner >= 2 ? 2.0 * whole * along : float(corner) * -4.0 * across;
+    }
+    else {
+        place += (corner >= 2 ? whole * along : vec2(0.0)) - float(corner % 2) * 2.0 * across;
+    }
     gl_Position = low < high ? vec4(place / size * 2.0 - 1.0, 0.0, 1.0) : vec4(-2.0, -2.0, 0.0, 1.0);
 }
 """.replace("PER_ROW", str(INSTANCES_PER_ROW)).replace("TEXELS", str(TEXELS))
@@ -117,7 +127,8 @@ void main()
 #endif
     ivec2 corner = ivec2(floor(at - 0.5));
     ivec2 last = ivec2(view.size_near_far.xy) - 1;
-    for (int i = 0; i < 4; i++) {
+    int count = coverage > 0.0 ? 4 : 0;
+    for (int i = 0; i < count; i++) {
         ivec2 pixel_at = clamp(corner + ivec2(i % 2, i / 2), ivec2(0), last);
         vec4 seen = texelFetch(normal_depth, pixel_at, 0);
 #ifdef IDS
@@ -141,6 +152,11 @@ void main()
         ahead = max(ahead, off);
         behind = min(behind, off);
         apart = min(apart, abs(off));
+#ifndef IDS
+        if ((what & (BOUNDARY | CONTOUR)) == 0 && off > -1.0 && off < 5.0) {
+            break;  /* it is on what is seen, whatever the others are */
+        }
+#endif
     }
     coverage *= clamp(ahead + 2.0, 0.0, 1.0);
     if ((what & CONTOUR) != 0) {

@@ -14,6 +14,7 @@ from .features import Features, Lines, contours, find, looks_of
 from .geometry import Geometry
 from .instances import Group, Stage
 from .line_shader import make_line_shader
+from .rays import affine_rays
 from .readback import LineTarget, drawing_state
 
 
@@ -121,23 +122,14 @@ def _make_batch(lines: Lines) -> gpu.types.GPUBatch:
 def _uniforms(
     camera: Camera, window: np.ndarray, size: tuple[int, int], width: float, border_alone: bool
 ) -> gpu.types.GPUUniformBuf:
-    """The block `View` of the shader. Rays are origin + depth · direction, both affine in a pixel's place: camera space
-    x and y solve clip.xy = ndc · clip.w (as in Camera.rays)."""
-    p = camera.projection
-    to_clip = window @ p
-    (a, b), (c, d) = to_clip[:2, :2]
-    axes = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
-    pixel = np.diag(2 / np.array(size, np.float64))
-    ndc = -np.ones(2)
-    ray = np.stack([axes @ (ndc * -p[3, 2] + to_clip[:2, 2]), axes @ (ndc * p[3, 3] - to_clip[:2, 3])])
-    by_pixel = np.stack([axes @ pixel * -p[3, 2], axes @ pixel * p[3, 3]])
+    """The block `View` of the shader."""
+    to_clip = window @ camera.projection
+    rays = affine_rays(to_clip, *size)
     near, far = camera.clip
     values = np.concatenate(
         [
             to_clip.T.ravel(),
-            ray.ravel(),
-            by_pixel[:, :, 0].ravel(),
-            by_pixel[:, :, 1].ravel(),
+            rays.transpose(1, 0, 2).ravel(),
             [*size, near, far],
             [width / 2, camera.orthographic, border_alone, 0],
         ]
