@@ -164,7 +164,7 @@ class Settings:
     control_edge_end: float = _bound("edge", 1.0, "End", "until")
     edge_width: float = _parameter(
         1.0, "Line Width", "Width of the edge pass's lines", "edge",
-        minimum=0.5, maximum=32.0, unit="px", live=True, address="edge/width",
+        minimum=0.5, maximum=16.0, unit="px", live=True, address="edge/width",
     )  # fmt: skip
     edge_crease_angle: float = _parameter(
         30.0, "Crease Angle", "Faces that meet at more than this angle make a crease, unless they are shaded smooth",

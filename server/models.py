@@ -52,6 +52,11 @@ class ModelEntry:
     decoder: str = ""
     """A folder with an AutoencoderTiny that decodes in place of the VAE."""
 
+    @property
+    def lines(self) -> str:
+        """How its edge ControlNet wants lines drawn (see hints.edge_hint): the name says if it was trained on Canny's."""
+        return "canny" if "canny" in self.controls.get("edge", "").lower() else "lineart"
+
 
 _MINI = Path(__file__).parent / "mini"
 MINI = ModelEntry(

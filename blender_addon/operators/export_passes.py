@@ -119,10 +119,11 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
 
 
 def export(seen: Passes, folder: Path, suffix: str = "") -> None:
-    """Write `seen` into `folder`: passes.exr, camera.json, and one PNG each for depth, normal, edge and object ids.
+    """Write `seen` into `folder`: passes.exr, camera.json, and one PNG each for depth, normal, edge, line art and object
+    ids.
 
-    depth, normal and edge are the hints of SD1.5's and SDXL's ControlNets. `suffix` goes behind every name. Raises
-    OSError or RenderFailed.
+    depth, normal, edge (as Canny's) and lineart are the hints of SD1.5's and SDXL's ControlNets. `suffix` goes behind
+    every name. Raises OSError or RenderFailed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     exr.save(seen, folder / f"passes{suffix}.exr")
@@ -143,7 +144,9 @@ def pictures(seen: Passes) -> dict[str, np.ndarray]:
     # Neighbouring numbers get colours far apart: steps of the golden ratio around the wheel.
     wheel = (seen.object_id.astype(np.float32) * 0.618034 % 1)[..., None] + np.array([0, 1 / 3, 2 / 3], np.float32)
     ids = np.where(seen.object_id[..., None] > 0, 0.5 + 0.5 * np.cos(2 * np.pi * wheel), 0)
-    return {**{name: make_hint(seen, name) for name in ("depth", "normal", "edge")}, "object_id": ids}
+    hints = {name: make_hint(seen, name) for name in ("depth", "normal")}
+    lines = {"edge": make_hint(seen, "edge", lines="canny"), "lineart": make_hint(seen, "edge", lines="lineart")}
+    return {**hints, **lines, "object_id": ids}
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:

@@ -166,7 +166,7 @@ void main()
     if ((what & MASKED) != 0) {
         coverage *= touching;
     }
-    if ((what & (BOUNDARY | CONTOUR)) == 0) {
+    if ((what & (BOUNDARY | CONTOUR | HOLDOUT)) == 0) {
         coverage *= max(touching, clamp(behind + 3.0, 0.0, 1.0));  /* else it is behind what ends here */
     }
 #ifdef IDS
