@@ -22,6 +22,8 @@ STEP = 2.0
 """Neighbours whose tangent planes miss each other by more than this many pixels make a silhouette."""
 GRAZING = 0.01
 """Cosine to the eye below which a plane is not continued: a curved surface bends away before the next pixel."""
+SIDE = (0.016, 0.011)
+"""Pixels by which all lines are moved, so that one that runs exactly between two rows of pixels is more on one."""
 HALF = 0.75
 """Half the length of a piece of an intersection, in pixels: longer than to the next one."""
 
@@ -172,7 +174,7 @@ class _Pairs:
     def pieces(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of the lines in which the planes cut: places between the pixels, and directions, each float64 (n, 2)."""
         _, by_x, by_y = self._nearer[:, which]
-        place = self._first.place[:, which].T.copy()
+        place = self._first.place[:, which].T + SIDE
         place[:, 1 - self._axis] -= self._here[which] / (by_x, by_y)[1 - self._axis]
         direction = np.stack([-by_y, by_x], 1)
         return place, direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-300)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gpu
 
 from .features import BOUNDARY, CONTOUR, HOLDOUT_LINE, MASKED
+from .edges import SIDE
 from .shaders import INSTANCES_PER_ROW, TEXELS, ShaderError
 
 SHORT = 12.0
@@ -33,7 +34,9 @@ def make_line_shader(with_ids: bool) -> gpu.types.GPUShader:
     info.fragment_out(0, "FLOAT", "out_coverage")
     if hasattr(info, "depth_write"):  # 4.5 and later
         info.depth_write("ANY")
-    for name, number in (("BOUNDARY", BOUNDARY), ("CONTOUR", CONTOUR), ("MASKED", MASKED), ("HOLDOUT", HOLDOUT_LINE), ("SHORT", SHORT)):
+    side = f"vec2({SIDE[0]}, {SIDE[1]})"
+    kinds = {"BOUNDARY": BOUNDARY, "CONTOUR": CONTOUR, "MASKED": MASKED, "HOLDOUT": HOLDOUT_LINE}
+    for name, number in {**kinds, "SHORT": SHORT, "SIDE": side}.items():
         info.define(name, str(number))
     info.vertex_source(VERTEX)
     info.fragment_source(FRAGMENT)
@@ -72,8 +75,8 @@ void main()
     vec4 clip_p = view.to_clip * vec4(p, 1.0);
     vec4 clip_q = view.to_clip * vec4(q, 1.0);
     vec2 size = view.size_near_far.xy;
-    vec2 from = (clip_p.xy / clip_p.w * 0.5 + 0.5) * size;
-    vec2 to = (clip_q.xy / clip_q.w * 0.5 + 0.5) * size;
+    vec2 from = (clip_p.xy / clip_p.w * 0.5 + 0.5) * size + SIDE;
+    vec2 to = (clip_q.xy / clip_q.w * 0.5 + 0.5) * size + SIDE;
     segment = vec4(from, to);
     depths = vec2(-p.z, -q.z);
     vec2 along = to - from;

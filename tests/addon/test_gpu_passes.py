@@ -502,7 +502,7 @@ def test_both_routes_number_alike(scene: bpy.types.Scene) -> None:
     (one,), (other,) = gpu_route.render(scene, [camera]), cycles.render(scene, [camera])
     assert one.names == other.names
     assert (one.object_id == other.object_id).mean() > 0.995
-    assert (one.edge == other.edge).mean() > 0.98
+    assert ((one.edge >= 128) == (other.edge >= 128)).mean() > 0.97
 
 
 def shadow_catcher(scene: bpy.types.Scene) -> None:
