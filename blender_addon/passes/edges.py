@@ -227,18 +227,34 @@ def _at(function: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 def _stamp(image: np.ndarray, place: np.ndarray, direction: np.ndarray, half: float, width: float) -> None:
-    """Draw short pieces of lines, anti-aliased: the largest coverage stays. Places (n, 2) in pixels."""
+    """Draw short pieces of lines, of half their length to both sides of places (n, 2) in pixels; where there is no
+    direction (n, 2), dots. A pixel gets the share of it that is covered; where pieces overlap, the largest."""
     if not len(place):
         return
     height, length = image.shape
     corner = np.floor(place).astype(np.intp)
-    reach = int(np.ceil(width / 2 + 0.5))
+    reach = int(np.ceil(width / 2 + 0.7))
+    level = np.where(direction.any(1, keepdims=True), direction[:, ::-1], (1, 0))
     for y in range(-reach, reach + 1):
         for x in range(-reach, reach + 1):
             pixel = corner + (x, y)
             offset = pixel + 0.5 - place
             along = np.clip((offset * direction).sum(1), -half, half)
-            far = np.linalg.norm(offset - along[:, None] * direction, axis=1)
-            coverage = np.clip(width / 2 + 0.5 - far, 0, 1).astype(np.float32)
+            offset -= along[:, None] * direction
+            far = np.linalg.norm(offset, axis=1)
+            across = np.where(far[:, None] > 1e-3, offset / np.maximum(far, 1e-3)[:, None], level)
+            coverage = _below(width / 2 - far, across) + _below(width / 2 + far, across) - 1
             inside = (coverage > 0) & (pixel >= 0).all(1) & (pixel < (length, height)).all(1)
             np.maximum.at(image, (pixel[inside, 1], pixel[inside, 0]), coverage[inside])
+
+
+def _below(t: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Share of a pixel that lies below a line: t (n,) is its distance, normal (n, 2) where it faces."""
+    normal = np.abs(normal)
+    large, small = normal.max(1), normal.min(1)
+    outer = (large + small) / 2
+    side = np.minimum(np.abs(t), outer)
+    curved = (outer - side) ** 2 / (2 * large * np.maximum(small, 1e-4))
+    tail = np.where(side > (large - small) / 2, curved, 0.5 - side / large)
+    below: np.ndarray = np.where(t > 0, 1 - tail, tail).astype(np.float32)
+    return below

@@ -82,7 +82,7 @@ void main()
     vec2 along = to - from;
     float far_apart = length(along);
     along = far_apart > 1e-6 ? along / far_apart : vec2(1.0, 0.0);
-    float reach = view.line.x + 0.5;
+    float reach = view.line.x + 0.71;
     int corner = gl_VertexID % 4;
     vec2 across = vec2(-along.y, along.x) * reach;
     vec2 place = from - along * reach + across;
@@ -108,13 +108,27 @@ vec3 origin_of(vec2 at)
     return vec3(view.ray.zw + view.ray_x.zw * at.x + view.ray_y.zw * at.y, 0.0);
 }
 
+/* How much of a pixel lies below a line, whose distance and normal (of both components the larger first) these are:
+ * that of a square seen along the line. */
+float below(float t, vec2 n)
+{
+    float outer = 0.5 * (n.x + n.y);
+    float s = min(abs(t), outer);
+    float rest = outer - s;
+    float tail = s > 0.5 * (n.x - n.y) ? rest * rest / (2.0 * n.x * max(n.y, 1e-4)) : 0.5 - s / n.x;
+    return t > 0.0 ? 1.0 - tail : tail;
+}
+
 void main()
 {
     vec2 here = gl_FragCoord.xy;
     vec2 along = segment.zw - segment.xy;
     float share = clamp(dot(here - segment.xy, along) / max(dot(along, along), 1e-12), 0.0, 1.0);
     vec2 at = segment.xy + share * along;
-    float coverage = clamp(view.line.x + 0.5 - distance(here, at), 0.0, 1.0);
+    float off_line = distance(here, at);
+    vec2 across = off_line > 1e-3 ? abs(here - at) / off_line : abs(along.yx) / max(length(along), 1e-6);
+    across = across.x < across.y ? across.yx : across;
+    float coverage = below(view.line.x - off_line, across) + below(view.line.x + off_line, across) - 1.0;
     /* Depth is linear in the picture where all rays are parallel; else one over depth is. */
     float depth = view.line.y > 0.0 ? mix(depths.x, depths.y, share)
                                     : 1.0 / mix(1.0 / depths.x, 1.0 / depths.y, share);
