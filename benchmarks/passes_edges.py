@@ -53,7 +53,7 @@ BOXES = (
 
 
 def solids() -> dict[str, Solid]:
-    cube, boxes = [np.eye(4)], [np.array(matrix) for matrix in BOXES]
+    cube, boxes = [np.eye(4)], [np.array(matrix, np.float64) for matrix in BOXES]
     return {
         "cube": Solid(lambda scene: _boxes(cube), lambda eye: _box_lines(cube), lambda p, e: _behind_boxes(cube, p, e)),
         "cylinder": Solid(_cylinder, _cylinder_lines, _behind_cylinder),

@@ -24,6 +24,8 @@ GRAZING = 0.01
 """Cosine to the eye below which a plane is not continued: a curved surface bends away before the next pixel."""
 SIDE = (0.016, 0.011)
 """Pixels by which all lines are moved, so that one that runs exactly between two rows of pixels is more on one."""
+STAMPED = 1_000_000
+"""Pixels looked at at a time."""
 HALF = 0.75
 """Half the length of a piece of an intersection, in pixels: longer than to the next one."""
 
@@ -50,6 +52,7 @@ def find_edges(
     )
     image, hit = np.zeros(depth.shape, np.float32), depth < np.inf
     found = _Picture(camera, depth, (x, y, z), object_id, material, masked, outlines)
+    pieces, dots = [], []
     for axis in (0, 1):
         here, there = _next(axis)
         changed = object_id[here] != object_id[there]
@@ -62,10 +65,14 @@ def find_edges(
         at = np.flatnonzero(changed)
         row, column = np.divmod(at, changed.shape[1])
         pairs = _Pairs(found, row * camera.width + column, axis)
-        _stamp(image, *pairs.pieces(_cuts(pairs, found, style)), HALF, style.width)
+        pieces.append(pairs.pieces(_cuts(pairs, found, style)))
         if outlines or masked is not None:
-            place = pairs.nearer(_ends(pairs, found, style))
-            _stamp(image, place, np.zeros_like(place), 0.0, style.width)
+            dots.append(pairs.nearer(_ends(pairs, found, style)))
+    places, directions = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    _stamp(image, places, directions, HALF, style.width)
+    if dots:
+        places = np.concatenate(dots)
+        _stamp(image, places, np.zeros_like(places), 0.0, style.width)
     return np.round(image * 255).astype(np.uint8)
 
 
@@ -229,29 +236,28 @@ def _at(function: np.ndarray, place: np.ndarray) -> np.ndarray:
 def _stamp(image: np.ndarray, place: np.ndarray, direction: np.ndarray, half: float, width: float) -> None:
     """Draw short pieces of lines, of half their length to both sides of places (n, 2) in pixels; where there is no
     direction (n, 2), dots. A pixel gets the share of it that is covered; where pieces overlap, the largest."""
-    if not len(place):
-        return
-    height, length = image.shape
-    corner = np.floor(place).astype(np.intp)
     reach = int(np.ceil(width / 2 + 0.7))
-    level = np.where(direction.any(1, keepdims=True), direction[:, ::-1], (1, 0))
-    for y in range(-reach, reach + 1):
-        for x in range(-reach, reach + 1):
-            pixel = corner + (x, y)
-            offset = pixel + 0.5 - place
-            along = np.clip((offset * direction).sum(1), -half, half)
-            offset -= along[:, None] * direction
-            far = np.linalg.norm(offset, axis=1)
-            across = np.where(far[:, None] > 1e-3, offset / np.maximum(far, 1e-3)[:, None], level)
-            coverage = _below(width / 2 - far, across) + _below(width / 2 + far, across) - 1
-            inside = (coverage > 0) & (pixel >= 0).all(1) & (pixel < (length, height)).all(1)
-            np.maximum.at(image, (pixel[inside, 1], pixel[inside, 0]), coverage[inside])
+    grid = np.arange(-reach, reach + 1)
+    step = max(1, STAMPED // grid.size**2)
+    for first in range(0, len(place), step):
+        (x, y), (u, v) = place[first : first + step].T[..., None, None], direction[first : first + step].T[..., None, None]
+        column, row = np.floor(x).astype(np.intp) + grid[:, None], np.floor(y).astype(np.intp) + grid
+        off_x, off_y = column + 0.5 - x, row + 0.5 - y
+        along = np.clip(off_x * u + off_y * v, -half, half)
+        off_x, off_y = np.abs(off_x - along * u), np.abs(off_y - along * v)
+        far = np.sqrt(off_x * off_x + off_y * off_y)
+        # The normal of the line, or where a pixel's centre is on it, any that is as good.
+        share = np.where(far > 1e-3, np.maximum(off_x, off_y) / np.maximum(far, 1e-3), np.maximum(abs(u), abs(v)))
+        share[share < 0.7] = 1.0  # a dot's centre
+        coverage = _below(width / 2 - far, share) + _below(width / 2 + far, share) - 1
+        inside = (coverage > 0) & (column >= 0) & (column < image.shape[1]) & (row >= 0) & (row < image.shape[0])
+        at = np.broadcast_to(row, inside.shape)[inside], np.broadcast_to(column, inside.shape)[inside]
+        np.maximum.at(image, at, coverage[inside])
 
 
-def _below(t: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Share of a pixel that lies below a line: t (n,) is its distance, normal (n, 2) where it faces."""
-    normal = np.abs(normal)
-    large, small = normal.max(1), normal.min(1)
+def _below(t: np.ndarray, large: np.ndarray) -> np.ndarray:
+    """Share of a pixel that lies below a line: t is its distance, `large` the larger component of its unit normal."""
+    small = np.sqrt(np.maximum(1 - large * large, 0))
     outer = (large + small) / 2
     side = np.minimum(np.abs(t), outer)
     curved = (outer - side) ** 2 / (2 * large * np.maximum(small, 1e-4))
