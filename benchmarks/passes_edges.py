@@ -214,7 +214,7 @@ def _facing(eye: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _behind_torus(points: np.ndarray, eye: np.ndarray) -> np.ndarray:
-    """The ray's points inside: (√(x² + y²) − R)² + z² < r², at 800 places from the torus' bounding ball to the point."""
+    """Whether (√(x² + y²) − R)² + z² < r² at one of 800 places of the ray, from the torus' bounding ball on."""
     start = 1 - 2 * (RING + TUBE + 0.1) / np.linalg.norm(points - eye, axis=1)
     hidden = np.zeros(len(points), bool)
     for share in np.linspace(0, 1, 800, endpoint=False):
@@ -259,7 +259,7 @@ def compare(edge: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     reached = np.zeros(len(truth), bool)
     for dy in (-2, -1, 0, 1, 2):
         for dx in (-2, -1, 0, 1, 2):
-            at = corner + (dx, dy)
+            at = corner + np.array((dx, dy))
             near = (np.linalg.norm(at + 0.5 - truth, axis=1) <= NEAR) & (at >= 0).all(1) & (at < (width, height)).all(1)
             x, y = at[near].T
             close[y, x] = True

@@ -54,7 +54,7 @@ class ModelEntry:
 
     @property
     def lines(self) -> str:
-        """How its edge ControlNet wants lines drawn (see hints.edge_hint): the name says if it was trained on Canny's."""
+        """How its edge ControlNet wants lines drawn (see hints.edge_hint), which its name tells."""
         return "canny" if "canny" in self.controls.get("edge", "").lower() else "lineart"
 
 

@@ -119,11 +119,8 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
 
 
 def export(seen: Passes, folder: Path, suffix: str = "") -> None:
-    """Write `seen` into `folder`: passes.exr, camera.json, and one PNG each for depth, normal, edge, line art and object
-    ids.
-
-    depth, normal, edge (as Canny's) and lineart are the hints of SD1.5's and SDXL's ControlNets. `suffix` goes behind
-    every name. Raises OSError or RenderFailed.
+    """Write `seen` into `folder`: passes.exr, camera.json, and the PNGs of `pictures`. `suffix` goes behind every name.
+    Raises OSError or RenderFailed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     exr.save(seen, folder / f"passes{suffix}.exr")
@@ -140,7 +137,8 @@ def export(seen: Passes, folder: Path, suffix: str = "") -> None:
 
 
 def pictures(seen: Passes) -> dict[str, np.ndarray]:
-    """Float (H, W, 3) pictures, 0…1: what ControlNets are shown, and a colour for every object."""
+    """Float (H, W, 3) pictures, 0…1: what SD1.5's and SDXL's ControlNets are shown, depth, normal, edge (for those of
+    Canny's lines) and lineart; and object_id, a colour for every object."""
     # Neighbouring numbers get colours far apart: steps of the golden ratio around the wheel.
     wheel = (seen.object_id.astype(np.float32) * 0.618034 % 1)[..., None] + np.array([0, 1 / 3, 2 / 3], np.float32)
     ids = np.where(seen.object_id[..., None] > 0, 0.5 + 0.5 * np.cos(2 * np.pi * wheel), 0)

@@ -36,7 +36,10 @@ def render(
     say: Say | None = None,
 ) -> Passes:
     """The passes of one camera. See `render_views`."""
-    return render_views(scene, [camera], view_layer=view_layer, color=color, edges=edges, also=also, frame=frame, say=say)[0]
+    (seen,) = render_views(
+        scene, [camera], view_layer=view_layer, color=color, edges=edges, also=also, frame=frame, say=say
+    )
+    return seen
 
 
 def render_views(
@@ -53,9 +56,9 @@ def render_views(
     """The passes of several cameras at `frame` (the scene's current one), each of its camera's size.
 
     Blocks Blender's main thread. The scene, its render result and its data-blocks are left as they were.
-    `view_layer` defaults to the one in use. `edges` says which lines the edge pass has (all, one pixel wide). With `color`, Passes.color is filled too (a slower render). `also` is
-    called once, with the depsgraph of the scene as it is evaluated for renders. `say` is told in a sentence if Cycles
-    renders, and why.
+    `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `edges` says
+    which lines the edge pass has (all, one pixel wide). `also` is called once, with the depsgraph of the scene as it is
+    evaluated for renders. `say` is told in a sentence if Cycles renders, and why.
 
     Raises RenderFailed if Blender does not render, SceneError if the scene has too many objects, BadPasses if
     broken geometry gave passes that are not numbers.

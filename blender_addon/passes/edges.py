@@ -1,4 +1,4 @@
-"""Lines that can be told from the other passes: where surfaces pass through each other, and outlines of what is no mesh.
+"""Lines that are told from the other passes: where surfaces pass through each other, and outlines of what is no mesh.
 
 Where two planes are seen next to each other, the line in which they cut is known to a fraction of a pixel: in the
 picture one over their depth is affine (depth itself for parallel rays), and equal on that line. So from the depth and
@@ -240,7 +240,8 @@ def _stamp(image: np.ndarray, place: np.ndarray, direction: np.ndarray, half: fl
     grid = np.arange(-reach, reach + 1)
     step = max(1, STAMPED // grid.size**2)
     for first in range(0, len(place), step):
-        (x, y), (u, v) = place[first : first + step].T[..., None, None], direction[first : first + step].T[..., None, None]
+        part = slice(first, first + step)
+        (x, y), (u, v) = place[part].T[..., None, None], direction[part].T[..., None, None]
         column, row = np.floor(x).astype(np.intp) + grid[:, None], np.floor(y).astype(np.intp) + grid
         off_x, off_y = column + 0.5 - x, row + 0.5 - y
         along = np.clip(off_x * u + off_y * v, -half, half)

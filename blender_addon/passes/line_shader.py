@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import gpu
 
-from .features import BOUNDARY, CONTOUR, HOLDOUT_LINE, MASKED
 from .edges import SIDE
+from .features import BOUNDARY, CONTOUR, HOLDOUT_LINE, MASKED
 from .shaders import INSTANCES_PER_ROW, TEXELS, ShaderError
 
+VIEW = """struct View {
+    mat4 to_clip;
+    vec4 ray;
+    vec4 ray_x;
+    vec4 ray_y;
+    vec4 size_near_far;
+    vec4 line;
+};"""
+"""ray: directions and origins of rays at a corner, and what a pixel adds (rays.py). line: half its width, whether rays
+are parallel, whether outlines are wanted between objects only."""
 SHORT = 12.0
 """Pixels below which a line is drawn as one triangle: so small, what counts is how many there are."""
 
@@ -15,7 +25,7 @@ SHORT = 12.0
 def make_line_shader(with_ids: bool) -> gpu.types.GPUShader:
     """`with_ids`: whether it must know the objects at both sides of a line. Raises ShaderError."""
     info = gpu.types.GPUShaderCreateInfo()
-    info.typedef_source("struct View { mat4 to_clip; vec4 ray; vec4 ray_x; vec4 ray_y; vec4 size_near_far; vec4 line; };")
+    info.typedef_source(VIEW)
     info.uniform_buf(0, "View", "view")
     info.sampler(0, "FLOAT_2D", "instances")
     info.sampler(1, "FLOAT_2D", "normal_depth")

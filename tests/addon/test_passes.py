@@ -7,7 +7,7 @@ from typing import Any
 import bpy
 import numpy as np
 import pytest
-from mathutils import Matrix, Vector
+from mathutils import Vector
 
 from paintover import cameras, passes
 from paintover.bridge.errors import NoGpu, RenderFailed, SceneError
