@@ -78,30 +78,22 @@ class Wire:
 
     def _topology(self, first: np.ndarray, last: np.ndarray, count: np.ndarray, marked: np.ndarray) -> Topology:
         """From the numbers (3 · triangle + corner) of the first and the last side of every edge."""
-        start, end = self.corners.reshape(-1), self.corners[:, (1, 2, 0)].reshape(-1)
-        ends = np.stack([self.corner_vertices[start[first]], self.corner_vertices[end[first]]], 1)
-        faces = np.stack([first // 3, np.where(count > 1, last // 3, NOTHING)], 1).astype(np.int32)
-        positions = self.positions
-        folded = (count > 1) & (positions[ends[:, 0]] == positions[self.corner_vertices[start[last]]]).all(1)
+        start, end = _ends_of_sides(self.corners)
+        from_vertex, to_vertex = self.corner_vertices[start], self.corner_vertices[end]
+        a, b, c, d = from_vertex[first], to_vertex[first], from_vertex[last], to_vertex[last]
+        folded = (count > 1) & (a == c)
+        split = np.flatnonzero((count > 1) & (a != c) & (a != d))  # vertices of their own, in one place
+        folded[split] = (self.positions[a[split]] == self.positions[c[split]]).all(1)
         bent = np.zeros(len(first), bool)
-        asked = np.flatnonzero((count > 1) & (first != last) & (self.of_corners | self._split(first, last)))
-        one, other = first[asked], last[asked]
-        turned = ~folded[asked]
+        asked = np.flatnonzero(count > 1) if self.of_corners else split  # others share their normals
+        one, other, turned = first[asked], last[asked], ~folded[asked]
         for here, there in (
             (start[one], np.where(turned, end[other], start[other])),
             (end[one], np.where(turned, start[other], end[other])),
         ):
             bent[asked] |= (self._normal(here) * self._normal(there)).sum(1) < SAME
-        return Topology(ends, faces, bent, count > 2, folded, marked)
-
-    def _split(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """bool: whether the two sides have vertices of their own, in one place."""
-        vertices = self.corner_vertices[self.corners]
-        low_first, low_last = (
-            np.minimum(vertices[n // 3, n % 3], vertices[n // 3, (n + 1) % 3]) for n in (first, last)
-        )
-        split: np.ndarray = low_first != low_last
-        return split
+        faces = np.stack([first // 3, np.where(count > 1, last // 3, NOTHING)], 1).astype(np.int32)
+        return Topology(np.stack([a, b], 1), faces, bent, count > 2, folded, marked)
 
     def _normal(self, corners: np.ndarray) -> np.ndarray:
         normal: np.ndarray = self.normals[corners if self.of_corners else self.corner_vertices[corners]]
@@ -118,13 +110,18 @@ def read_marks(mesh: bpy.types.Mesh) -> np.ndarray | None:
     return marks if marks.any() else None
 
 
+def _ends_of_sides(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int32 (3 T,): corners in which the triangles' sides start and end."""
+    return corners.reshape(-1), corners[:, (1, 2, 0)].reshape(-1)
+
+
 def _edge_of_sides(wire: Wire) -> np.ndarray:
     """int (3 T,): a number for the edge of every side of a triangle: the mesh's, and behind them those inside
     polygons."""
     corners, count = wire.corners, len(wire.corner_vertices)
     follow = np.arange(1, count + 1, dtype=np.int32)
     follow[np.append(wire.polygon_starts[1:], count) - 1] = wire.polygon_starts
-    start, end = corners.reshape(-1), corners[:, (1, 2, 0)].reshape(-1)
+    start, end = _ends_of_sides(corners)
     edge: np.ndarray = wire.corner_edges[start].astype(np.int64)
     inner = np.flatnonzero(follow[start] != end)
     if inner.size:
@@ -144,7 +141,7 @@ def _weld(
     lone = np.flatnonzero(count == 1)
     if len(lone) < 2:
         return first, last, count, marked
-    start, end = wire.corners.reshape(-1)[first[lone]], wire.corners[:, (1, 2, 0)].reshape(-1)[first[lone]]
+    start, end = (corners[first[lone]] for corners in _ends_of_sides(wire.corners))
     points = wire.positions[wire.corner_vertices[np.concatenate([start, end])]] + np.float32(0)  # no −0
     order = np.lexsort(points.T)
     number = np.empty(len(points), np.int64)
