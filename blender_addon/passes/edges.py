@@ -24,6 +24,10 @@ GRAZING = 0.01
 """Cosine to the eye below which a plane is not continued: a curved surface bends away before the next pixel."""
 SIDE = (0.016, 0.011)
 """Pixels by which all lines are moved, so that one that runs exactly between two rows of pixels is more on one."""
+ALIKE = 0.5
+"""Distance between the normals of neighbouring pixels below which they may be of one surface."""
+CONTACT = 4.0
+"""Pixels of depth between two surfaces up to which they touch, where they are seen edge-on."""
 STAMPED = 1_000_000
 """Pixels looked at at a time."""
 HALF = 0.75
@@ -153,18 +157,35 @@ class _Pairs:
         self._nearer = self._first.nearness - self._second.nearness
         self._here = _at(self._nearer, self._first.place)
         there = _at(self._nearer, self._second.place)
+        depth = np.maximum(self._first.depth, self._second.depth) ** (not found.camera.orthographic)
+        self._pixel = depth * 2 / abs(found.camera.projection[0, 0]) / width  # in the scene
         sound = self.both & self._first.sound & self._second.sound
         self.valley = sound & (self._here > 0) & (there < 0)
+        found_valleys = np.flatnonzero(self.valley)
+        self.valley[found_valleys] = ~self._rim(found_valleys)
         self.ridge = sound & (self._here < 0) & (there > 0)
+
+    def _rim(self, which: np.ndarray) -> np.ndarray:
+        """Whether one of the two surfaces curves out of sight before it reaches the other pixel, as at the outline of a
+        ball. Across the view its normal grows evenly, and would be longer than 1 there."""
+        rim = np.zeros(len(which), bool)
+        ids, last = self._found.object_id.reshape(-1), self._found.depth.size - 1
+        for planes, pixels, step in ((self._first, self.one, -self._step), (self._second, self.two, self._step)):
+            here, before = pixels[which], np.clip(pixels[which] + step, 0, last)
+            sight, normal, normal_before = planes.sight[:, which], *map(self._found.normals, (here, before))
+            one, other = (n - (n * sight).sum(0) * sight for n in (normal, normal_before))
+            reach, now = (np.sqrt((v * v).sum(0)) for v in (2 * one - other, one))
+            alike = (ids[here] == ids[before]) & (((normal - normal_before) ** 2).sum(0) < ALIKE**2)
+            rim |= alike & (reach > 0.98) & (reach > now + 0.01)
+        gap = np.abs(self._first.depth - self._second.depth)[which]
+        return rim & (gap > CONTACT * self._pixel[which])
 
     @cached_property
     def jump(self) -> np.ndarray:
         """bool (n,): whether there are two surfaces, one before the other. One that bends stays close to the tangent
         plane of one of the two, even at a grazing angle; a jump leaves both."""
-        camera = self._found.camera
         miss = np.minimum(self._first.distance(self._second), self._second.distance(self._first))
-        depth = 1.0 if camera.orthographic else np.maximum(self._first.depth, self._second.depth)
-        jump: np.ndarray = self.both & (miss > STEP * depth * 2 / abs(camera.projection[0, 0]) / camera.width)
+        jump: np.ndarray = self.both & (miss > STEP * self._pixel)
         return jump
 
     def differ(self, values: np.ndarray, which: np.ndarray | slice = slice(None)) -> np.ndarray:
@@ -207,7 +228,9 @@ class _Planes:
         self._along[0] -= z
         along = _at(self._along, self.place)
         across = rays[0, 0, :, None] + rays[0, 1:].T @ self.place
-        self.sound = along < -GRAZING * np.sqrt(1 + (across**2).sum(0))
+        length = np.sqrt(1 + (across**2).sum(0))
+        self.sight = np.stack([*across, -np.ones(len(pixels))]) / length
+        self.sound = along < -GRAZING * length
         with np.errstate(divide="ignore", invalid="ignore"):
             self._offset = _at(self._start, self.place) + self.depth * along
             if camera.orthographic:
