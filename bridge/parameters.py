@@ -19,6 +19,7 @@ CONTROLS = ("depth", "normal", "edge")
 """The passes that can condition the painting, in the order in which their ControlNets run."""
 
 SCHEDULERS = ("default", "ddim", "euler", "euler_a", "dpmpp_2m", "unipc", "lcm")
+METHODS = ("synchronised", "sequential")
 CAMERA_SOURCES = ("automatic", "scene", "selected")
 
 
@@ -161,6 +162,10 @@ class Settings:
     control_edge_scale: float = _scale("edge")
     control_edge_start: float = _bound("edge", 0.0, "Start", "after")
     control_edge_end: float = _bound("edge", 1.0, "End", "until")
+    method: str = parameter(
+        "synchronised", "Method", "All views at once, so that they agree from the first step on; or one after the "
+        "other, each going on where the last one ended", "texture", choices=METHODS,
+    )  # fmt: skip
     cameras: str = parameter(
         "automatic", "Cameras", "From where to paint: placed around the objects, all cameras of the scene, or the "
         "selected ones", "texture", choices=CAMERA_SOURCES,

@@ -6,13 +6,13 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from paintover.bridge.messages import Generate
 
-from .engine import Held, Monitor, Painting
+from .engine import Agree, Held, Monitor, Painting, Unfinished
 
 SECONDS_PER_STEP = 0.01
 
@@ -59,6 +59,11 @@ class FakeEngine:
             monitor.preview(image)
             time.sleep(SECONDS_PER_STEP)
         return Painting(image, {"denoise": time.perf_counter() - started})
+
+    def paint_together(
+        self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None
+    ) -> Iterator[Unfinished | Painting]:
+        return (self.paint(request, monitor) for request in requests)
 
     def _picture(self, request: Generate) -> np.ndarray:
         settings = request.settings

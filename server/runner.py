@@ -49,9 +49,9 @@ from paintover.bridge.origin import Origin
 from paintover.bridge.scene import MeshData
 
 from .jobs import Job, Jobs
-from .journal import Journal, Part, Record, in_order
+from .journal import HALFWAY, Journal, Part, Record, in_order
 from .supervisor import Supervisor
-from .worker_messages import Run, ViewDone
+from .worker_messages import Halfway, Run, ViewDone
 
 log = logging.getLogger("paintover.front")
 
@@ -168,7 +168,7 @@ class Runner:
         """
         job = await self._find(name)
         told: set[str] = set()
-        while left := in_order(job.finished - told):
+        while left := [name for name in in_order(job.finished - told) if not name.startswith(HALFWAY)]:
             for part_name in left:
                 if part := job.parts.get(part_name) or await self._read(self._part_if_there, name, part_name):
                     follower(_report_of(part))
@@ -344,10 +344,11 @@ class Runner:
 
     def _report(self, job: Job, message: Any) -> None:
         """Take what the worker says: finished parts are kept and stored, all of it goes to the followers."""
-        if isinstance(message, (ViewDone, ImageResult, TextureResult)):
+        if isinstance(message, (ViewDone, ImageResult, TextureResult, Halfway)):
             job.keep(message)
             self._write(job, self._journal.part, job.name, message)
-        job.report(_report_of(message))
+        if not isinstance(message, Halfway):
+            job.report(_report_of(message))
 
     async def _end(self, job: Job, state: str, error: PaintoverError | None = None) -> None:
         """Finish a job: all of it is on disk before anybody hears that it is over."""
@@ -394,4 +395,5 @@ def _run_message(job: Job) -> Run:
     parts = job.parts.values()
     views = tuple(part for part in parts if isinstance(part, ViewDone))
     baked = tuple(part.object_id for part in parts if isinstance(part, TextureResult))
-    return Run(job.name, job.request, job.meshes, views, baked)
+    halfway = max((part for part in parts if isinstance(part, Halfway)), key=lambda part: part.step, default=None)
+    return Run(job.name, job.request, job.meshes, views, baked, halfway)
