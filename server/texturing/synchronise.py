@@ -37,7 +37,7 @@ class Agreement:
             return foreseen
         if not self._places:
             self._places = [
-                _surface(passes, *latents.shape[:2], latents.device)
+                _surface(passes, latents.shape[0], latents.shape[1], latents.device)
                 for passes, latents in zip(self._passes, foreseen, strict=True)
             ]
         painted = [PaintedView(view, latents.contiguous()) for view, latents in zip(self._views, foreseen, strict=True)]

@@ -27,7 +27,7 @@ from . import sphere
 from .test_texture_job import Listener
 from .tiny_models import Recorder
 
-FRONT, SIDE, BACK = (sphere.camera(azimuth) for azimuth in (0, 60, 180))
+FRONT, SIDE, BACK = (sphere.camera(azimuth) for azimuth in (0, 25, 180))
 
 
 def foreseen(shades: Sequence[float], side: int = 24) -> list[torch.Tensor]:
@@ -45,7 +45,7 @@ def test_views_agree_where_they_see_the_same_and_only_there() -> None:
     assert front.max() < 1.01, "what the back foresees does not come through the sphere"
     assert (front[surface].sum(-1) == 0.0).any(), "what no other view sees stays"
     assert (side < 0.7).any()
-    assert torch.unique(back).tolist() == [5.0], "the back shares nothing with the front at 75 degrees or less"
+    assert ((back - 5).abs() < 1e-5).all(), "the back shares nothing with the front at 75 degrees or less"
     # Later the view that faces a point best decides.
     late = agreement(0.7, own)[0]
     middle = late[12, 12, 0]
