@@ -16,7 +16,7 @@ from .conftest import Blender
 SETTINGS = """
 settings = bpy.context.scene.paintover
 settings.prompt, settings.seed, settings.views, settings.size, settings.texture_size = "moss", 1, 3, 128, 128
-settings.steps, settings.shading = 80, "LIT"
+settings.steps, settings.shading, settings.method = 80, "LIT", "sequential"
 """
 
 ASK = (

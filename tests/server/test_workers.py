@@ -66,6 +66,24 @@ def test_a_killed_worker_costs_no_finished_view_and_changes_no_pixel(tmp_path: P
     assert np.array_equal(of_type(told_again, TextureResult)[0].image, expected.image)
 
 
+def test_views_that_are_painted_together_go_on_between_two_steps(tmp_path: Path) -> None:
+    """With the real model on the CPU."""
+    with running(tmp_path, "diffusers") as server, server.client() as client:
+        (undisturbed,) = of_type(finish(client, submit(client, 8, method="synchronised")), TextureResult)
+        job = submit(client, 8, method="synchronised")
+        while "Step 7 of 8" not in until(client, Progress, job).stage:
+            pass
+        server.worker().kill()
+        after = finish(client, job)
+        (texture,) = of_type(after, TextureResult)
+        assert np.array_equal(texture.image, undisturbed.image)
+        steps = [one.stage for one in of_type(after, Progress) if "Step" in one.stage]
+        assert any("Step 6 of 8" in stage for stage in steps)
+        assert not any("Step 1 of 8" in stage or "Step 5 of 8" in stage for stage in steps), "not from the beginning"
+        assert not list(tmp_path.rglob("halfway-*.frames")), "a job that is done needs none"
+
+
+
 def test_the_standby_steps_in_and_is_replaced(tmp_path: Path) -> None:
     with running(tmp_path) as server, server.client() as client:
         for count in (1, 2):
