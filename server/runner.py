@@ -300,7 +300,7 @@ class Runner:
                 if trouble:
                     raise trouble
                 await self._run(job)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - logged there
                 await self._fail(job, error)
 
     async def _fail(self, job: Job, error: Exception) -> None:
