@@ -167,6 +167,7 @@ class Job:
             sum(name.startswith("view-") for name in self.finished),
             self.state in (CANCELLED, FAILED) and self.resumable,
             bool(self.followers) and self.state not in ENDED,
+            self.origin.place,
             self.origin.identity,
         )
 

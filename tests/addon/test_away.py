@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 import pytest
 
-from paintover import away, dressing, meshes, uvs
+from paintover import away, dressing, meshes, pump, uvs
 from paintover.bridge.errors import DiskFull, QueueFull
 from paintover.bridge.messages import (
     CANCELLED,
@@ -61,7 +64,7 @@ def session() -> Session:
 
 def summary(job: str = JOB, state: str = DONE, **fields: Any) -> JobSummary:
     ours = away.origin(bpy.context.scene)
-    plain = {"client": ours.client, "file": ours.file, "scene": ours.scene, "views": 4, "resumable": state != DONE}
+    plain = {"file": ours.file, "scene": ours.scene, "place": ours.place, "views": 4, "resumable": state != DONE}
     return JobSummary(job, "texture", state, "moss", **{**plain, **fields})
 
 
@@ -91,9 +94,9 @@ def test_only_what_is_of_this_file_and_not_here_yet_is_offered() -> None:
     names = [f"{number:032x}" for number in range(11)]
     jobs = (
         summary(names[0]),
-        summary(names[1], file="other.blend"),
+        summary(names[1], place="another file's"),
         summary(names[2], scene="Other"),
-        summary(names[3], client="somebody@else"),
+        summary(names[3], place=""),
         summary(names[4], RUNNING),
         summary(names[5], RUNNING, followed=True),
         summary(names[6], CANCELLED, painted=2),
@@ -107,27 +110,104 @@ def test_only_what_is_of_this_file_and_not_here_yet_is_offered() -> None:
     assert found == [names[6], names[4], names[0]], "the newest first"
 
 
-def test_a_scene_finds_its_jobs_under_another_name_and_in_another_file(session: Session, tmp_path: Any) -> None:
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "kitchen.blend"))
-    cube()
+@pytest.fixture
+def handlers(monkeypatch: pytest.MonkeyPatch, session: Session) -> Iterator[None]:
+    """What the extension does when files are opened and saved."""
+    monkeypatch.setattr(pump, "session", session)
+    bpy.app.handlers.load_post.append(pump.file_opened)
+    bpy.app.handlers.save_pre.append(pump.file_is_saved)
+    yield
+    bpy.app.handlers.load_post.remove(pump.file_opened)
+    bpy.app.handlers.save_pre.remove(pump.file_is_saved)
+
+
+def save(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+
+
+def offered_in(path: Path, *jobs: JobSummary) -> list[JobSummary]:
+    bpy.ops.wm.open_mainfile(filepath=str(path))
+    return away.offers(jobs, bpy.context.scene, ())
+
+
+def painted_here(session: Session) -> JobSummary:
+    """The server's word on a job that was just sent from the open file."""
+    (bpy.context.scene.objects.get("Cube") or cube()).select_set(True)
     task = offered(session)
     sent = session.link.sent[-1].origin
-    job = summary(task.job, RUNNING, file=sent.file, scene=sent.scene, identity=sent.identity)
     assert sent.identity
+    return summary(task.job, RUNNING, identity=sent.identity)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_scene_finds_its_jobs_under_another_name_and_in_another_file(session: Session, tmp_path: Path) -> None:
+    save(tmp_path / "kitchen.blend")
+    job = painted_here(session)
     bpy.context.scene.name = "Renamed"
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "other.blend"))
-    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "other.blend"))
-    away.identify_all()
-    scene = bpy.context.scene
-    assert away.offers([job], scene, ()) == [job]
-    assert away.offers([dataclasses.replace(job, identity="")], scene, ()) == []
-    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "kitchen.blend"))
-    away.identify_all()
-    assert bpy.context.scene.paintover.identity != sent.identity, "it was not saved with it"
-    assert away.offers([job], bpy.context.scene, ()) == [job], "but it has the names"
+    save(tmp_path / "other" / "kitchen.blend")
+    assert offered_in(tmp_path / "other" / "kitchen.blend", job, dataclasses.replace(job, identity="")) == [job]
+    assert offered_in(tmp_path / "kitchen.blend", job) == [job]
 
 
-def test_copies_and_new_files_have_identities_of_their_own(tmp_path: Any) -> None:
+@pytest.mark.usefixtures("handlers")
+def test_files_of_one_name_are_not_offered_each_others_jobs(session: Session, tmp_path: Path) -> None:
+    kitchens = tmp_path / "one" / "kitchen.blend", tmp_path / "two" / "kitchen.blend"
+    jobs = []
+    for path in kitchens:
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        save(path)
+        jobs.append(painted_here(session))
+    for path, job in zip(kitchens, jobs, strict=True):
+        assert offered_in(path, *jobs) == [job]
+    assert {jobs[0].file, jobs[1].file} == {"kitchen.blend"}
+    said = repr(session.link.sent)
+    assert str(tmp_path) not in said
+    assert tmp_path.name not in said, "no path leaves Blender"
+
+
+@pytest.mark.usefixtures("handlers")
+def test_copies_of_a_file_have_its_jobs_but_not_each_others(session: Session, tmp_path: Path) -> None:
+    template, copies = tmp_path / "shot.blend", [tmp_path / "a" / "shot.blend", tmp_path / "b" / "shot.blend"]
+    save(template)
+    old = painted_here(session)
+    save(template)
+    jobs = []
+    for path in copies:
+        path.parent.mkdir()
+        shutil.copy(template, path)
+        assert offered_in(path, old) == [old]
+        jobs.append(painted_here(session))
+    assert len({job.identity for job in (old, *jobs)}) == 1
+    for path, job in zip(copies, jobs, strict=True):
+        assert offered_in(path, old, *jobs) == [job, old], "the newest first"
+    assert offered_in(template, old, *jobs) == [old]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_file_that_was_never_saved_finds_its_jobs_once_it_was(session: Session, tmp_path: Path) -> None:
+    bpy.ops.wm.read_homefile(use_empty=True)
+    job = painted_here(session)
+    bpy.context.scene.name = "Renamed"
+    save(tmp_path / "first.blend")
+    save(tmp_path / "second.blend")
+    moved = tmp_path / "moved.blend"
+    (tmp_path / "second.blend").rename(moved)
+    for path in (tmp_path / "first.blend", moved):
+        assert offered_in(path, job) == [job]
+    bpy.ops.wm.read_homefile(use_empty=True)
+    bpy.context.scene.name = "Renamed"
+    assert away.offers([job], bpy.context.scene, ()) == [], "a new file is another one"
+
+
+def test_a_file_without_an_identity_finds_its_jobs_by_their_names(session: Session, tmp_path: Path) -> None:
+    save(tmp_path / "kitchen.blend")
+    job = painted_here(session)
+    assert offered_in(tmp_path / "kitchen.blend", job) == [job]
+    assert bpy.context.scene.paintover.identity == "", "it was not saved with it"
+
+
+def test_copies_and_new_files_have_identities_of_their_own(tmp_path: Path) -> None:
     scene = bpy.context.scene
     away.identify(scene)
     before = scene.paintover.identity
@@ -136,6 +216,8 @@ def test_copies_and_new_files_have_identities_of_their_own(tmp_path: Any) -> Non
     assert len(copy.paintover.identity) == 32
     assert copy.paintover.identity != scene.paintover.identity == before
     away.identify_all()
+    assert scene.paintover.identity == before, "as it is about to be saved for the first time"
+    away.identify_all(opened=True)
     assert scene.paintover.identity != before, "a file that was never saved has what the start-up file has"
 
 

@@ -360,7 +360,7 @@ def test_what_is_under_way_when_another_file_is_opened(
     assert (sent.state, unsent.state) == (TaskState.WAITING, TaskState.CANCELLED)
     assert session.link.sent[before:] == [ListJobs()]
     assert not sent.views, "it lets go of what is large"
-    job = JobSummary(sent.job, "texture", RUNNING, "", client=origin.client, file=origin.file, scene=origin.scene)
+    job = JobSummary(sent.job, "texture", RUNNING, "", scene=origin.scene, place=origin.place)
     session.jobs = (dataclasses.replace(job, followed=True),)
     assert session.offers(bpy.context.scene) == list(session.jobs), "the file that was opened is its own, reverted"
     deliver(session, JobState(sent.job, DONE))
