@@ -8,12 +8,7 @@ import bpy
 import numpy as np
 
 from paintover import away
-from paintover.bridge.messages import (
-    DONE,
-    JobSummary,
-    MeshesMissing,
-    TextureResult,
-)
+from paintover.bridge.messages import DONE, JobSummary, MeshesMissing, TextureResult
 from paintover.bridge.parameters import Settings
 from paintover.link import LinkState
 from paintover.session import Session

@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 
 from paintover import images
-from paintover.bridge.messages import (
-    DONE,
-    ImageResult,
-    JobState,
-)
+from paintover.bridge.messages import DONE, ImageResult, JobState
 from paintover.bridge.parameters import Settings
 from paintover.panels import preview
 from paintover.session import Session

@@ -8,9 +8,7 @@ import bpy
 import pytest
 
 from paintover import properties
-from paintover.bridge.messages import (
-    ModelInfo,
-)
+from paintover.bridge.messages import ModelInfo
 from paintover.bridge.parameters import PARAMETERS, Settings
 
 pytestmark = pytest.mark.usefixtures("registered")

@@ -17,16 +17,7 @@ import psutil
 import pytest
 
 from paintover.bridge.errors import WorkerDied
-from paintover.bridge.messages import (
-    FAILED,
-    QUEUED,
-    RUNNING,
-    Generate,
-    JobState,
-    Texture,
-    TextureResult,
-    ViewPainted,
-)
+from paintover.bridge.messages import FAILED, QUEUED, RUNNING, Generate, JobState, Texture, TextureResult, ViewPainted
 from paintover.bridge.parameters import Settings
 from paintover.server.supervisor import BACK_OFF, SLOW, Supervisor, may_start, may_warm, short_of_memory
 from paintover.server.worker import apart, slowed
