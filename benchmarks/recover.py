@@ -9,6 +9,7 @@ warm; how long it takes to be so again is reported. A job counts as lost if it d
 from __future__ import annotations
 
 import contextlib
+import queue
 import random
 import re
 import statistics
@@ -77,7 +78,7 @@ class Bench:
         """The next message, or None when it is time to kill."""
         if started is None or kill_after is None:
             return self.client.receive(120)
-        with contextlib.suppress(Exception):  # queue.Empty: its time has come
+        with contextlib.suppress(queue.Empty):  # its time has come
             return self.client.receive(max(0.0, started + kill_after - time.monotonic()))
         return None
 
