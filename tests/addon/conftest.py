@@ -42,3 +42,15 @@ def registered(scene: bpy.types.Scene) -> Iterator[Any]:
     properties.register()
     yield scene.paintover
     properties.unregister()
+
+
+@pytest.fixture
+def session() -> Any:
+    """A session that is connected to a script (scripted.py) instead of a server."""
+    from paintover.session import Session
+
+    from .scripted import ScriptedLink
+
+    made = Session()
+    made.link = ScriptedLink()
+    return made
