@@ -67,13 +67,13 @@ def pictures(frame: Any, path: Path) -> None:
     import numpy as np
 
     from paintover.operators import export_passes
+    from paintover.passes import pictures as draw
     from paintover.passes.assemble import assemble
 
     seen = assemble(frame.camera, frame.depth, frame.normal, frame.object_id, frame.material, frame.names)
-    found = export_passes.pictures(seen)
-    motion = np.concatenate([np.clip(frame.motion / 8 * 0.5 + 0.5, 0, 1), np.full((*frame.depth.shape, 1), 0.5)], 2)
+    found = draw.of_passes(seen)
     upper = np.concatenate([found["depth"], found["normal"]], 1)
-    lower = np.concatenate([found["object_id"], motion], 1)
+    lower = np.concatenate([found["object_id"], draw.motion_colors(frame.motion)], 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     export_passes.save_png(np.concatenate([upper, lower]).astype(np.float32), path)
 

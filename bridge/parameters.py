@@ -18,6 +18,8 @@ CONTROLS = ("depth", "normal", "edge")
 
 SCHEDULERS = ("default", "ddim", "euler", "euler_a", "dpmpp_2m", "unipc", "lcm")
 CAMERA_SOURCES = ("automatic", "scene", "selected")
+DEPTH_RANGES = ("automatic", "fixed")
+BLENDER_UNITS = "Blender units"
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,18 @@ class Settings:
     control_edge_scale: float = _scale("edge")
     control_edge_start: float = _bound("edge", 0.0, "Start", "after")
     control_edge_end: float = _bound("edge", 1.0, "End", "until")
+    depth_range: str = _parameter(
+        "automatic", "Range", "Which distances the depth hint tells apart: those in each image, or from Near to Far in "
+        "all of them", "depth", choices=DEPTH_RANGES, live=True, address="depth/range",
+    )  # fmt: skip
+    depth_near: float = _parameter(
+        1.0, "Near", "Distance from the camera that is white in the depth hint, with a fixed range", "depth",
+        minimum=0.001, maximum=1e6, unit=BLENDER_UNITS, live=True, address="depth/near",
+    )  # fmt: skip
+    depth_far: float = _parameter(
+        10.0, "Far", "Distance from the camera that is darkest in the depth hint, with a fixed range", "depth",
+        minimum=0.001, maximum=1e6, unit=BLENDER_UNITS, live=True, address="depth/far",
+    )  # fmt: skip
     cameras: str = _parameter(
         "automatic", "Cameras", "From where to paint: placed around the objects, all cameras of the scene, or the "
         "selected ones", "texture", choices=CAMERA_SOURCES,
@@ -176,6 +190,8 @@ class Settings:
         for control in CONTROLS:
             if getattr(self, f"control_{control}_start") > getattr(self, f"control_{control}_end"):
                 raise BadParameter(name=f"control_{control}_start", reason="it is after the end")
+        if self.depth_range == "fixed" and self.depth_near >= self.depth_far:
+            raise BadParameter(name="depth_near", reason=f"it is not nearer than Far, {self.depth_far:g}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
@@ -184,6 +200,11 @@ class Settings:
             if name not in BY_NAME:
                 raise BadParameter(name=str(name), reason="there is no such parameter")
         return cls(**values)
+
+    @property
+    def depth_limits(self) -> tuple[float, float] | None:
+        """Near and far of the depth hint in Blender units; None if every image has its own."""
+        return (self.depth_near, self.depth_far) if self.depth_range == "fixed" else None
 
     @property
     def controls(self) -> tuple[Control, ...]:

@@ -6,8 +6,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..bridge.errors import BadSize
 from ..bridge.scene import Camera, Passes
 from .edges import find_edges
+
+MOST_PIXELS = 8192 * 4096
+"""Of one image: passes of more would take more memory than most computers have."""
+
+
+def check_size(camera: Camera) -> None:
+    """Raise BadSize for an image that is too large."""
+    if camera.width * camera.height > MOST_PIXELS:
+        raise BadSize(
+            width=camera.width,
+            height=camera.height,
+            reason=f"passes have at most {MOST_PIXELS:,} pixels",
+            hint="Make it smaller, for example 8192 × 4096.",
+        )
 
 
 def assemble(
