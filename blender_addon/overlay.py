@@ -48,7 +48,7 @@ CHOICES = (
 )
 
 
-def _tag(*_: Any) -> None:
+def _changed(self: Any, context: Context) -> None:
     """Have every viewport drawn again."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
@@ -58,17 +58,17 @@ def _tag(*_: Any) -> None:
 
 def _switched(self: Any, context: Context) -> None:
     _start() if self.show else stop()
-    _tag()
+    _changed(self, context)
 
 
 class PAINTOVER_PG_overlay(bpy.types.PropertyGroup):
     show: bpy.props.BoolProperty(
         name="Show in Viewport", description="Lay a pass over the 3D viewports that show overlays", update=_switched
     )  # type: ignore[valid-type]
-    what: bpy.props.EnumProperty(name="Pass", description="Which pass to show", items=CHOICES, update=_tag)  # type: ignore[valid-type]
+    what: bpy.props.EnumProperty(name="Pass", description="Which pass to show", items=CHOICES, update=_changed)  # type: ignore[valid-type]
     opacity: bpy.props.FloatProperty(
         name="Opacity", description="How much of the viewport it covers",
-        default=1.0, min=0.0, max=1.0, subtype="FACTOR", update=_tag,
+        default=1.0, min=0.0, max=1.0, subtype="FACTOR", update=_changed,
     )  # fmt: skip # type: ignore[valid-type]
 
 
@@ -126,11 +126,17 @@ def _of(scene: bpy.types.Scene, layer: bpy.types.ViewLayer, what: str) -> tuple[
     return scene.name, layer.name, what == "uv"
 
 
+_LEVELS = np.arange(256) / 255
+_LINEAR = np.where(_LEVELS > 0.04045, ((_LEVELS + 0.055) / 1.055) ** 2.4, _LEVELS / 12.92).astype(np.float32)
+"""sRGB's 256 levels as linear light (IEC 61966-2-1)."""
+
+
 def _texture(image: np.ndarray) -> gpu.types.GPUTexture:
+    """A picture of display values as a texture. Blender turns what is drawn over its viewports from linear to sRGB."""
     rgba = np.ones((*image.shape[:2], 4), np.float32)
-    rgba[..., :3] = image
+    rgba[..., :3] = _LINEAR[np.round(image * 255).astype(np.uint8)]
     data = gpu.types.Buffer("FLOAT", rgba.size, rgba.reshape(-1))
-    return gpu.types.GPUTexture((image.shape[1], image.shape[0]), format="RGBA8", data=data)
+    return gpu.types.GPUTexture((image.shape[1], image.shape[0]), format="RGBA16F", data=data)
 
 
 # ------------------------------------------------------------ drawing, called by Blender
