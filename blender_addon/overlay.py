@@ -7,6 +7,7 @@ scene, the view or what is wanted is another one than at the last time. Nothing 
 from __future__ import annotations
 
 import atexit
+import itertools
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ CHOICES = (
         "Motion",
         "Where surfaces were in the view drawn before: direction as hue, speed as brightness",
     ),
-    ("position", "Position", "Place in the world: x, y and z as red, green and blue, again with every unit"),
+    ("position", "Position", "Place in the world: x, y and z as red, green and blue, up and down with every unit"),
     ("uv", "UV", "UV map that renders: u as red, v as green"),
 )
 
@@ -80,7 +81,7 @@ class _View:
         self._live = Live(scene, layer.name, uv_layers={} if what == "uv" else None)
         self._seen: tuple[Stage, Any] | None = None
         self.drawn = 0
-        """How many times passes were drawn."""
+        """The number of the drawing that it shows, of all that there ever were."""
         self.texture: gpu.types.GPUTexture | None = None
         self.note = ""
 
@@ -95,7 +96,7 @@ class _View:
         self.texture = _texture(picture(frame, what, limits, back))
         self.note = f"Not shown: {describe(frame.left_out)}" if frame.left_out else ""
         self._seen = stage, wanted
-        self.drawn += 1
+        self.drawn = next(_drawings)
 
     def close(self) -> None:
         self._live.close()
@@ -144,6 +145,7 @@ def _texture(image: np.ndarray) -> gpu.types.GPUTexture:
 _handler: Any = None
 _views: dict[int, _View] = {}
 """Address of a viewport's region -> what it shows."""
+_drawings = itertools.count(1)
 _failed = ""
 """What nobody had thought of, and ended it."""
 

@@ -32,8 +32,9 @@ def motion_colors(motion: np.ndarray) -> np.ndarray:
 
 
 def position_colors(position: np.ndarray) -> np.ndarray:
-    """x, y and z as red, green and blue, again and again with every Blender unit; black on background (NaN)."""
-    return np.nan_to_num(position % 1, nan=0.0, posinf=0.0, neginf=0.0)
+    """x, y and z as red, green and blue, up with one Blender unit and down with the next, so that no step lies on the
+    grid; black on background (NaN)."""
+    return np.nan_to_num(1 - np.abs(position % 2 - 1), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def uv_colors(uv: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ def blender(tmp_path: Path) -> Iterator[host.Windowed]:
 
 
 def drawn(blender: host.Windowed) -> list[int]:
-    """How often each viewport's passes were drawn until now."""
+    """Number of the drawing that each viewport shows."""
     for _ in range(3):
         state = blender.look()
     return list(state["overlay"]["drawn"])
@@ -95,7 +95,7 @@ def test_passes_over_the_viewport(blender: host.Windowed) -> None:
     blender.do("bpy.ops.ed.undo_push(message='Moved')")
     before = see(blender, "overlay-a.png")
     gone = settle(blender, "bpy.data.objects.remove(bpy.data.objects['Other'])", "overlay-b-gone.png")
-    assert (np.abs(gone - before).max(-1) > 30).mean() > 0.01
+    assert (np.abs(gone - before).max(-1) > 30).mean() > 0.003
     settle(blender, "bpy.ops.ed.undo_push(message='Gone'); bpy.ops.ed.undo()", "overlay-c-undone.png")
     np.testing.assert_allclose(see(blender, "overlay-c-undone.png"), before, atol=3)
     settle(blender, "scene.lose_context(); scene.orbit(-0.5)", "overlay-d.png")
