@@ -5,7 +5,8 @@ compared with Blender's own ray casts, the hit triangle intersected again in dou
 silhouette are left out. The figures with bars are those of the worst scene. Edges are not measured here yet, and not
 among what is drawn against the clock.
 
-Run: python -m benchmarks.passes [SCENE …] [--pixels N] [--pictures FOLDER] [--no-speed]
+Run: python -m benchmarks.passes [SCENE …] [--pixels N] [--pictures FOLDER] [--only PART …]
+PARTS: accuracy, speed, growth
 It goes on in Blender's Python: PAINTOVER_BLENDER_PYTHON, or the one that scripts/test has set up in .blender/4.5.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+PARTS = ("accuracy", "speed", "growth")
 BARS = {
     "hit_mismatch": ("", 0.001),
     "id_mismatch": ("", 0.001),
@@ -85,21 +87,23 @@ def inside() -> None:
     stage = tempfile.TemporaryDirectory(prefix="paintover-stage-")
     build_addon.stage(Path(stage.name))
     sys.path.insert(0, stage.name)
-    from . import passes_scenes, passes_speed
+    from . import passes_growth, passes_scenes, passes_speed
     from .report import report
 
     parser = argparse.ArgumentParser()
     parser.add_argument("scenes", nargs="*", default=list(passes_scenes.SCENES))
     parser.add_argument("--pixels", type=int, default=6000)
     parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--no-speed", action="store_true")
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)
     options = parser.parse_args()
-    results = [] if options.no_speed else speed(passes_speed)
-    report("passes", accuracy(options.scenes, options.pixels, options.pictures) + results)
-
-
-def speed(measured: Any) -> list[Any]:
-    return [*measured.against_engines(), *measured.unchanged(), *measured.instances()]
+    results = []
+    if "speed" in options.only:
+        results += [*passes_speed.against_engines(), *passes_speed.unchanged(), *passes_speed.instances()]
+    if "growth" in options.only:
+        results += passes_growth.growth()
+    if "accuracy" in options.only:
+        results += accuracy(options.scenes, options.pixels, options.pictures)
+    report("passes", results)
 
 
 def main() -> None:
