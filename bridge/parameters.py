@@ -191,7 +191,8 @@ class Settings:
             if getattr(self, f"control_{control}_start") > getattr(self, f"control_{control}_end"):
                 raise BadParameter(name=f"control_{control}_start", reason="it is after the end")
         if self.depth_range == "fixed" and self.depth_near >= self.depth_far:
-            raise BadParameter(name="depth_near", reason=f"it is not nearer than Far, {self.depth_far:g}")
+            reason = f"{self.depth_near:g} is not nearer than Far, {self.depth_far:g}"
+            raise BadParameter(name="depth_near", reason=reason, hint="Set Near below Far, or the range to Automatic.")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:

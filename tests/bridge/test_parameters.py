@@ -54,3 +54,10 @@ def test_controls_are_listed_in_order_with_their_own_values() -> None:
 def test_a_control_cannot_end_before_it_starts() -> None:
     with pytest.raises(BadParameter, match="after the end"):
         Settings(control_depth_start=0.6, control_depth_end=0.4)
+
+
+def test_near_is_nearer_than_far() -> None:
+    with pytest.raises(BadParameter, match=r"9 is not nearer than Far, 8.*Set Near below Far"):
+        Settings(depth_range="fixed", depth_near=9.0, depth_far=8.0)
+    assert Settings(depth_near=9.0, depth_far=8.0).depth_limits is None
+    assert Settings(depth_range="fixed", depth_near=2.0, depth_far=8.0).depth_limits == (2, 8)

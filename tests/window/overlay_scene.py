@@ -65,17 +65,29 @@ def lose_context():
     draw.draw = fail
 
 
+def draw_with_ink():
+    """A grease pencil object more."""
+    blocks = getattr(bpy.data, "grease_pencils_v3", bpy.data.grease_pencils)
+    bpy.context.scene.collection.objects.link(bpy.data.objects.new("Ink", blocks.new("Ink")))
+
+
+said = []
+
+
+def render_passes():
+    scene = bpy.context.scene
+    part("passes").render(scene, part("cameras").from_scene(scene, 128), say=said.append)
+
+
 def watch():
-    try:
-        overlay = part("overlay")
-    except ModuleNotFoundError:
-        return {"overlay": None}
+    overlay = part("overlay")
     return {
+        "said": said,
         "overlay": {
             "on": overlay._handler is not None,
             "drawn": sorted(view.drawn for view in overlay._views.values()),
             "notes": [view.note for view in overlay._views.values()],
             "failed": overlay._failed,
             "handlers": len(part("passes.changes")._watchers),
-        }
+        },
     }

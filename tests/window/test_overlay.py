@@ -34,9 +34,7 @@ def blender(tmp_path: Path) -> Iterator[host.Windowed]:
 
 def drawn(blender: host.Windowed) -> list[int]:
     """Number of the drawing that each viewport shows."""
-    for _ in range(3):
-        state = blender.look()
-    return list(state["overlay"]["drawn"])
+    return list(blender.look()["overlay"]["drawn"])
 
 
 def settle(blender: host.Windowed, order: str, picture: str) -> np.ndarray:
@@ -48,7 +46,7 @@ def settle(blender: host.Windowed, order: str, picture: str) -> np.ndarray:
 
 
 def see(blender: host.Windowed, picture: str) -> np.ndarray:
-    for _ in range(3):
+    for _ in range(2):
         state = blender.look()
     place = state["viewport"]
     screen = blender.screenshot(OUT / picture)
@@ -105,8 +103,25 @@ def test_passes_over_the_viewport(blender: host.Windowed) -> None:
     blender.do("s = bpy.context.scene.paintover; s.depth_range, s.depth_near, s.depth_far = 'fixed', 9, 8")
     blender.do("scene.redraw()")
     see(blender, "overlay-e-said.png")
-    fixed = settle(blender, "bpy.context.scene.paintover.depth_near = 5; scene.redraw()", "overlay-f-fixed.png")
-    assert len(np.unique(fixed.reshape(-1, 3), axis=0)) > 20
+    order = "s.depth_near, s.depth_far = 8, 30; scene.redraw()"
+    fixed = settle(blender, order, "overlay-f-fixed.png")[height // 3 :]
+    assert len(np.unique(fixed.reshape(-1, 3), axis=0)) > 60
+
+    # An orthographic viewport has its eye where the perspective one's is, so the range fits there, too.
+    order = "scene.viewport().spaces.active.region_3d.view_perspective = 'ORTHO'; scene.redraw()"
+    flat = settle(blender, order, "overlay-k-orthographic.png")[height // 3 :]
+    assert flat[height // 2, width * 2 // 5, 0] == pytest.approx(fixed[height // 2, width * 2 // 5, 0], abs=30)
+    assert len(np.unique(flat.reshape(-1, 3), axis=0)) > 60
+    settle(blender, order.replace("ORTHO", "CAMERA"), "overlay-l-camera.png")
+
+    # What no pass has is said; a render with it, which uses the graphics card itself, costs nothing.
+    settle(blender, "scene.draw_with_ink()", "overlay-m-ink.png")
+    assert blender.look()["overlay"]["notes"] == ["Not shown: grease pencil on 'Ink'"]
+    render = settle(blender, "scene.render_passes(); scene.orbit(0.3); scene.redraw()", "overlay-n-after-a-render.png")
+    state = blender.look()
+    assert state["said"] == ["Grease pencil is in no pass: 'Ink'"]
+    assert state["overlay"]["failed"] == ""
+    assert np.ptp(render[height // 3 :]) > 100
 
 
 def test_it_ends_cleanly(blender: host.Windowed) -> None:
