@@ -15,9 +15,11 @@ def register() -> None:
     for part in PARTS:
         part.register()
     bpy.app.handlers.load_post.append(pump.file_opened)
+    bpy.app.handlers.save_pre.append(pump.file_is_saved)
 
 
 def unregister() -> None:
+    bpy.app.handlers.save_pre.remove(pump.file_is_saved)
     bpy.app.handlers.load_post.remove(pump.file_opened)
     pump.stop()
     session.close()

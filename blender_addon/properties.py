@@ -112,6 +112,8 @@ class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     recommended: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     identity: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     """The scene's own for good (away.identify): its jobs find it under whatever name, in whatever file."""
+    places: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    """Of the files that it was in (Origin.place), newest last."""
     applied: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     """Names of the jobs whose results the scene got, newest last. It is saved, and undone, with them: a file that lost
     a result by a crash asks for it again."""

@@ -26,9 +26,15 @@ def start() -> None:
 def file_opened(*_: Any) -> None:
     """After another file was opened (not before: that may fail): the server may have something for it."""
     session.leave_file()
-    away.identify_all()
+    away.identify_all(opened=True)
     with contextlib.suppress(PaintoverError):  # the connection has just ended: the next tick says so
         session.refresh()
+
+
+@bpy.app.handlers.persistent
+def file_is_saved(*_: Any) -> None:
+    """Before it is, maybe under another name."""
+    away.identify_all()
 
 
 def stop() -> None:

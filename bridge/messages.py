@@ -28,6 +28,16 @@ from .greeting import ProbeAnswer as ProbeAnswer
 from .greeting import Refused as Refused
 from .greeting import Welcome as Welcome
 from .greeting import message as message
+from .live_messages import LiveEvent as LiveEvent
+from .live_messages import LiveFrame as LiveFrame
+from .live_messages import LiveJoin as LiveJoin
+from .live_messages import LiveLeave as LiveLeave
+from .live_messages import LivePicture as LivePicture
+from .live_messages import LiveSet as LiveSet
+from .live_messages import LiveStatus as LiveStatus
+from .live_messages import LiveTrigger as LiveTrigger
+from .live_messages import LiveTrouble as LiveTrouble
+from .live_messages import LiveValues as LiveValues
 from .origin import Origin
 from .parameters import Settings
 from .scene import MeshData, Passes
@@ -200,6 +210,8 @@ class JobSummary:
     resumable: bool = False
     followed: bool = False
     """A client listens to it now."""
+    place: str = ""
+    """Of the file that it comes from: Origin.place."""
     identity: str = ""
     """Of the scene that it comes from: Origin.identity."""
 

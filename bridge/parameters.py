@@ -1,7 +1,8 @@
-"""The one parameter table: every setting of a job, declared once.
+"""The one parameter table: every setting, declared once.
 
 Blender properties and panels, wire validation, command-line flags, OSC addresses and the reference page are all
-generated from `PARAMETERS`. `Settings` is a snapshot of all of them and travels with every request.
+generated from `PARAMETERS` (and `LIVE`, live.py: what a stream of frames has besides). `Settings` is a snapshot of all
+of them and travels with every request.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import cache
+from typing import Any, Self
 
 from .errors import BadParameter
 
@@ -17,6 +19,7 @@ CONTROLS = ("depth", "normal", "edge")
 """The passes that can condition the painting, in the order in which their ControlNets run."""
 
 SCHEDULERS = ("default", "ddim", "euler", "euler_a", "dpmpp_2m", "unipc", "lcm")
+METHODS = ("synchronised", "sequential")
 CAMERA_SOURCES = ("automatic", "scene", "selected")
 DEPTH_RANGES = ("automatic", "fixed")
 BLENDER_UNITS = "Blender units"
@@ -36,7 +39,7 @@ class Parameter:
     maximum: float | None = None
     unit: str = ""
     step: int | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str | int, ...] = ()
     live: bool = False
     """May change while frames stream, without starting a new job."""
     address: str = ""
@@ -56,7 +59,7 @@ class Parameter:
         if self.maximum is not None and value > self.maximum:
             raise BadParameter(name=self.name, reason=f"{value} is above its maximum {self.maximum:g}")
         if self.choices and value not in self.choices:
-            raise BadParameter(name=self.name, reason=f"{value!r} is not one of {', '.join(self.choices)}")
+            raise BadParameter(name=self.name, reason=f"{value!r} is not one of {', '.join(map(str, self.choices))}")
         if isinstance(value, str) and len(value.encode()) > MAX_TEXT:
             raise BadParameter(name=self.name, reason=f"the text is longer than {MAX_TEXT:,} bytes")
         if self.step and value % self.step:
@@ -68,26 +71,26 @@ MAX_TEXT = 60_000
 """Longest text of a parameter in UTF-8 bytes (it must fit a UDP packet for OSC)."""
 
 
-def _parameter(default: Any, label: str, description: str, group: str, **details: Any) -> Any:
+def parameter(default: Any, label: str, description: str, group: str, **details: Any) -> Any:
     return field(default=default, metadata={"label": label, "description": description, "group": group, **details})
 
 
 def _scale(control: str) -> Any:
-    return _parameter(
+    return parameter(
         1.0, "Scale", f"How strongly the {control} ControlNet steers the painting", "control",
         minimum=0.0, maximum=2.0, live=True, address=f"control/{control}/scale",
     )  # fmt: skip
 
 
 def _enable(control: str, default: bool, what: str) -> Any:
-    return _parameter(
+    return parameter(
         default, control.capitalize(), f"Let the ControlNet for {what} hold the painting to the scene", "control",
         live=True, address=f"control/{control}/enable",
     )  # fmt: skip
 
 
 def _bound(control: str, default: float, label: str, which: str) -> Any:
-    return _parameter(
+    return parameter(
         default, label, f"Share of the steps {which} which the {control} ControlNet acts", "control",
         minimum=0.0, maximum=1.0, address=f"control/{control}/{label.lower()}",
     )  # fmt: skip
@@ -97,7 +100,7 @@ def _bound(control: str, default: float, label: str, which: str) -> Any:
 class Settings:
     """A snapshot of every parameter. Construction checks all values: an instance is always valid."""
 
-    prompt: str = _parameter(
+    prompt: str = parameter(
         "",
         "Prompt",
         "What to paint, for example: old red brick, mossy stone",
@@ -105,20 +108,21 @@ class Settings:
         live=True,
         multiline=True,
     )
-    negative_prompt: str = _parameter(
+    negative_prompt: str = parameter(
         "", "Negative", "What the painting should not show", "prompt", live=True, address="prompt/negative"
     )
-    model: str = _parameter(
+    model: str = parameter(
         "mini",
         "Model",
         "Name of an installed model (see: paintover models list)",
         "model",
+        live=True,
     )
-    seed: int = _parameter(
+    seed: int = parameter(
         -1, "Seed", "The same seed and settings give the same image; −1 chooses one and tells which", "image",
         minimum=-1, maximum=2**31 - 1, live=True,
     )  # fmt: skip
-    steps: int = _parameter(
+    steps: int = parameter(
         20,
         "Steps",
         "Denoising steps: more are slower and cleaner",
@@ -127,18 +131,18 @@ class Settings:
         maximum=150,
         live=True,
     )
-    guidance: float = _parameter(
+    guidance: float = parameter(
         5.0, "Guidance", "How closely the painting follows the prompt (classifier-free guidance)", "image",
         minimum=0.0, maximum=30.0, live=True,
     )  # fmt: skip
-    strength: float = _parameter(
+    strength: float = parameter(
         1.0, "Strength", "How much of the scene's own render is painted over; 1 ignores it", "image",
         minimum=0.0, maximum=1.0, live=True,
     )  # fmt: skip
-    scheduler: str = _parameter(
+    scheduler: str = parameter(
         "default", "Scheduler", "Sampling method; “default” is the model's own", "image", choices=SCHEDULERS
     )
-    size: int = _parameter(
+    size: int = parameter(
         512,
         "View Size",
         "Longer side of a painted view",
@@ -160,33 +164,37 @@ class Settings:
     control_edge_scale: float = _scale("edge")
     control_edge_start: float = _bound("edge", 0.0, "Start", "after")
     control_edge_end: float = _bound("edge", 1.0, "End", "until")
-    depth_range: str = _parameter(
+    depth_range: str = parameter(
         "automatic", "Range", "Which distances the depth hint tells apart: those in each image, or from Near to Far in "
         "all of them", "depth", choices=DEPTH_RANGES, live=True, address="depth/range",
     )  # fmt: skip
-    depth_near: float = _parameter(
+    depth_near: float = parameter(
         1.0, "Near", "Distance from the camera that is white in the depth hint, with a fixed range", "depth",
         minimum=0.001, maximum=1e6, unit=BLENDER_UNITS, live=True, address="depth/near",
     )  # fmt: skip
-    depth_far: float = _parameter(
+    depth_far: float = parameter(
         10.0, "Far", "Distance from the camera that is darkest in the depth hint, with a fixed range", "depth",
         minimum=0.001, maximum=1e6, unit=BLENDER_UNITS, live=True, address="depth/far",
     )  # fmt: skip
-    cameras: str = _parameter(
+    method: str = parameter(
+        "synchronised", "Method", "All views at once, so that they agree from the first step on; or one after the "
+        "other, each going on where the last one ended", "texture", choices=METHODS,
+    )  # fmt: skip
+    cameras: str = parameter(
         "automatic", "Cameras", "From where to paint: placed around the objects, all cameras of the scene, or the "
         "selected ones", "texture", choices=CAMERA_SOURCES,
     )  # fmt: skip
-    views: int = _parameter(
+    views: int = parameter(
         8, "Views", "How many cameras to place around the objects", "texture", minimum=1, maximum=32
     )
-    texture_size: int = _parameter(
+    texture_size: int = parameter(
         1024, "Texture Size", "Side of each object's square texture", "texture",
         minimum=64, maximum=8192, unit="px", step=8,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for parameter in PARAMETERS:
-            object.__setattr__(self, parameter.name, parameter.check(getattr(self, parameter.name)))
+        for row in table(type(self)):  # type: ignore[arg-type]  # mypy takes a dataclass itself for unhashable
+            object.__setattr__(self, row.name, row.check(getattr(self, row.name)))
         for control in CONTROLS:
             if getattr(self, f"control_{control}_start") > getattr(self, f"control_{control}_end"):
                 raise BadParameter(name=f"control_{control}_start", reason="it is after the end")
@@ -195,10 +203,11 @@ class Settings:
             raise BadParameter(name="depth_near", reason=reason, hint="Set Near below Far, or the range to Automatic.")
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """Settings from names and values; what is not named keeps its default. Unknown names: BadParameter."""
+        known = {row.name for row in table(cls)}  # type: ignore[arg-type]
         for name in values:
-            if name not in BY_NAME:
+            if name not in known:
                 raise BadParameter(name=str(name), reason="there is no such parameter")
         return cls(**values)
 
@@ -232,15 +241,17 @@ class Control:
     end: float
 
 
-def _table() -> tuple[Parameter, ...]:
+@cache
+def table(cls: type[Settings]) -> tuple[Parameter, ...]:
+    """The rows of `Settings`, or of a class that adds some, in the order of their declaration."""
     types = {"str": str, "int": int, "float": float, "bool": bool}
     rows = []
-    for f in fields(Settings):
+    for f in fields(cls):
         details = dict(f.metadata)
         address = details.pop("address", f.name)
         rows.append(Parameter(f.name, types[str(f.type)], f.default, address=address, **details))
     return tuple(rows)
 
 
-PARAMETERS: tuple[Parameter, ...] = _table()
-BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
+PARAMETERS: tuple[Parameter, ...] = table(Settings)
+BY_NAME: dict[str, Parameter] = {row.name: row for row in PARAMETERS}

@@ -6,13 +6,13 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from paintover.bridge.messages import Generate
 
-from .engine import Held, Monitor, Painting
+from .engine import Agree, Held, Monitor, Painting, Unfinished
 
 SECONDS_PER_STEP = 0.01
 
@@ -39,6 +39,8 @@ class FakeEngine:
         self._held = Held()
 
     def hold(self, model: str, controls: Sequence[str]) -> None:
+        if model == "deadly":
+            os._exit(3)
         # A model that is called “when PATH” takes until that file exists to load.
         while model.startswith("when ") and model != self._held.model and not os.path.exists(model[5:]):
             time.sleep(SECONDS_PER_STEP)
@@ -59,6 +61,11 @@ class FakeEngine:
             monitor.preview(image)
             time.sleep(SECONDS_PER_STEP)
         return Painting(image, {"denoise": time.perf_counter() - started})
+
+    def paint_together(
+        self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None
+    ) -> Iterator[Unfinished | Painting]:
+        return (self.paint(request, monitor) for request in requests)
 
     def _picture(self, request: Generate) -> np.ndarray:
         settings = request.settings

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from paintover.bridge.live import LiveSettings
 from paintover.bridge.messages import (
     Failure,
     Generate,
@@ -19,6 +20,7 @@ from paintover.bridge.messages import (
     TextureResult,
     ViewPainted,
 )
+from paintover.bridge.scene import Passes
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,17 @@ class ViewDone:
 
 
 @dataclass(frozen=True, eq=False)
+class Halfway:
+    """Where the painting of all views at once stands: enough to go on from there."""
+
+    job: str
+    step: int
+    """The next one."""
+    latents: tuple[np.ndarray, ...]
+    """float32 (1, channels, h, w) of every view."""
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     job: str
     request: Generate | Texture
@@ -86,6 +99,8 @@ class Run:
     """Views that an earlier run has finished."""
     baked: tuple[int, ...] = ()
     """Object ids whose textures an earlier run has finished."""
+    halfway: Halfway | None = None
+    """Where an earlier run that paints all views at once was last."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +118,81 @@ class Ended:
     failure: Failure | None = None
 
 
-TO_WORKER: dict[str, type] = {cls.__name__: cls for cls in (Run, Stop, Warm, Yield, LaneOffer)}
+@dataclass(frozen=True)
+class Blend:
+    """A prompt and its share in a blend."""
+
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class StreamControl:
+    """The newest control frame, for all streamed frames from now on. A newer one supersedes it."""
+
+    number: int
+    passes: Passes
+    image: np.ndarray | None = None
+    """uint8 (H, W, 3): where image-to-image starts from."""
+
+    def supersedes(self) -> str:
+        return "StreamControl"
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How streamed frames are painted from the next one on. A newer one supersedes it.
+
+    The worker paints by itself, one frame after the other, while `settings.play` is on and something changes.
+    """
+
+    number: int
+    """Counts up; comes back in StreamPicture, so that latency can be measured."""
+    settings: LiveSettings
+    prompts: tuple[Blend, ...] = ()
+    """What to paint: the main prompt, slots and transition resolved to weights that sum to 1."""
+    resets: int = 0
+    """Counts up each time that the temporal state is to be cleared."""
+
+    def supersedes(self) -> str:
+        return "StreamSettings"
+
+
+@dataclass(frozen=True, eq=False)
+class StreamPicture:
+    """A streamed frame. A newer one supersedes it."""
+
+    control: int
+    """StreamControl.number that it was painted from; −1 for none."""
+    settings: int
+    """StreamSettings.number."""
+    image: np.ndarray
+    """uint8 (H, W, 3), sRGB."""
+    seed: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def supersedes(self) -> str:
+        return "StreamPicture"
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What the stream does when it does not paint: bridge.live_messages.STATES."""
+
+    state: str
+    text: str = ""
+    progress: float = 0.0
+    failure: Failure | None = None
+    """What went wrong. The stream goes on with what it had, and tries again when something changes."""
+
+
+TO_WORKER: dict[str, type] = {
+    cls.__name__: cls for cls in (Run, Stop, Warm, Yield, LaneOffer, StreamControl, StreamSettings)
+}
 TO_FRONT: dict[str, type] = {
     cls.__name__: cls
-    for cls in (WorkerHello, LaneProof, Beat, Ended, Progress, Preview, ViewDone, ImageResult, TextureResult)
-}
+    for cls in (
+        WorkerHello, LaneProof, Beat, Ended, Progress, Preview, ViewDone, Halfway, ImageResult, TextureResult,
+        StreamPicture, StreamState,
+    )
+}  # fmt: skip

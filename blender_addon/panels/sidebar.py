@@ -201,6 +201,7 @@ class PAINTOVER_PT_texture(_Group, bpy.types.Panel):
         settings = context.scene.paintover
         layout.use_property_split = True
         layout.use_property_decorate = False
+        layout.prop(settings, "method")
         layout.prop(settings, "cameras")
         row = layout.row()
         row.active = settings.cameras == "automatic"

@@ -75,3 +75,15 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 def by_cycles(route: str) -> None:
     if route != "cycles":
         pytest.skip("of Cycles")
+
+
+@pytest.fixture
+def session() -> Any:
+    """A session that is connected to a script (scripted.py) instead of a server."""
+    from paintover.session import Session
+
+    from .scripted import ScriptedLink
+
+    made = Session()
+    made.link = ScriptedLink()
+    return made

@@ -5,16 +5,19 @@ import math
 import pytest
 
 from paintover.bridge.errors import BadParameter
-from paintover.bridge.parameters import BY_NAME, CONTROLS, PARAMETERS, Settings
+from paintover.bridge.live import LIVE_BY_NAME, LiveSettings
+from paintover.bridge.parameters import BY_NAME, CONTROLS, PARAMETERS, Settings, table
 
 
 def test_every_row_is_complete_and_its_default_valid() -> None:
-    for parameter in PARAMETERS:
+    rows = table(LiveSettings)  # what a job has, and what only a stream has
+    assert rows[: len(PARAMETERS)] == PARAMETERS
+    for parameter in rows:
         assert parameter.check(parameter.default) == parameter.default
         assert parameter.label
         assert parameter.description[0].isupper()
         assert not parameter.description.endswith("."), "Blender adds the full stop of a tooltip itself"
-    addresses = [parameter.address for parameter in PARAMETERS]
+    addresses = [parameter.address for parameter in rows]
     assert len(set(addresses)) == len(addresses)
     assert BY_NAME["control_depth_scale"].address == "control/depth/scale"
 
@@ -61,3 +64,11 @@ def test_near_is_nearer_than_far() -> None:
         Settings(depth_range="fixed", depth_near=9.0, depth_far=8.0)
     assert Settings(depth_near=9.0, depth_far=8.0).depth_limits is None
     assert Settings(depth_range="fixed", depth_near=2.0, depth_far=8.0).depth_limits == (2, 8)
+
+
+def test_a_stream_may_change_what_the_table_calls_live() -> None:
+    assert {"prompt", "seed", "control_edge_scale", "feedback_zoom", "play", "tempo_bpm"} <= set(LIVE_BY_NAME)
+    assert "texture_size" not in LIVE_BY_NAME
+    assert LiveSettings.from_mapping({"smooth": 0.5, "steps": 2}).smooth == 0.5
+    with pytest.raises(BadParameter, match="tempo_quantize"):
+        LiveSettings(tempo_quantize=3)

@@ -49,6 +49,10 @@ def example(annotation: Any) -> Any:
         hints = typing.get_type_hints(annotation)
         values = {f.name: example(hints[f.name]) for f in dataclasses.fields(annotation)}
         special = {"state": "done", "job": "a" * 32}
+        if annotation is messages.LiveStatus:
+            special = {"state": "running"}
+        if annotation is messages.LiveFrame:
+            special = {"image": None}
         if annotation is messages.Generate:
             special = {"image": None, "mask": None, "width": 16, "height": 8}
         if annotation is Settings:
