@@ -2,11 +2,11 @@
 
 Every scene is drawn by the graphics card's route (without a card: by Mesa in software), at 6,000 random pixel centres
 compared with Blender's own ray casts, the hit triangle intersected again in double precision. Pixels next to a
-silhouette are left out. The figures with bars are those of the worst scene. Edges are not measured here yet, and not
-among what is drawn against the clock.
+silhouette are left out. The figures with bars are those of the worst scene. Edges are compared with the lines of
+analytic solids, and followed through frames in which the solids turn.
 
 Run: python -m benchmarks.passes [SCENE …] [--pixels N] [--pictures FOLDER] [--only PART …]
-PARTS: accuracy, speed, growth
+PARTS: accuracy, edges, speed, growth
 It goes on in Blender's Python: PAINTOVER_BLENDER_PYTHON, or the one that scripts/test has set up in .blender/4.5.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("accuracy", "speed", "growth")
+PARTS = ("accuracy", "edges", "speed", "growth")
 BARS = {
     "hit_mismatch": ("", 0.001),
     "id_mismatch": ("", 0.001),
@@ -72,7 +72,7 @@ def pictures(frame: Any, path: Path) -> None:
     from paintover.passes import pictures as draw
     from paintover.passes.assemble import assemble
 
-    seen = assemble(frame.camera, frame.depth, frame.normal, frame.object_id, frame.material, frame.names)
+    seen = assemble(frame.camera, frame.depth, frame.normal, frame.object_id, None, frame.names)
     found = draw.of_passes(seen)
     upper = np.concatenate([found["depth"], found["normal"]], 1)
     lower = np.concatenate([found["object_id"], draw.motion_colors(frame.motion)], 1)
@@ -87,7 +87,7 @@ def inside() -> None:
     stage = tempfile.TemporaryDirectory(prefix="paintover-stage-")
     build_addon.stage(Path(stage.name))
     sys.path.insert(0, stage.name)
-    from . import passes_growth, passes_scenes, passes_speed
+    from . import passes_edges, passes_growth, passes_scenes, passes_speed
     from .report import report
 
     parser = argparse.ArgumentParser()
@@ -99,6 +99,8 @@ def inside() -> None:
     results = []
     if "speed" in options.only:
         results += [*passes_speed.against_engines(), *passes_speed.unchanged(), *passes_speed.instances()]
+    if "edges" in options.only:
+        results += [*passes_edges.accuracy(), passes_edges.flicker()]
     if "growth" in options.only:
         results += passes_growth.growth()
     if "accuracy" in options.only:

@@ -9,6 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
+from paintover.bridge.parameters import EdgeStyle
 from paintover.passes.live import Live
 
 from . import passes_parts
@@ -54,7 +55,7 @@ def _measure(name: str, scene: bpy.types.Scene, side: int) -> list[Result]:
     with Live(scene) as live:
 
         def frame() -> Any:
-            return live.frame(orbit.next())
+            return live.frame(orbit.next(), edges=EdgeStyle())
 
         first = seconds(frame)
         times: list[float] = []

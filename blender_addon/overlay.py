@@ -19,11 +19,11 @@ from gpu_extras.batch import batch_for_shader
 
 from . import cameras, properties
 from .bridge.errors import PaintoverError
-from .bridge.hints import Limits, depth_hint, normal_hint
+from .bridge.hints import Limits, depth_hint, edge_hint, normal_hint
+from .bridge.parameters import Settings
 from .bridge.scene import Camera
 from .passes import pictures
 from .passes.draw import Frame
-from .passes.edges import find_edges
 from .passes.gpu_route import describe
 from .passes.instances import Stage
 from .passes.live import Live
@@ -85,14 +85,18 @@ class _View:
         self.texture: gpu.types.GPUTexture | None = None
         self.note = ""
 
-    def update(self, camera: Camera, space: bpy.types.SpaceView3D, what: str, limits: Limits, back: float) -> None:
+    def update(
+        self, camera: Camera, space: bpy.types.SpaceView3D, what: str, settings: Settings, back: float
+    ) -> None:
         """Draw anew if anything is another. `back`: how far behind the viewport's eye the camera stands."""
         stage = self._live.read(space, evaluated=True)
-        wanted = camera.view.tobytes(), camera.projection.tobytes(), camera.width, camera.height, what, limits
+        limits = settings.depth_limits if what == "depth" else None
+        edges = settings.edges if what == "edge" else None
+        wanted = camera.view.tobytes(), camera.projection.tobytes(), camera.width, camera.height, what, limits, edges
         if self._seen and self._seen[0] is stage and self._seen[1] == wanted and self.texture:
             return
         self._seen = self.texture = None  # nothing old stays if this fails
-        frame = self._live.draw(stage, camera, position=what == "position")
+        frame = self._live.draw(stage, camera, position=what == "position", edges=edges)
         self.texture = _texture(picture(frame, what, limits, back))
         self.note = f"Not shown: {describe(frame.left_out)}" if frame.left_out else ""
         self._seen = stage, wanted
@@ -111,7 +115,8 @@ def picture(frame: Frame, what: str, limits: Limits, back: float = 0.0) -> np.nd
     if what == "normal":
         return normal_hint(frame.normal)
     if what == "edge":
-        return pictures.edge_lines(find_edges(frame.camera, frame.depth, frame.normal, frame.object_id, frame.material))
+        assert frame.edge is not None
+        return edge_hint(frame.edge)
     if what == "motion":
         return pictures.motion_colors(frame.motion)
     if what == "position":
@@ -162,8 +167,7 @@ def _draw() -> None:
         try:
             shown = _view(context, settings.what)
             camera, back = _camera(view, region)
-            limits = properties.snapshot(context.scene).depth_limits if settings.what == "depth" else None
-            shown.update(camera, space, settings.what, limits, back)
+            shown.update(camera, space, settings.what, properties.snapshot(context.scene), back)
             _blit(shown.texture, region.width, region.height, settings.opacity)
             note = shown.note
         except PaintoverError as error:

@@ -12,15 +12,17 @@ from .scene import Passes
 Limits = tuple[float, float] | None
 
 
-def make_hint(passes: Passes, control: str, normals: str = "bae", depth_limits: Limits = None) -> np.ndarray:
-    """The hint for `control` ("depth", "normal" or "edge"); `normals` as in normal_hint, `depth_limits` as in
-    depth_hint."""
+def make_hint(
+    passes: Passes, control: str, normals: str = "bae", lines: str = "lineart", depth_limits: Limits = None
+) -> np.ndarray:
+    """The hint for `control` ("depth", "normal" or "edge"); `normals` as in normal_hint, `lines` as in edge_hint,
+    `depth_limits` as in depth_hint."""
     if control == "depth":
         return depth_hint(passes.depth, depth_limits)
     if control == "normal":
         return normal_hint(passes.normal, normals)
     if control == "edge":
-        return edge_hint(passes.edge)
+        return edge_hint(passes.edge, lines)
     raise ValueError(f"there is no hint for {control!r}")
 
 
@@ -89,8 +91,19 @@ def normal_hint(normal: np.ndarray, convention: str = "bae") -> np.ndarray:
     return _quantised(normal * 0.5 + 0.5)
 
 
-def edge_hint(edge: np.ndarray) -> np.ndarray:
-    """White lines on black, as Canny, HED and line-art ControlNets expect. edge is uint8 (H, W)."""
+def edge_hint(edge: np.ndarray, convention: str = "lineart") -> np.ndarray:
+    """White lines on black. edge is uint8 (H, W), anti-aliased.
+
+    "lineart": as they are, in shades. That is what the line-art detector of `controlnet_aux` gives (it draws dark lines
+    on white, and ends with `255 - detected_map`), with which control_v11p_sd15_lineart was trained; soft-edge
+    detectors (HED, PiDiNet) give white on black, too. mini's ControlNet is trained on this.
+    "canny": 0 or 1, as Canny's detector gives it (Canny 1986; cv2.Canny has 0 and 255 only): pixels that are at least
+    half covered by a line.
+    """
+    if convention == "canny":
+        edge = np.where(edge >= 128, 255, 0)
+    elif convention != "lineart":
+        raise ValueError(f"there is no convention {convention!r} for lines")
     return np.repeat(edge.astype(np.float32)[..., None] / 255, 3, axis=-1)
 
 

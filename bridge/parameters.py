@@ -96,6 +96,10 @@ def _bound(control: str, default: float, label: str, which: str) -> Any:
     )  # fmt: skip
 
 
+def _kind(name: str, label: str, where: str) -> Any:
+    return parameter(True, label, f"Draw lines {where}", "edge", live=True, address=f"edge/{name}")
+
+
 @dataclass(frozen=True)
 class Settings:
     """A snapshot of every parameter. Construction checks all values: an instance is always valid."""
@@ -164,6 +168,19 @@ class Settings:
     control_edge_scale: float = _scale("edge")
     control_edge_start: float = _bound("edge", 0.0, "Start", "after")
     control_edge_end: float = _bound("edge", 1.0, "End", "until")
+    edge_width: float = parameter(
+        1.0, "Line Width", "Width of the edge pass's lines", "edge",
+        minimum=0.5, maximum=16.0, unit="px", live=True, address="edge/width",
+    )  # fmt: skip
+    edge_crease_angle: float = parameter(
+        30.0, "Crease Angle", "Faces that meet at more than this angle make a crease, unless they are shaded smooth",
+        "edge", minimum=1.0, maximum=180.0, unit="°", live=True, address="edge/crease_angle",
+    )  # fmt: skip
+    edge_silhouette: bool = _kind("silhouette", "Silhouettes", "where a surface ends or hides another one")
+    edge_crease: bool = _kind("crease", "Creases", "where faces meet at an angle")
+    edge_border: bool = _kind("border", "Borders", "where one object or material ends and another begins")
+    edge_mark: bool = _kind("mark", "Freestyle Marks", "along edges marked for Freestyle (Edge > Mark Freestyle Edge)")
+    edge_intersection: bool = _kind("intersection", "Intersections", "where surfaces pass through each other")
     depth_range: str = parameter(
         "automatic", "Range", "Which distances the depth hint tells apart: those in each image, or from Near to Far in "
         "all of them", "depth", choices=DEPTH_RANGES, live=True, address="depth/range",
@@ -229,6 +246,26 @@ class Settings:
             for name in CONTROLS
             if getattr(self, f"control_{name}")
         )
+
+    @property
+    def edges(self) -> EdgeStyle:
+        """How the edge pass is drawn."""
+        return EdgeStyle(*(getattr(self, f"edge_{f.name}") for f in fields(EdgeStyle)))
+
+
+@dataclass(frozen=True)
+class EdgeStyle:
+    """Which lines the edge pass has, and how wide they are."""
+
+    width: float = 1.0
+    """Pixels."""
+    crease_angle: float = 30.0
+    """Degrees between the normals of two faces."""
+    silhouette: bool = True
+    crease: bool = True
+    border: bool = True
+    mark: bool = True
+    intersection: bool = True
 
 
 @dataclass(frozen=True)

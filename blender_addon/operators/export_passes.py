@@ -58,7 +58,7 @@ class PAINTOVER_OT_export_passes(OverFrames, bpy.types.Operator):
                 scene.frame_set(frame)
             settings = properties.snapshot(scene)
             camera = cameras.from_scene(scene, settings.size)
-            seen = passes.render(scene, camera, say=self._say)
+            seen = passes.render(scene, camera, edges=settings.edges, say=self._say)
             export(seen, folder, "" if frame is None else f"_{frame:04d}", settings.depth_limits)
             yield
 
@@ -76,10 +76,8 @@ class PAINTOVER_OT_export_passes(OverFrames, bpy.types.Operator):
 
 
 def export(seen: Passes, folder: Path, suffix: str = "", depth_limits: Limits = None) -> None:
-    """Write `seen` into `folder`: passes.exr, camera.json, and one PNG each for depth, normal, edge and object ids.
-
-    depth, normal and edge are the hints of SD1.5's and SDXL's ControlNets, depth from near to far as in `depth_limits`.
-    `suffix` goes behind every name. Raises OSError or RenderFailed.
+    """Write `seen` into `folder`: passes.exr, camera.json, and the PNGs of `pictures.of_passes`, depth from near to far
+    as in `depth_limits`. `suffix` goes behind every name. Raises OSError or RenderFailed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     exr.save(seen, folder / f"passes{suffix}.exr")

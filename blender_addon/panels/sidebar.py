@@ -213,9 +213,14 @@ class PAINTOVER_PT_texture(_Group, bpy.types.Panel):
             draw_text(layout, f"{used} changes its colours; the view transform Standard shows them as painted.", "INFO")
 
 
+class PAINTOVER_PT_edges(_Group, bpy.types.Panel):
+    bl_label = "Edges"
+    groups = ("edge",)
+
+
 class PAINTOVER_PT_image(_Group, bpy.types.Panel):
     bl_label = "Model and Sampling"
     groups = ("model", "image")
 
 
-CLASSES = (PAINTOVER_PT_main, PAINTOVER_PT_controls, PAINTOVER_PT_texture, PAINTOVER_PT_image)
+CLASSES = (PAINTOVER_PT_main, PAINTOVER_PT_controls, PAINTOVER_PT_texture, PAINTOVER_PT_edges, PAINTOVER_PT_image)

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..bridge.errors import BadSize
 from ..bridge.scene import Camera, Passes
-from .edges import find_edges
 
 LARGEST = 8192
 """Side of an image: of larger ones, Cycles gives a part only."""
@@ -32,10 +31,10 @@ def assemble(
     depth: np.ndarray,
     normal: np.ndarray,
     object_id: np.ndarray,
-    material: np.ndarray,
+    edge: np.ndarray | None,
     names: Mapping[int, str],
 ) -> Passes:
-    """Passes with edges, of images of the camera's size. `normal` is unit length, in camera space.
+    """Passes, of images of the camera's size. `normal` is unit length, in camera space.
 
     Raises BadPasses if broken geometry gave values that are not numbers.
     """
@@ -44,7 +43,7 @@ def assemble(
         camera=camera,
         depth=np.ascontiguousarray(depth),
         normal=normal.astype(np.float16),
-        edge=find_edges(camera, depth, normal, object_id, material),
+        edge=edge if edge is not None else np.zeros(depth.shape, np.uint8),
         object_id=object_id,
         names={str(number): names[number] for number in np.unique(object_id).tolist() if number in names},
     )

@@ -59,12 +59,10 @@ class Offstage:
         if camera.orthographic:
             data.type, data.ortho_scale = "ORTHO", 2 / p[0, 0]
             data.shift_x, data.shift_y = -p[0, 3] / 2, -p[1, 3] / 2 * p[0, 0] / p[1, 1]
-            near, far = (p[2, 3] + 1) / p[2, 2], (p[2, 3] - 1) / p[2, 2]
         else:
             data.type, data.lens = "PERSP", p[0, 0] * SENSOR / 2
             data.shift_x, data.shift_y = p[0, 2] / 2, p[1, 2] / 2 * p[0, 0] / p[1, 1]
-            near, far = p[2, 3] / (p[2, 2] - 1), p[2, 3] / (p[2, 2] + 1)
-        data.clip_start, data.clip_end = abs(near), abs(far)
+        data.clip_start, data.clip_end = map(abs, camera.clip)
 
     def render(self, work: Work, *, write: bool = False) -> None:
         """Render once; `work(engine, depsgraph)` runs inside. What it raises is raised here, else RenderFailed.

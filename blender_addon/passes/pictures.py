@@ -12,10 +12,11 @@ FASTEST = 16.0
 
 
 def of_passes(seen: Passes, limits: Limits = None) -> dict[str, np.ndarray]:
-    """The hints of SD1.5's and SDXL's ControlNets, and a colour for every object. `limits`: near and far of the depth
-    hint."""
-    hints = {name: make_hint(seen, name, depth_limits=limits) for name in ("depth", "normal", "edge")}
-    return {**hints, "object_id": object_colors(seen.object_id)}
+    """What SD1.5's and SDXL's ControlNets are shown: depth (from near to far as in `limits`), normal, edge (for those
+    of Canny's lines) and lineart; and object_id, a colour for every object."""
+    hints = {name: make_hint(seen, name, depth_limits=limits) for name in ("depth", "normal")}
+    lines = {"edge": edge_hint(seen.edge, "canny"), "lineart": edge_hint(seen.edge)}
+    return {**hints, **lines, "object_id": object_colors(seen.object_id)}
 
 
 def object_colors(object_id: np.ndarray) -> np.ndarray:
@@ -40,11 +41,6 @@ def position_colors(position: np.ndarray) -> np.ndarray:
 def uv_colors(uv: np.ndarray) -> np.ndarray:
     """u as red and v as green, again and again with every tile."""
     return np.concatenate([uv % 1, np.zeros((*uv.shape[:2], 1), uv.dtype)], -1)
-
-
-def edge_lines(edge: np.ndarray) -> np.ndarray:
-    """White on black."""
-    return edge_hint(edge)
 
 
 def _wheel(turns: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from mathutils import Matrix
 
 from paintover import cameras, overlay
 from paintover.bridge.hints import depth_hint, make_hint
+from paintover.bridge.parameters import EdgeStyle
 from paintover.passes import pictures
 from paintover.passes.live import Live
 
@@ -25,7 +26,7 @@ def test_hints_are_those_of_jobs_and_exports(scene: bpy.types.Scene) -> None:
     add_camera(scene)
     seen = render(scene)
     with Live(scene) as live:
-        frame = live.frame(seen.camera)
+        frame = live.frame(seen.camera, edges=EdgeStyle())
     for what in ("depth", "normal", "edge"):
         found = overlay.picture(frame, what, None)
         assert (np.abs(found - make_hint(seen, what)).max(-1) < 2 / 255).mean() > 0.99, what
@@ -43,7 +44,7 @@ def test_every_picture_is_one(what: str, scene: bpy.types.Scene) -> None:
     with Live(scene, uv_layers={} if what == "uv" else None) as live:
         live.frame(camera_of(scene))
         cube.location.x = 0.1
-        frame = live.frame(camera_of(scene), position=what == "position")
+        frame = live.frame(camera_of(scene), position=what == "position", edges=EdgeStyle())
     found = overlay.picture(frame, what, None)
     assert found.shape == (*frame.depth.shape, 3)
     assert np.isfinite(found).all()

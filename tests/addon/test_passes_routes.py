@@ -134,7 +134,11 @@ def test_both_routes_number_alike(scene: bpy.types.Scene) -> None:
     (one,), (other,) = gpu_route.render(scene, [camera]), cycles.render(scene, [camera])
     assert one.names == other.names
     assert (one.object_id == other.object_id).mean() > 0.995
-    assert (one.edge == other.edge).mean() > 0.98
+    ours, theirs = one.edge >= 128, other.edge >= 128
+    for lines, others in ((ours, theirs), (theirs, ours)):
+        near = np.max([np.roll(others, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
+        assert lines.sum() > 100
+        assert near[lines].mean() > 0.95
 
 
 def shadow_catcher(scene: bpy.types.Scene) -> None:

@@ -113,6 +113,16 @@ def test_edges_keep_their_shades(sphere: Passes) -> None:
     assert hint.sum() == pytest.approx(3 * 355 / 255)
 
 
+def test_lines_of_canny_are_black_and_white(sphere: Passes) -> None:
+    """cv2.Canny, with which canny ControlNets were trained, gives 0 and 255."""
+    hint = hints.make_hint(sphere, "edge", lines="canny")
+    assert hint[10, 20].tolist() == [1, 1, 1]
+    assert hint.sum() == 3  # less than half covered is not covered
+    assert hints.edge_hint(np.full((1, 1), 128, np.uint8), "canny").min() == 1
+    with pytest.raises(ValueError, match="pencil"):
+        hints.make_hint(sphere, "edge", lines="pencil")
+
+
 def test_there_is_no_other_hint(sphere: Passes) -> None:
     with pytest.raises(ValueError, match="pose"):
         hints.make_hint(sphere, "pose")
