@@ -6,7 +6,7 @@ silhouette are left out. The figures with bars are those of the worst scene. Edg
 analytic solids, and followed through frames in which the solids turn.
 
 Run: python -m benchmarks.passes [SCENE …] [--pixels N] [--pictures FOLDER] [--only PART …]
-PARTS: accuracy, edges, speed
+PARTS: accuracy, edges, speed, growth
 It goes on in Blender's Python: PAINTOVER_BLENDER_PYTHON, or the one that scripts/test has set up in .blender/4.5.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("accuracy", "edges", "speed")
+PARTS = ("accuracy", "edges", "speed", "growth")
 BARS = {
     "hit_mismatch": ("", 0.001),
     "id_mismatch": ("", 0.001),
@@ -69,13 +69,13 @@ def pictures(frame: Any, path: Path) -> None:
     import numpy as np
 
     from paintover.operators import export_passes
+    from paintover.passes import pictures as draw
     from paintover.passes.assemble import assemble
 
     seen = assemble(frame.camera, frame.depth, frame.normal, frame.object_id, None, frame.names)
-    found = export_passes.pictures(seen)
-    motion = np.concatenate([np.clip(frame.motion / 8 * 0.5 + 0.5, 0, 1), np.full((*frame.depth.shape, 1), 0.5)], 2)
+    found = draw.of_passes(seen)
     upper = np.concatenate([found["depth"], found["normal"]], 1)
-    lower = np.concatenate([found["object_id"], motion], 1)
+    lower = np.concatenate([found["object_id"], draw.motion_colors(frame.motion)], 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     export_passes.save_png(np.concatenate([upper, lower]).astype(np.float32), path)
 
@@ -87,7 +87,7 @@ def inside() -> None:
     stage = tempfile.TemporaryDirectory(prefix="paintover-stage-")
     build_addon.stage(Path(stage.name))
     sys.path.insert(0, stage.name)
-    from . import passes_edges, passes_scenes, passes_speed
+    from . import passes_edges, passes_growth, passes_scenes, passes_speed
     from .report import report
 
     parser = argparse.ArgumentParser()
@@ -101,6 +101,8 @@ def inside() -> None:
         results += [*passes_speed.against_engines(), *passes_speed.unchanged(), *passes_speed.instances()]
     if "edges" in options.only:
         results += [*passes_edges.accuracy(), passes_edges.flicker()]
+    if "growth" in options.only:
+        results += passes_growth.growth()
     if "accuracy" in options.only:
         results += accuracy(options.scenes, options.pixels, options.pictures)
     report("passes", results)

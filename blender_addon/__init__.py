@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import bpy
 
-from . import operators, panels, preferences, properties, pump, server_process
+from . import operators, overlay, panels, preferences, properties, pump, server_process
 from .passes import gpu_route
 from .session import session
 
-PARTS = (preferences, properties, operators, panels)
+PARTS = (preferences, properties, overlay, operators, panels)
 
 
 def register() -> None:

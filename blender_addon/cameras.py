@@ -79,6 +79,18 @@ def from_object(
     return Camera(camera.name, view, np.array(projection, np.float64), width, height)
 
 
+def from_view(view: bpy.types.RegionView3D, width: int, height: int) -> Camera:
+    """What a viewport looks through, as an image of any size in its proportions.
+
+    An orthographic viewport shows what is behind its own eye too: then the camera stands as far back as it shows.
+    """
+    matrix, projection = np.array(view.view_matrix, np.float64), np.array(view.window_matrix, np.float64)
+    if projection[3, 3] and (near := (projection[2, 3] + 1) / projection[2, 2]) < 0:
+        matrix[2, 3] += near
+        projection[2, 3] -= projection[2, 2] * near
+    return Camera("Viewport", matrix, projection, width, height)
+
+
 def automatic_steps(
     scene: Callable[[], bpy.types.Scene],
     meshes: Sequence[MeshData],

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 
 from .bridge.messages import ModelInfo
-from .bridge.parameters import PARAMETERS, Parameter, Settings
+from .bridge.parameters import BLENDER_UNITS, PARAMETERS, Parameter, Settings
 
 
 def _property(parameter: Parameter) -> Any:
@@ -27,7 +27,9 @@ def _property(parameter: Parameter) -> Any:
         return bpy.props.StringProperty(**common)
     limits = {"min": parameter.minimum, "max": parameter.maximum}
     if parameter.type is float:
-        return bpy.props.FloatProperty(**common, **limits, precision=2, step=5)
+        of_space = parameter.unit == BLENDER_UNITS
+        subtype, precision = ("DISTANCE", 3) if of_space else ("NONE", 2)
+        return bpy.props.FloatProperty(**common, **limits, precision=precision, step=5, subtype=subtype)
     subtype = "PIXEL" if parameter.unit == "px" else "NONE"
     update = _rounded(parameter) if parameter.step else None
     return bpy.props.IntProperty(

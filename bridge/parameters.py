@@ -21,6 +21,8 @@ CONTROLS = ("depth", "normal", "edge")
 SCHEDULERS = ("default", "ddim", "euler", "euler_a", "dpmpp_2m", "unipc", "lcm")
 METHODS = ("synchronised", "sequential")
 CAMERA_SOURCES = ("automatic", "scene", "selected")
+DEPTH_RANGES = ("automatic", "fixed")
+BLENDER_UNITS = "Blender units"
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,18 @@ class Settings:
     edge_border: bool = _kind("border", "Borders", "where one object or material ends and another begins")
     edge_mark: bool = _kind("mark", "Freestyle Marks", "along edges marked for Freestyle (Edge > Mark Freestyle Edge)")
     edge_intersection: bool = _kind("intersection", "Intersections", "where surfaces pass through each other")
+    depth_range: str = parameter(
+        "automatic", "Range", "Which distances the depth hint tells apart: those in each image, or from Near to Far in "
+        "all of them", "depth", choices=DEPTH_RANGES, live=True, address="depth/range",
+    )  # fmt: skip
+    depth_near: float = parameter(
+        1.0, "Near", "Distance from the camera that is white in the depth hint, with a fixed range", "depth",
+        minimum=0.001, maximum=1e6, unit=BLENDER_UNITS, live=True, address="depth/near",
+    )  # fmt: skip
+    depth_far: float = parameter(
+        10.0, "Far", "Distance from the camera that is darkest in the depth hint, with a fixed range", "depth",
+        minimum=0.001, maximum=1e6, unit=BLENDER_UNITS, live=True, address="depth/far",
+    )  # fmt: skip
     method: str = parameter(
         "synchronised", "Method", "All views at once, so that they agree from the first step on; or one after the "
         "other, each going on where the last one ended", "texture", choices=METHODS,
@@ -201,6 +215,9 @@ class Settings:
         for control in CONTROLS:
             if getattr(self, f"control_{control}_start") > getattr(self, f"control_{control}_end"):
                 raise BadParameter(name=f"control_{control}_start", reason="it is after the end")
+        if self.depth_range == "fixed" and self.depth_near >= self.depth_far:
+            reason = f"{self.depth_near:g} is not nearer than Far, {self.depth_far:g}"
+            raise BadParameter(name="depth_near", reason=reason, hint="Set Near below Far, or the range to Automatic.")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
@@ -210,6 +227,11 @@ class Settings:
             if name not in known:
                 raise BadParameter(name=str(name), reason="there is no such parameter")
         return cls(**values)
+
+    @property
+    def depth_limits(self) -> tuple[float, float] | None:
+        """Near and far of the depth hint in Blender units; None if every image has its own."""
+        return (self.depth_near, self.depth_far) if self.depth_range == "fixed" else None
 
     @property
     def controls(self) -> tuple[Control, ...]:

@@ -211,7 +211,6 @@ class PAINTOVER_PT_texture(_Group, bpy.types.Panel):
         if settings.shading == "UNLIT" and context.scene.view_settings.view_transform != "Standard":
             used = context.scene.view_settings.view_transform
             draw_text(layout, f"{used} changes its colours; the view transform Standard shows them as painted.", "INFO")
-        layout.operator("paintover.export_passes", icon="EXPORT")
 
 
 class PAINTOVER_PT_edges(_Group, bpy.types.Panel):

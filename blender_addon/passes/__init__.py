@@ -19,7 +19,8 @@ from ..bridge.errors import NoGpu
 from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera, Passes
 from . import color as color_pass
-from . import cycles, gpu_route
+from . import cycles, gpu_route, instances
+from .assemble import check_size
 
 Say = Callable[[str], None]
 
@@ -58,14 +59,20 @@ def render_views(
     Blocks Blender's main thread. The scene, its render result and its data-blocks are left as they were.
     `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `edges` says
     which lines the edge pass has (all, one pixel wide). `also` is called once, with the depsgraph of the scene as it is
-    evaluated for renders. `say` is told in a sentence if Cycles renders, and why.
+    evaluated for renders. `say` is told in a sentence if Cycles renders, and why, and of
+    objects that are in no pass.
 
-    Raises RenderFailed if Blender does not render, SceneError if the scene has too many objects, BadPasses if
-    broken geometry gave passes that are not numbers.
+    Raises RenderFailed if Blender does not render, SceneError if the scene has too many objects, BadSize for too large
+    an image, BadPasses if broken geometry gave passes that are not numbers.
     """
+    for camera in cameras:
+        check_size(camera)
+
+    undrawn: set[str] = set()
 
     def once(depsgraph: bpy.types.Depsgraph) -> None:
         nonlocal also
+        undrawn.update(instances.undrawn(depsgraph))
         work, also = also, None
         if work:
             work(depsgraph)
@@ -76,6 +83,9 @@ def render_views(
         if say:
             say(f"Passes are rendered by Cycles: {reason}")
         seen = cycles.render(scene, cameras, view_layer, once, frame, edges)
+    if undrawn and say:
+        first, more = sorted(undrawn)[:5], len(undrawn) - 5
+        say(f"Grease pencil is in no pass: {', '.join(map(repr, first))}" + f" and {more} more" * (more > 0))
     if color:
         colors = color_pass.render(scene, cameras, view_layer, frame)
         seen = [replace(one, color=image) for one, image in zip(seen, colors, strict=True)]

@@ -6,7 +6,24 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..bridge.errors import BadSize
 from ..bridge.scene import Camera, Passes
+
+LARGEST = 8192
+"""Side of an image: of larger ones, Cycles gives a part only."""
+MOST_PIXELS = 8192 * 4096
+"""Of one image: passes of more would take more memory than most computers have."""
+
+
+def check_size(camera: Camera) -> None:
+    """Raise BadSize for an image that is too large."""
+    if max(camera.width, camera.height) > LARGEST or camera.width * camera.height > MOST_PIXELS:
+        raise BadSize(
+            width=camera.width,
+            height=camera.height,
+            reason=f"passes have at most {LARGEST:,} pixels on a side and {MOST_PIXELS:,} in all",
+            hint="Make it smaller, for example 8192 × 4096.",
+        )
 
 
 def assemble(

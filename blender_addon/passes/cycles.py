@@ -97,6 +97,7 @@ def _set_up(scene: bpy.types.Scene) -> None:
 
 
 def _passes(camera: Camera, found: dict[str, np.ndarray], ids: dict[str, int], style: EdgeStyle) -> Passes:
+    found = {name: array[: camera.height, : camera.width] for name, array in found.items()}
     depth = found["depth"][..., 0]
     hit = ~(depth >= FAR)  # NaN counts as hit, so that check_values reports it
     depth = np.where(hit, depth, np.float32(np.inf))

@@ -67,6 +67,8 @@ def draw(
 ) -> Frame:
     """`Drawer.draw` by the one that all share. A lost context costs one more try. Raises NoGpu."""
     global _drawer
+    if gpu_context.ensure():
+        forget()
     for _ in range(2):
         try:
             _drawer = _drawer or Drawer()

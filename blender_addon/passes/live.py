@@ -10,6 +10,7 @@ from ..bridge.errors import SceneError
 from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
 from . import gpu_context, gpu_route
+from .assemble import check_size
 from .changes import Changes
 from .draw import Before, Frame
 from .ids import object_ids
@@ -56,20 +57,29 @@ class Live:
         """The passes of this moment, and edges in a style. With `space`, of what that viewport shows (its local view
         and collections).
 
-        Raises NoGpu if drawing fails, SceneError if the scene or its view layer is gone.
+        Raises NoGpu if drawing fails, SceneError if the scene or its view layer is gone, BadSize for too
+        large an image.
         """
-        stage = self.read(space)
+        return self.draw(self.read(space), camera, position=position, edges=edges)
+
+    def draw(
+        self, stage: Stage, camera: Camera, *, position: bool = False, edges: EdgeStyle | None = None
+    ) -> Frame:
+        """The passes of what `read` gave. Raises NoGpu if drawing fails, BadSize for too large an image."""
+        check_size(camera)
         frame = gpu_route.draw(stage, camera, self._before, position=position, uv=self._with_uvs, edges=edges)
         self._before = Before(camera, stage)
         return frame
 
-    def read(self, space: bpy.types.SpaceView3D | None = None) -> Stage:
-        """What there is to draw, without drawing it. `frame` does this by itself."""
+    def read(self, space: bpy.types.SpaceView3D | None = None, *, evaluated: bool = False) -> Stage:
+        """What there is to draw, without drawing it. `frame` does this by itself. The same Stage as before if nothing
+        has changed. While Blender draws, the scene is `evaluated`, and must not be again."""
         scene = bpy.data.scenes.get(self._scene)
         if scene is None:
             raise SceneError(reason=f"the scene {self._scene!r} is gone", hint="Start live passes again.")
         layer = scene.view_layers[layer_name(scene, self._layer)]
-        layer.update()
+        if not evaluated:
+            layer.update()
         depsgraph = layer.depsgraph
         everything, anything, changed = self._changes.take()
         if everything or depsgraph.as_pointer() != self._depsgraph:

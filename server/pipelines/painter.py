@@ -226,7 +226,9 @@ def _with_hints(model: Model, request: Generate, batch: int) -> list[denoise.Act
     active = []
     for control in _active_controls(request):
         assert request.passes is not None  # without passes no control is active
-        hint = make_hint(request.passes, control.name, model.entry.normals, model.entry.lines)
+        hint = make_hint(
+            request.passes, control.name, model.entry.normals, model.entry.lines, request.settings.depth_limits
+        )
         tensor = torch.from_numpy(hint[None].transpose(0, 3, 1, 2)).to(model.device, model.dtype)
         net = model.controlnets[control.name]
         active.append(

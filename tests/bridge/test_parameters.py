@@ -76,6 +76,13 @@ def test_a_control_cannot_end_before_it_starts() -> None:
         Settings(control_depth_start=0.6, control_depth_end=0.4)
 
 
+def test_near_is_nearer_than_far() -> None:
+    with pytest.raises(BadParameter, match=r"9 is not nearer than Far, 8.*Set Near below Far"):
+        Settings(depth_range="fixed", depth_near=9.0, depth_far=8.0)
+    assert Settings(depth_near=9.0, depth_far=8.0).depth_limits is None
+    assert Settings(depth_range="fixed", depth_near=2.0, depth_far=8.0).depth_limits == (2, 8)
+
+
 def test_a_stream_may_change_what_the_table_calls_live() -> None:
     assert {"prompt", "seed", "control_edge_scale", "feedback_zoom", "play", "tempo_bpm"} <= set(LIVE_BY_NAME)
     assert "texture_size" not in LIVE_BY_NAME
