@@ -89,6 +89,7 @@ def test_out_of_range_is_clamped_and_reported(name: str, given: Any, used: Any) 
         ("play", math.nan),
         ("prompt", 4),
         ("prompt", b"moss"),
+        ("prompt", "\ud800"),
         ("strength", None),
         ("strength", [1.0]),
     ],
