@@ -5,7 +5,8 @@ PaintoverError
 │   ├── BadFrame             not a frame, or a damaged one
 │   ├── TooLarge             a declared length is over its limit
 │   ├── UnknownMessage       a frame of a type this side does not know
-│   └── BadMessage           a known type with wrong fields
+│   ├── BadMessage           a known type with wrong fields
+│   └── BadPacket            no OSC message
 ├── LinkError                the two sides are not connected
 │   ├── ServerNotRunning     nobody listens there
 │   ├── ConnectionLost       the connection ended
@@ -83,6 +84,12 @@ class BadMessage(ProtocolError):
     code = "bad_message"
     text = "Message {name}: {reason}."
     hint = "Use the same Paintover version on both sides."
+
+
+class BadPacket(ProtocolError):
+    code = "bad_packet"
+    text = "This is no OSC message: {reason}."
+    hint = "Look at the program that sends it."
 
 
 class LinkError(PaintoverError):
