@@ -52,11 +52,11 @@ HELD = 256
 class Heard:
     """A message or an error, for people to look at."""
 
-    when: float
+    time: float
     """Seconds since 1970."""
-    sender: str
+    host: str
     address: str
-    text: str
+    words: str
     code: int = 0
     """Of an error; 0 for a message."""
 
