@@ -99,8 +99,8 @@ class NullStream:
         wanted = settings.settings
         started = time.perf_counter()
         if wanted.model != self._model:
-            if wanted.model == "missing":
-                self._say(StreamState(RUNNING, failure=Failure.of(MissingModel(name="missing"))))
+            if wanted.model == "broken":
+                self._say(StreamState(RUNNING, failure=Failure.of(MissingModel(name="broken")), refused="broken"))
             else:
                 self._engine.hold(wanted.model, ())
             self._model = wanted.model
