@@ -16,8 +16,8 @@ PaintoverError
 │   ├── TokenUnreadable      this machine's token file is not readable
 │   └── PortInUse            somebody else listens there
 ├── RequestError             what was asked for cannot be done
-│   ├── BadParameter (WrongType), Clamped, NoPreset, BadSize, BadPasses, BadMesh, MissingMesh, MissingModel,
-│   └── BadModelFile, UnsupportedControl, UnknownJob, JobNotOver, QueueFull
+│   ├── BadParameter (WrongType), Clamped, NoPreset, SourceReplaced, BadSize, BadPasses, BadMesh, MissingMesh,
+│   └── MissingModel, BadModelFile, UnsupportedControl, UnknownJob, JobNotOver, QueueFull
 ├── SceneError               what the Blender scene lacks
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed,
 │       NoGpu
@@ -163,6 +163,12 @@ class Clamped(RequestError):
     code = "clamped"
     text = "{name}: {given} is out of range; {used} is used."
     hint = "Choose a value inside the parameter's range."
+
+
+class SourceReplaced(RequestError):
+    code = "source_replaced"
+    text = "Another program sends the live frames now."
+    hint = "Turn Live off and on again to take over."
 
 
 class NoPreset(RequestError):
