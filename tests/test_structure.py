@@ -103,7 +103,7 @@ LAYERS = {
         "environment", "properties",
     ),
     "server": (
-        "cli", "models_cli", "doctor", "catalogue", "front", "traffic", "probe", "runner", "supervisor", "jobs",
+        "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "supervisor", "jobs",
         "journal", "worker_process", "worker", "texturing", "pipelines", "fake_engine", "engine", "models",
         "model_files", "worker_messages", "ending",
     ),
@@ -123,7 +123,7 @@ def test_layers_point_downwards(folder: str) -> None:
 
 
 def test_the_front_holds_nothing_of_the_engine() -> None:
-    front = {"cli", "front", "runner", "supervisor", "jobs", "journal", "worker_process", "traffic"}
+    front = {"cli", "front", "live", "runner", "supervisor", "jobs", "journal", "worker_process", "traffic"}
     behind = {"worker", "texturing", "pipelines", "fake_engine", "engine"}
     found = [
         f"{place} imports {imported}"

@@ -1,1 +1,1 @@
-"""The stage beside the jobs: one stream of frames, what steers it, and where it goes."""
+"""The stage: one stream of painted frames, its state, and everything that drives it or shows it."""
