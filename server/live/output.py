@@ -102,7 +102,7 @@ class Output:
     # ------------------------------------------------------------ for its owner
 
     def start(self) -> None:
-        """Open the sinks and begin. Raises the PaintoverError of a sink that cannot be opened; the others are closed."""
+        """Open the sinks and begin. Raises what one that cannot be opened says; the others are closed then."""
         opened: list[FrameSink] = []
         try:
             for sink in self.sinks:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from paintover.bridge.errors import SinkMissing
+
 
 @dataclass(frozen=True, eq=False)
 class OutputFrame:
@@ -28,8 +30,47 @@ class FrameSink(Protocol):
     name: str
 
     def start(self) -> None:
-        """Open. Raises SinkMissing where what it needs is not there."""
+        """Open. Raises SinkMissing where that cannot be."""
 
     def send(self, frame: OutputFrame) -> None: ...
 
     def close(self) -> None: ...
+
+
+SINKS = ("shared", "ndi", "spout", "syphon", "camera")
+"""Names of what --sink takes; the web page and its streams need none."""
+
+
+def make(name: str, *, frames: str, fps: float) -> FrameSink:
+    """The sink of that name. `frames`: what shared memory is called; `fps`: what receivers that want to know are told.
+
+    Nothing of it is imported before it is chosen. Raises SinkMissing.
+    """
+    if name == "shared":
+        from .shared import SharedSink
+
+        return SharedSink(frames)
+    from .threaded import Driver, ThreadedSink
+
+    driver: Driver
+    title = "Paintover"
+    if name == "ndi":
+        from .ndi import NdiDriver
+
+        driver = NdiDriver(title, fps)
+    elif name == "spout":
+        from .spout import SpoutDriver
+
+        driver = SpoutDriver(title)
+    elif name == "syphon":
+        from .syphon import SyphonDriver
+
+        driver = SyphonDriver(title)
+    elif name == "camera":
+        from .camera import CameraDriver
+
+        driver = CameraDriver(fps)
+    else:
+        raise SinkMissing(name=name, reason="there is no such output", next=f"Choose from: {', '.join(SINKS)}.")
+    driver.check()
+    return ThreadedSink(driver)
