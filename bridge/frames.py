@@ -301,7 +301,7 @@ class _File:
         return os.pread(self._descriptor, count, at)
 
     def copy(self, at: int, into: np.ndarray) -> None:
-        view = memoryview(into).cast("B")
+        view = into.data.cast("B")
         while view:
             count = os.preadv(self._descriptor, [view], at)
             if count <= 0:
@@ -318,7 +318,7 @@ class _Mapping:
     def __init__(self, name: str) -> None:
         from multiprocessing.shared_memory import SharedMemory
 
-        self._segment = SharedMemory(name)
+        self._segment: Any = SharedMemory(name)
         self.size = self._segment.size
 
     def get(self, at: int, count: int) -> bytes:

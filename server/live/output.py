@@ -200,7 +200,7 @@ class Output:
         if source is None:
             image = np.zeros((*size, 3), np.uint8)
         else:
-            image = darkened(source if source is self._fallback else source.image, dark).view()
+            image = darkened(source if isinstance(source, np.ndarray) else source.image, dark).view()
         image.flags.writeable = False
         self._image = image
         return True
