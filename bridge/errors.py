@@ -22,7 +22,7 @@ PaintoverError
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed,
 │       NoGpu
 ├── ServerFailure            the server failed at a valid request
-│   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed
+│   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed, SinkMissing
 ├── SetupError               the server's environment cannot be made
 │   └── NoPython, PythonUnusable, NoSpace, NotOnline, SetupRunning, ServerRuns
 └── Cancelled                the user stopped it
@@ -331,6 +331,14 @@ class ServerStartFailed(ServerFailure):
     code = "server_start_failed"
     text = "The server could not be started: {reason}."
     hint = "Run “paintover doctor” in a terminal: it says what is missing."
+
+
+class SinkMissing(ServerFailure):
+    """A way out for frames whose runtime is not there. `next` is what to do about it."""
+
+    code = "sink_missing"
+    text = "The output “{name}” cannot be used: {reason}."
+    hint = "{next}"
 
 
 class SetupError(PaintoverError):
