@@ -25,6 +25,10 @@ class ServerProcess:
         data.mkdir(parents=True, exist_ok=True)
         (data / "token").write_text(TOKEN)
         self.log = data / "server.log"
+        # No ports beside the bridge's, unless a test names one: servers of several tests run at once.
+        for flag in ("--osc-port", "--http-port"):
+            if flag not in arguments:
+                arguments = (*arguments, flag, "0")
         command = [
             sys.executable,
             "-m",

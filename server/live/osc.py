@@ -21,6 +21,7 @@ from paintover.bridge.errors import (
     Clamped,
     PaintoverError,
     QueueFull,
+    ServerStartFailed,
     WrongType,
 )
 from paintover.bridge.live import LIVE_BY_NAME
@@ -52,13 +53,24 @@ HELD = 256
 class Heard:
     """A message or an error, for people to look at."""
 
-    time: float
+    when: float
     """Seconds since 1970."""
-    host: str
+    sender: str
+    """Its host."""
     address: str
-    words: str
+    text: str
     code: int = 0
     """Of an error; 0 for a message."""
+
+
+def networks(named: Iterable[str]) -> tuple[ipaddress.IPv4Network, ...]:
+    """What --osc-allow names. Raises ServerStartFailed for what is no IPv4 network."""
+    try:
+        return tuple(ipaddress.IPv4Network(name, strict=False) for name in named)
+    except ValueError as reason:
+        raise ServerStartFailed(
+            reason=f"--osc-allow {reason}", hint="Name a network like 192.168.1.0/24, or one machine like 10.0.0.7."
+        ) from reason
 
 
 def code_of(error: Exception) -> int:
