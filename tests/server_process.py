@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -20,6 +21,8 @@ TOKEN = "a-token-for-tests"
 
 
 class ServerProcess:
+    PROGRAM: ClassVar[tuple[str, ...]] = ("-m", "paintover.server.cli")
+
     def __init__(self, data: Path, engine: str = "fake", *arguments: str) -> None:
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
@@ -31,8 +34,7 @@ class ServerProcess:
                 arguments = (*arguments, flag, "0")
         command = [
             sys.executable,
-            "-m",
-            "paintover.server.cli",
+            *self.PROGRAM,
             "serve",
             "--port",
             "0",

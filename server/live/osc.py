@@ -41,6 +41,8 @@ SLICE = 0.002
 REST = 0.004
 """Seconds between two such turns at least: what comes meanwhile is latest-wins."""
 SHOWN = 60
+LONGEST = 300
+"""Characters of an error's words."""
 KEPT = 50
 """Messages and errors that are kept for people to look at."""
 LOG_REST = 1.0
@@ -326,6 +328,7 @@ class Osc:
 
     def _error(self, listener: Listener, sender: Sender, address: str, code: int, text: str) -> None:
         self._wrong = True
+        text = text[:LONGEST]
         self.errors.append(Heard(time.time(), sender[0], address[:200], text, code))
         news, now = self.echo.error(listener, address[:200], code, text), time.monotonic()
         if news and now >= self._log_due:

@@ -133,7 +133,7 @@ def test_what_is_set_survives_the_whole_server(
         seed = osc.ask("/paintover/seed")
         kept = tmp_path / "data" / "live-0.json"
         limit = time.monotonic() + 30
-        while not (kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["values"]["prompt"] == "ice"):
+        while not (kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["prompt"] == "ice"):
             assert time.monotonic() < limit
             time.sleep(0.05)
         server.process.kill()
