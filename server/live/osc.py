@@ -36,7 +36,7 @@ from .state import LiveState
 log = logging.getLogger("paintover.live")
 
 UNKNOWN, TYPE, RANGE, BUSY, FAILED = 1, 2, 3, 4, 5
-SLICE = 0.002
+SLICE = 0.001
 """Seconds at most that messages are handled in one turn of the loop."""
 REST = 0.004
 """Seconds between two such turns at least: what comes meanwhile is latest-wins."""
