@@ -379,7 +379,7 @@ class Stage:
     def _tell_changes(self) -> None:
         for channel, member in list(self._members.items()):
             if member.changed:
-                values = {name: self.state.values[name] for name in member.changed}
+                values: dict[str, Value] = {name: self.state.values[name] for name in member.changed}
                 member.changed = set()
                 channel.send(LiveValues(values))
 
