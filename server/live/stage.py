@@ -234,6 +234,11 @@ class Stage:
             vram_gb=self._supervisor.beat.device_used / (1 << 30), progress=self._progress, text=self._text or busy,
         )  # fmt: skip
 
+    @property
+    def down(self) -> bool:
+        """Nothing can be painted now: a chosen fallback may take the picture's place."""
+        return self._doing in (LOADING, RECOVERING, ERROR)
+
     def _do(self, state: str, text: str = "", progress: float = 0.0) -> None:
         changed, self._doing, self._text, self._progress = state != self._doing, state, text, progress
         if changed:
