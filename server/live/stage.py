@@ -347,7 +347,8 @@ class Stage:
                 member.changed.add(name)
         if name == "model":
             self._suit(str(value))
-        self.start()
+        if origin is not None:  # else it comes from what was kept: whoever starts a server for jobs wants no frames
+            self.start()
         self._wake.set()
 
     def _suit(self, model: str) -> None:
@@ -384,7 +385,7 @@ class Stage:
     def _tell_changes(self) -> None:
         for channel, member in list(self._members.items()):
             if member.changed:
-                values = {name: self.state.values[name] for name in member.changed}
+                values: dict[str, Value] = {name: self.state.values[name] for name in member.changed}
                 member.changed = set()
                 channel.send(LiveValues(values))
 
