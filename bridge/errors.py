@@ -5,7 +5,8 @@ PaintoverError
 │   ├── BadFrame             not a frame, or a damaged one
 │   ├── TooLarge             a declared length is over its limit
 │   ├── UnknownMessage       a frame of a type this side does not know
-│   └── BadMessage           a known type with wrong fields
+│   ├── BadMessage           a known type with wrong fields
+│   └── BadPacket            no OSC message
 ├── LinkError                the two sides are not connected
 │   ├── ServerNotRunning     nobody listens there
 │   ├── ConnectionLost       the connection ended
@@ -15,8 +16,8 @@ PaintoverError
 │   ├── TokenUnreadable      this machine's token file is not readable
 │   └── PortInUse            somebody else listens there
 ├── RequestError             what was asked for cannot be done
-│   ├── BadParameter (WrongType), Clamped, NoPreset, BadSize, BadPasses, BadMesh, MissingMesh, MissingModel,
-│   └── BadModelFile, UnsupportedControl, UnknownJob, JobNotOver, QueueFull
+│   ├── BadParameter (WrongType), Clamped, NoPreset, SourceReplaced, BadSize, BadPasses, BadMesh, MissingMesh,
+│   └── MissingModel, BadModelFile, UnsupportedControl, UnknownJob, JobNotOver, QueueFull
 ├── SceneError               what the Blender scene lacks
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed,
 │       NoGpu
@@ -83,6 +84,12 @@ class BadMessage(ProtocolError):
     code = "bad_message"
     text = "Message {name}: {reason}."
     hint = "Use the same Paintover version on both sides."
+
+
+class BadPacket(ProtocolError):
+    code = "bad_packet"
+    text = "This is no OSC message: {reason}."
+    hint = "Look at the program that sends it."
 
 
 class LinkError(PaintoverError):
@@ -156,6 +163,12 @@ class Clamped(RequestError):
     code = "clamped"
     text = "{name}: {given} is out of range; {used} is used."
     hint = "Choose a value inside the parameter's range."
+
+
+class SourceReplaced(RequestError):
+    code = "source_replaced"
+    text = "Another program sends the live frames now."
+    hint = "Turn Live off and on again to take over."
 
 
 class NoPreset(RequestError):

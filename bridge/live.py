@@ -37,10 +37,24 @@ def _live(default: Any, label: str, description: str, group: str, address: str, 
 class LiveSettings(Settings):
     """A snapshot of every parameter that a streamed frame depends on. An instance is always valid."""
 
-    # A job's steps may be more: fifty already take seconds a frame.
+    # What suits the model that is there from the start, and few steps: fifty already take seconds a frame.
+    model: str = _live(
+        "mini-turbo", "Model", "Name of an installed model; it brings values that suit it", "model", "model"
+    )
     steps: int = _live(
-        20, "Steps", "Denoising steps of a frame: more are slower and cleaner", "image", "steps",
+        2, "Steps", "Denoising steps of a frame: more are slower and cleaner", "image", "steps",
         minimum=1, maximum=50,
+    )  # fmt: skip
+    guidance: float = _live(
+        1.0, "Guidance", "How closely the painting follows the prompt: 1 is as the model was trained", "image",
+        "guidance", minimum=0.0, maximum=30.0,
+    )  # fmt: skip
+    control_depth: bool = _live(
+        False, "Depth", "Let the ControlNet for depth hold the painting to the scene", "control", "control/depth/enable"
+    )
+    control_normal: bool = _live(
+        True, "Normal", "Let the ControlNet for surface normals hold the painting to the scene", "control",
+        "control/normal/enable",
     )  # fmt: skip
     prompt_1: str = _slot(1)
     prompt_1_weight: float = _weight(1)
@@ -98,11 +112,11 @@ class LiveSettings(Settings):
         "output/fps", minimum=1.0, maximum=120.0, unit="fps",
     )  # fmt: skip
     output_width: int = _live(
-        512, "Width", "Width of the painted frames", "stage",
+        256, "Width", "Width of the painted frames", "stage",
         "output/width", minimum=64, maximum=2048, unit="px", step=64,
     )  # fmt: skip
     output_height: int = _live(
-        512, "Height", "Height of the painted frames", "stage",
+        256, "Height", "Height of the painted frames", "stage",
         "output/height", minimum=64, maximum=2048, unit="px", step=64,
     )  # fmt: skip
     tempo_bpm: float = _live(

@@ -51,8 +51,13 @@ def coerce(row: Parameter, value: Any) -> tuple[Value, bool]:
         used = min(max(value, row.minimum), row.maximum)
     if row.type is int:
         used = round(used / row.step) * row.step if row.step else round(used)
-        return used, abs(used - value) > (0 if row.step else 0.5)
-    return float(used), used != value
+        return used, abs(used - value) > (0 if row.step else 0.5) and not _same(used, value)
+    return float(used), not _same(used, value)
+
+
+def _same(one: float, other: float) -> bool:
+    """The same number but for a 32-bit float's rounding: what OSC makes of 0.15 is no longer in 0…0.15."""
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def _encodes(text: str) -> bool:
