@@ -137,7 +137,7 @@ class Web:
             await asyncio.sleep(TICK)
             if not self._pages:
                 continue
-            status = {**asdict(self._sources.status()), **self._sources.pace()}
+            status = {**asdict(self._sources.status()), "pace": dict(self._sources.pace())}
             messages, errors = (list(entries)[-12:] for entries in self._sources.heard())
             for page in self._pages:
                 page.status(status)

@@ -206,7 +206,9 @@ async def test_a_page_is_told_the_table_all_values_and_presets(server: WebServer
     assert first["presets"] == sorted(server.state.presets)
     status = await page.hear("status")
     assert status["state"] == "running"
-    assert {"latency_ms", "jitter_ms", "largest_gap", "frame_age_ms"} <= set(status)
+    assert status["fps"] == 24.0
+    assert 0 < status["pace"]["fps"] < 40
+    assert {"jitter_ms", "largest_gap", "frame_age_ms"} <= set(status["pace"])
 
 
 async def test_a_page_sets_values_and_hears_what_others_set(
