@@ -16,6 +16,8 @@ FASTEST = 30.0
 """Hz at most for one address to one listener."""
 REST = 0.004
 """Seconds between two looks at what waits to be sent, at least."""
+BURST = 128
+"""Messages in one such look at most: values that change all at once, for many listeners, go out in several."""
 ERROR_REST = 0.5
 """Seconds between two error reports to one listener."""
 MOST = 64
@@ -62,6 +64,7 @@ class Echo:
         self._of_host: OrderedDict[str, Sender] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._next = self._looked = 0.0
+        self._turn = 0
         if reply_port:
             self._listener(("127.0.0.1", reply_port))  # hears of the stage before it has said anything
 
@@ -164,15 +167,19 @@ class Echo:
     def _flush(self) -> None:
         """Send what is due, and come back for the rest."""
         self._timer, self._looked = None, (now := time.monotonic())
-        again = math.inf
+        again, left = math.inf, BURST
         built: dict[tuple[str, tuple[Argument, ...]], bytes] = {}
-        for listener in self._listeners.values():
+        for listener in self._in_turn():
             for path in list(listener.waiting):
                 if (rate := listener.rate(path)) <= 0:
                     listener.waiting.pop(path)
                 elif (due := listener.due.get(path, 0.0)) > now:
                     again = min(again, due)
+                elif left <= 0:
+                    again = now
+                    break
                 else:
+                    left -= 1
                     listener.due[path] = now + 1 / rate
                     key = (path, listener.waiting.pop(path))
                     if key not in built:
@@ -186,3 +193,9 @@ class Echo:
                 again = min(again, listener.error_due)
         if again < math.inf:
             self._look(again)
+
+    def _in_turn(self) -> list[Listener]:
+        """All listeners, each time beginning with another one."""
+        found = list(self._listeners.values())
+        self._turn = (self._turn + 1) % max(1, len(found))
+        return found[self._turn :] + found[: self._turn]

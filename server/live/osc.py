@@ -21,6 +21,7 @@ from paintover.bridge.errors import (
     Clamped,
     PaintoverError,
     QueueFull,
+    ServerStartFailed,
     WrongType,
 )
 from paintover.bridge.live import LIVE_BY_NAME
@@ -35,11 +36,13 @@ from .state import LiveState
 log = logging.getLogger("paintover.live")
 
 UNKNOWN, TYPE, RANGE, BUSY, FAILED = 1, 2, 3, 4, 5
-SLICE = 0.002
+SLICE = 0.001
 """Seconds at most that messages are handled in one turn of the loop."""
 REST = 0.004
 """Seconds between two such turns at least: what comes meanwhile is latest-wins."""
 SHOWN = 60
+LONGEST = 300
+"""Characters of an error's words."""
 KEPT = 50
 """Messages and errors that are kept for people to look at."""
 LOG_REST = 1.0
@@ -52,13 +55,24 @@ HELD = 256
 class Heard:
     """A message or an error, for people to look at."""
 
-    time: float
+    when: float
     """Seconds since 1970."""
-    host: str
+    sender: str
+    """Its host."""
     address: str
-    words: str
+    text: str
     code: int = 0
     """Of an error; 0 for a message."""
+
+
+def networks(named: Iterable[str]) -> tuple[ipaddress.IPv4Network, ...]:
+    """What --osc-allow names. Raises ServerStartFailed for what is no IPv4 network."""
+    try:
+        return tuple(ipaddress.IPv4Network(name, strict=False) for name in named)
+    except ValueError as reason:
+        raise ServerStartFailed(
+            reason=f"--osc-allow {reason}", hint="Name a network like 192.168.1.0/24, or one machine like 10.0.0.7."
+        ) from reason
 
 
 def code_of(error: Exception) -> int:
@@ -314,6 +328,7 @@ class Osc:
 
     def _error(self, listener: Listener, sender: Sender, address: str, code: int, text: str) -> None:
         self._wrong = True
+        text = text[:LONGEST]
         self.errors.append(Heard(time.time(), sender[0], address[:200], text, code))
         news, now = self.echo.error(listener, address[:200], code, text), time.monotonic()
         if news and now >= self._log_due:

@@ -8,6 +8,7 @@ from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS
 from paintover.bridge.parameters import Parameter
 
 ROOT = "/paintover"
+OSC_PORT, OSC_REPLY, HTTP_PORT = 9700, 9701, 9702
 READ, WRITE, BOTH = 1, 2, 3
 """OSCQuery's ACCESS."""
 _TAGS = {str: "s", int: "i", float: "f", bool: "i"}

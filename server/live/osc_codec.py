@@ -7,8 +7,6 @@ messages that are known to be small in number of arguments.
 
 from __future__ import annotations
 
-import fnmatch
-import re
 import struct
 from collections.abc import Iterable
 
@@ -23,6 +21,7 @@ MAX_MESSAGES = 4096
 """In one packet."""
 MAX_ARGUMENTS = 16
 MAX_PACKET = 65_507
+MAX_PATTERN = 200
 BUNDLE_ROOM = 1400
 """Bytes of a bundle that is sent: it fits an Ethernet frame."""
 _KNOWN = frozenset(b"ifhdsTFNIbtrm")
@@ -102,7 +101,7 @@ def parse(message: bytes) -> tuple[str, list[Argument]]:
         if len(tags) - 1 > MAX_ARGUMENTS:
             raise BadPacket(reason=f"it has more than {MAX_ARGUMENTS} arguments")
         if not _TAKEN.issuperset(tags[1:]):
-            raise WrongType(name=address, reason=f"arguments of type {tags[1:].decode()} are not taken")
+            raise WrongType(name=address[:60], reason=f"arguments of type {tags[1:].decode()} are not taken")
         if b"I" in tags:
             message = message[:at] + tags.replace(b"I", b"N") + message[at + len(tags) :]
         return address, [value for value in OscMessage(message).params if value is not None]
@@ -150,11 +149,64 @@ def bundles(messages: Iterable[bytes], room: int = BUNDLE_ROOM) -> list[bytes]:
 
 def matching(pattern: str, addresses: Iterable[str]) -> list[str]:
     """Those of the addresses that an OSC pattern (*, ?, [a-z], [!a], {one,two}) matches; * also goes over slashes."""
-    if len(pattern) > 200:
+    if len(pattern) > MAX_PATTERN:
         return []
-    # Not through fnmatchcase, which keeps thousands of patterns.
-    tests = [re.compile(fnmatch.translate(one)).match for one in _alternatives(pattern)]
-    return [address for address in addresses if any(test(address) for test in tests)]
+    patterns = [_tokens(one) for one in _alternatives(pattern)]
+    return [address for address in addresses if any(_matches(tokens, address) for tokens in patterns)]
+
+
+# Not with `re`: its patterns could be made to take for ever, and would push everybody else's out of its cache.
+def _tokens(pattern: str) -> list[str | None]:
+    """For each place, the characters that match there, after “!” those that do not; None for any number of any."""
+    found: list[str | None] = []
+    at = 0
+    while at < len(pattern):
+        sign, at = pattern[at], at + 1
+        if sign == "[" and (end := pattern.find("]", at)) >= 0:
+            inside, at = pattern[at:end], end + 1
+            negated = inside.startswith("!")
+            expanded = _expanded(inside[negated:])
+            found.append("!" + expanded if negated else expanded)
+        elif sign == "*":
+            found.append(None)
+        else:
+            found.append("!" if sign == "?" else sign)
+    return found
+
+
+def _expanded(characters: str) -> str:
+    """Characters with ranges (a-z) written out."""
+    made, at = "", 0
+    while at < len(characters):
+        if characters[at + 1 : at + 2] == "-" and at + 2 < len(characters):
+            first, last = ord(characters[at]), ord(characters[at + 2])
+            made += "".join(map(chr, range(first, min(last, 127) + 1)))
+            at += 3
+        else:
+            made += characters[at]
+            at += 1
+    return made
+
+
+def _matches(tokens: list[str | None], text: str) -> bool:
+    at = token = 0
+    star = resume = -1
+    while at < len(text):
+        if token < len(tokens) and (wanted := tokens[token]) is None:
+            star, resume = token, at
+            token += 1
+        elif token < len(tokens) and wanted is not None and _fits(wanted, text[at]):
+            token, at = token + 1, at + 1
+        elif star >= 0:  # let the last star have one more
+            resume += 1
+            token, at = star + 1, resume
+        else:
+            return False
+    return all(rest is None for rest in tokens[token:])
+
+
+def _fits(wanted: str, character: str) -> bool:
+    return character not in wanted[1:] if wanted.startswith("!") else character in wanted
 
 
 def _alternatives(pattern: str, limit: int = 16) -> list[str]:

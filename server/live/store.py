@@ -9,8 +9,9 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from paintover.bridge.errors import DiskFull, NotStored, PaintoverError
 
@@ -23,32 +24,27 @@ REST = 0.5
 
 
 class Store:
-    """One file (data/live-PORT.json), written whole or not at all."""
+    """Two files, each written whole or not at all: NAME.json with the values, and NAME-presets.json.
+
+    Presets may be megabytes, and change seldom: they are not written again, nor made into text again, for each value.
+    """
 
     def __init__(self, path: Path, state: LiveState) -> None:
         self.path = path
+        self.presets = path.with_name(f"{path.stem}-presets.json")
         self._state = state
-        self._written = ""
         self._lock = threading.Lock()
         self._number = self._newest = 0
+        self._written: dict[Path, Any] = {}
+        self._texts: dict[str, tuple[object, bytes]] = {}
+        """Preset -> what it is, and its JSON."""
         self._broken = False
 
     def load(self, now: float) -> list[PaintoverError]:
         """Bring back what was kept. Returns what could not be: a damaged file is set aside as NAME.damaged."""
-        try:
-            text = self.path.read_text(encoding="utf-8")
-            kept = json.loads(text)
-            if not isinstance(kept, dict):
-                raise ValueError("it holds no values")
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, RecursionError) as reason:
-            aside = self.path.with_suffix(".damaged")
-            with contextlib.suppress(OSError):
-                self.path.replace(aside)
-            words = "The stage's values of the last time cannot be read ({}); the server starts with defaults."
-            return [NotStored(words.format(reason), hint=f"The file is kept as {aside}.")]
-        return self._state.from_json(kept, now)
+        troubles: list[PaintoverError] = []
+        kept = {"values": _read(self.path, troubles), "presets": _read(self.presets, troubles)}
+        return troubles + self._state.from_json(kept, now)
 
     async def keep(self, tell: Callable[[PaintoverError], None]) -> None:
         """Write whatever changes, until cancelled; then a last time. A disk that fails is told once, and tried on."""
@@ -80,37 +76,69 @@ class Store:
         """Write now. Raises DiskFull or NotStored."""
         self._write(*self._snapshot())
 
-    def _snapshot(self) -> tuple[int, dict[str, object]]:
+    def _snapshot(self) -> tuple[int, dict[str, Any]]:
         """What to write, taken in the loop's thread, and which in their order it is."""
         self._number += 1
         return self._number, self._state.to_json()
 
-    def _write(self, number: int, kept: dict[str, object]) -> None:
+    def _write(self, number: int, kept: dict[str, Any]) -> None:
         with self._lock:
-            if number > self._newest:  # a thread that was slow to start must not undo the last write
-                self._put(kept)
-                self._newest = number
+            if number <= self._newest:
+                return  # a thread that was slow to start must not undo the last write
+            self._put(self.path, kept["values"], [_text(kept["values"])])
+            self._put(self.presets, kept["presets"], self._preset_texts(kept["presets"]))
+            self._newest = number
 
-    def _put(self, kept: dict[str, object]) -> None:
-        text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
-        if text == self._written:
+    def _preset_texts(self, presets: dict[str, Any]) -> list[bytes]:
+        """JSON of all presets, in pieces: text is made only of those that are new."""
+        before = self._texts
+        self._texts = {
+            name: before[name] if name in before and before[name][0] is look else (look, _text(look))
+            for name, look in presets.items()
+        }
+        pieces = [b"%s%s:%s" % (b"," if i else b"{", _text(n), t) for i, (n, (_, t)) in enumerate(self._texts.items())]
+        return [*pieces, b"}" if pieces else b"{}"]
+
+    def _put(self, path: Path, kept: Any, pieces: Iterable[bytes]) -> None:
+        if self._written.get(path) == kept:
             return
-        part = self.path.with_suffix(".part")
+        part = path.with_suffix(".part")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with part.open("w", encoding="utf-8") as file:
-                    file.write(text)
+                with part.open("wb") as file:
+                    file.writelines(pieces)
                     file.flush()
                     os.fsync(file.fileno())
-                part.replace(self.path)
+                part.replace(path)
             except OSError:
                 with contextlib.suppress(OSError):  # the disk's own trouble is what is reported
                     part.unlink(missing_ok=True)
                 raise
         except OSError as reason:
-            what, folder = "what is set on the stage", self.path.parent
+            what, folder = "what is set on the stage", path.parent
             if reason.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(what=what, folder=folder) from reason
             raise NotStored(what=what, reason=reason.strerror or reason, folder=folder) from reason
-        self._written = text
+        self._written[path] = kept
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _read(path: Path, troubles: list[PaintoverError]) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(kept, dict):
+            raise ValueError("it holds no values")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as reason:
+        aside = path.with_suffix(".damaged")
+        with contextlib.suppress(OSError):
+            path.replace(aside)
+        words = "What was set on the stage the last time cannot be read ({}); the server starts with defaults."
+        troubles.append(NotStored(words.format(reason), hint=f"The file is kept as {aside}."))
+        return {}
+    return kept

@@ -43,7 +43,8 @@ async def test_what_is_set_is_kept_by_itself_and_at_the_end(tmp_path: Path) -> N
     assert Store(path, again).load(0) == []
     assert (again.values, again.presets) == (live.values, live.presets)
     assert again.values["strength"] == 0.25
-    assert [entry.name for entry in path.parent.iterdir()] == ["live-9700.json"]
+    names = sorted(entry.name for entry in path.parent.iterdir())
+    assert names == ["live-9700-presets.json", "live-9700.json"]
     assert not troubles
 
 
@@ -58,6 +59,38 @@ def test_a_damaged_file_is_set_aside_and_said(tmp_path: Path, damage: bytes) -> 
     assert live.values == before
     Store(path, live).save()
     assert path.exists()
+
+
+def test_damaged_presets_leave_the_values(tmp_path: Path) -> None:
+    live, again = LiveState(), LiveState()
+    live.set("prompt", "brick", origin=None, now=0)
+    for number in (1, 128):
+        live.store(number)
+    store = Store(tmp_path / "live.json", live)
+    store.save()
+    live.store(2)
+    store.save()
+    assert Store(tmp_path / "live.json", again).load(0) == []
+    assert again.presets == live.presets
+    (tmp_path / "live-presets.json").write_text("{")
+    other = LiveState()
+    (trouble,) = Store(tmp_path / "live.json", other).load(0)
+    assert "live-presets.damaged" in trouble.hint
+    assert (other.values["prompt"], other.presets) == ("brick", {})
+
+
+def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
+    live = LiveState()
+    store = Store(tmp_path / "live.json", live)
+    live.store(1)
+    store.save()
+    (tmp_path / "live-presets.json").unlink()
+    live.set("strength", 0.5, origin=None, now=0)
+    store.save()
+    assert not (tmp_path / "live-presets.json").exists()
+    live.store(1)
+    store.save()
+    assert (tmp_path / "live-presets.json").exists()
 
 
 async def test_a_disk_that_fails_is_told_once_and_tried_on(tmp_path: Path) -> None:

@@ -197,5 +197,11 @@ def test_patterns() -> None:
     assert matching("ste[o-q]s", names) == ["steps"]
     assert matching("ste[!a-o]s", names) == ["steps"]
     assert matching("step?", names) == ["steps"]
+    assert matching("*e*s", names) == ["steps"]
+    assert matching("c*l/*e", names) == names[3:]
+    assert matching("**?*?", names) == names
+    assert matching("c*l/[d-][!x]*e", names) == names[3:4]
+    assert matching("*a" * 99, ["a" * 10_000]) == ["a" * 10_000]
+    assert matching("*a" * 99 + "b", ["a" * 1000]) == []
     for nothing in ("", "x", "{", "{}}", "[", "*" * 201, "{a,b}" * 30):
         assert matching(nothing, names) == []
