@@ -49,9 +49,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[WebServer]:
     heard = [SimpleNamespace(when=time.time(), sender="127.0.0.1", address="/paintover/guidance", text="4.5")]
-    wrong = [
-        SimpleNamespace(when=time.time(), sender="127.0.0.1", address="/paintover/sed", text="There is no such address.")
-    ]
+    wrong = [SimpleNamespace(when=time.time(), sender="127.0.0.1", address="/paintover/sed", text="no such address")]
     with serving(heard=lambda: (heard, wrong)) as running:
         running.set("prompt", "old red brick, moss in the joints")
         paint_rainbow(running)
@@ -63,8 +61,8 @@ def paint_rainbow(server: WebServer) -> None:
     server.stage.paint(width=512, height=512)
     assert server.stage.picture
     ramp = np.linspace(0, 255, 512).astype(np.uint8)
-    image = np.stack([np.tile(ramp, (512, 1)), np.tile(ramp[:, None], (1, 512)), np.full((512, 512), 128, np.uint8)], -1)
-    server.stage.picture.image = image
+    across, down = np.meshgrid(ramp, ramp)
+    server.stage.picture.image = np.stack([across, down, np.full_like(across, 128)], -1)
 
 
 def size(browser: Any, width: int, height: int, phone: bool = False) -> None:
