@@ -55,7 +55,7 @@ async def test_a_browser_reads_the_page_and_its_files(server: WebServer, http: a
         page = await answer.text()
         assert answer.status == 200
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
-    for name in ("style.css", "app.js", "controls.js", "link.js", "presets.js", "graph.js", "icon.svg"):
+    for name in ("style.css", "app.js", "controls.js", "link.js", "presets.js", "graph.js", "icon.svg", "view.html"):
         async with http.get(f"{server.url}/{name}") as answer:
             assert answer.status == 200, name
             assert answer.content_type.split("/")[0] in ("text", "image", "application")
