@@ -363,7 +363,8 @@ class Stage:
                 member.changed.add(name)
         if name == "model":
             self._suit(str(value))
-        self.start()
+        if origin is not None:  # else it comes from what was kept: whoever starts a server for jobs wants no frames
+            self.start()
         self._wake.set()
 
     def _suit(self, model: str) -> None:

@@ -8,6 +8,7 @@ frame of another shape (size, steps, which ControlNets) has another FrameFunctio
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -89,10 +90,13 @@ class FrameFunction:
     def __init__(self, model: Model, shape: Shape, buffers: Buffers) -> None:
         self.shape, self.buffers = shape, buffers
         self._model = model
+        self.network_seconds = 0.0
+        """What the last run's networks took; on the CPU alone, where it can be told."""
         compiled = os.environ.get(COMPILE) == "1" and model.device.type == "cuda"
-        wrap: Callable[[Any], Any] = _compiled if compiled else lambda part: part
+        wrap: Callable[[Any], Any] = _compiled if compiled else self._timed
         self._unet = wrap(model.unet)
         self._nets = {name: wrap(model.controlnets[name]) for name in shape.controls}
+        self._decode, self._encode = self._timed(model.decoder.decode), self._timed(model.vae.encode)
         self._residuals: list[tuple[list[torch.Tensor], torch.Tensor] | None] = [None] * shape.steps
         self._replays: dict[bool, Callable[[], None]] = {}
 
@@ -102,7 +106,20 @@ class FrameFunction:
         reuse = reuse and bool(self.shape.controls)
         if reuse not in self._replays:
             self._replays[reuse] = self._capture(lambda: self._paint(reuse))
+        self.network_seconds = 0.0
         self._replays[reuse]()
+
+    def _timed(self, part: Any) -> Any:
+        if self._model.device.type != "cpu":
+            return part
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            begun = time.perf_counter()
+            result = part(*arguments, **options)
+            self.network_seconds += time.perf_counter() - begun
+            return result
+
+        return call
 
     def _capture(self, work: Callable[[], None]) -> Callable[[], None]:
         if self._model.device.type != "cuda":
@@ -136,7 +153,7 @@ class FrameFunction:
         """Clean latents of the source and the last frame, mixed and moved."""
         b, vae = self.buffers, self._model.vae
         image = torch.lerp(b.source, warp(b.shown, b.warp), b.feedback)
-        encoded = vae.encode((image * 2 - 1).to(vae.dtype)).latent_dist.mean
+        encoded = self._encode((image * 2 - 1).to(vae.dtype)).latent_dist.mean
         return encoded.float() * vae.config.scaling_factor
 
     def _step(self, latents: torch.Tensor, clean: torch.Tensor, step: int, reuse: bool) -> Any:
@@ -196,7 +213,7 @@ class FrameFunction:
     def _finish(self, latents: torch.Tensor) -> None:
         """Decode, smooth, and turn into pixels."""
         b, decoder = self.buffers, self._model.decoder
-        image = decoder.decode((latents / decoder.config.scaling_factor).to(decoder.dtype), return_dict=False)[0]
+        image = self._decode((latents / decoder.config.scaling_factor).to(decoder.dtype), return_dict=False)[0]
         image = (image.float() * 0.5 + 0.5).clamp(0, 1)
         b.sound.copy_(torch.isfinite(image).all()[None])
         # A frame that failed must not stay in what follows.

@@ -99,8 +99,8 @@ class DiffusersStream:
         way = 1 - settings.settings.smooth
         moving = settings.settings.feedback_amount > 0 or way < 1
         self._still = not reused and (not moving or float(function.buffers.moved) < SETTLED * way)
-        seconds = {"prepare": prepared - begun, "paint": painted - prepared, "reused": float(reused)}
-        return Frame(image, settings.settings.seed, seconds)
+        seconds = {"prepare": prepared - begun, "paint": painted - prepared, "network": function.network_seconds}
+        return Frame(image, settings.settings.seed, seconds, reused)
 
     # ------------------------------------------------------------ models
 
