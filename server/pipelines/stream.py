@@ -14,12 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
-from paintover.bridge.errors import PaintoverError, ServerFailure
+from paintover.bridge.errors import ServerFailure
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.live_messages import LOADING, RUNNING, WARMING
-from paintover.bridge.messages import Failure
 
 from .. import models
 from ..engine import Frame, failure_of
@@ -80,7 +80,7 @@ class DiffusersStream:
     def frame(self, control: StreamControl | None, settings: StreamSettings) -> Frame | None:
         """See engine.Stream. Raises MissingModel, BadModelFile, OutOfMemory, ServerFailure."""
         begun = time.perf_counter()
-        self._have(settings.settings, control is not None)
+        self._have(settings.settings, control is not None and control.passes is not None)
         painter = self._painter
         assert painter is not None
         function = painter.prepare(control, settings, self._say)
@@ -240,7 +240,7 @@ class ModelStream:
         return reuse and filled["seen"] != filled["prompt"]
 
     def _shape(self, control: StreamControl | None, settings: LiveSettings) -> Shape:
-        has_image = control is not None and (control.image is not None or control.passes.color is not None)
+        has_image = source_of(control) is not None
         feeds_back = settings.feedback_amount > 0 and self.last is not None
         active = (
             tuple(
@@ -248,7 +248,7 @@ class ModelStream:
                 for entry in settings.controls
                 if entry.scale > 0 and entry.name in self.model.controlnets
             )
-            if control
+            if control and control.passes
             else ()
         )
         guided = settings.guidance > 1 and self.model.unet.config.time_cond_proj_dim is None
@@ -284,7 +284,7 @@ class ModelStream:
         b.smooth.fill_(settings.smooth if self.last is not None else 0.0)
         if self.last is not None and self.last is not b.shown:  # another shape has painted it
             b.shown.copy_(torch.nn.functional.interpolate(self.last, b.shown.shape[-2:], mode="bilinear"))
-        if control and changed("control", control.number):
+        if control and control.passes and changed("control", control.number):
             for name in shape.controls:
                 hint = live_hint(
                     control.passes, name, self.model.entry.normals, shape.width, shape.height, self.model.device
@@ -318,9 +318,7 @@ class ModelStream:
         if not shape.from_image:
             return 1.0
         amount = settings.feedback_amount if self.last is not None else 0.0
-        image = None
-        if control is not None:
-            image = control.passes.color if control.image is None else control.image
+        image = source_of(control)
         from_source = (1 - amount) * (1 - settings.strength) if image is not None else 0.0
         if from_source > 0 and control and image is not None and changed("source", control.number):
             b.source.copy_(image_of(image, shape.width, shape.height, self.model.device))
@@ -333,3 +331,10 @@ class ModelStream:
                 )
             )
         return 1 - (amount + from_source)
+
+
+def source_of(control: StreamControl | None) -> np.ndarray | None:
+    """uint8 (h, w, 3…): where image-to-image starts from, if not from the last frame alone."""
+    if control is None or control.image is not None:
+        return control.image if control else None
+    return control.passes.color if control.passes else None

@@ -228,6 +228,16 @@ def test_strength_keeps_the_scenes_own_render(paint: Painted) -> None:
     assert apart(paint(strength=0.1), image) < 30, "an image of its own comes first"
 
 
+def test_an_image_without_a_scene_is_painted_over_without_controls(paint: Painted) -> None:
+    image = np.zeros((50, 70, 3), np.uint8)
+    image[:, :35] = 255
+    paint.move(StreamControl(paint.control.number + 1, None, image))
+    kept = paint(strength=0.3, steps=4).astype(float).mean(axis=(0, 2))
+    assert kept[: SIDE // 2].mean() > kept[SIDE // 2 :].mean() + 60
+    none = {f"control_{name}": False for name in CONTROLS}
+    assert close(paint(strength=0.3, steps=4, **none), paint(strength=0.3, steps=4))
+
+
 def test_smoothing_settles(paint: Painted) -> None:
     first = paint(prompt="brick")
     paint.move()
