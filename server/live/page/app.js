@@ -114,7 +114,7 @@ function status(now) {
   document.body.dataset.state = now.state;
   at("state").textContent = now.state;
   at("text").textContent = now.text;
-  const short = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
+  const short = (value) => (value >= 100 ? value.toFixed(0) : value > 0 ? value.toFixed(1) : "–");
   for (const name of ["fps", "latency_ms", "vram_gb"]) at(name).textContent = short(now[name]);
   const age = now.pace.frame_age_ms;
   at("frame_age_ms").textContent = age > 9999 ? "–" : age.toFixed(0);
