@@ -5,7 +5,8 @@ PaintoverError
 │   ├── BadFrame             not a frame, or a damaged one
 │   ├── TooLarge             a declared length is over its limit
 │   ├── UnknownMessage       a frame of a type this side does not know
-│   └── BadMessage           a known type with wrong fields
+│   ├── BadMessage           a known type with wrong fields
+│   └── BadPacket            no OSC message
 ├── LinkError                the two sides are not connected
 │   ├── ServerNotRunning     nobody listens there
 │   ├── ConnectionLost       the connection ended
@@ -15,13 +16,13 @@ PaintoverError
 │   ├── TokenUnreadable      this machine's token file is not readable
 │   └── PortInUse            somebody else listens there
 ├── RequestError             what was asked for cannot be done
-│   ├── BadParameter, BadSize, BadPasses, BadMesh, MissingMesh, MissingModel, BadModelFile,
-│   └── UnsupportedControl, UnknownJob, JobNotOver, QueueFull
+│   ├── BadParameter (WrongType), Clamped, NoPreset, SourceReplaced, BadSize, BadPasses, BadMesh, MissingMesh,
+│   └── MissingModel, BadModelFile, UnsupportedControl, UnknownJob, JobNotOver, QueueFull
 ├── SceneError               what the Blender scene lacks
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed,
 │       NoGpu
 ├── ServerFailure            the server failed at a valid request
-│   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed
+│   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed, SinkMissing
 ├── SetupError               the server's environment cannot be made
 │   └── NoPython, PythonUnusable, NoSpace, NotOnline, SetupRunning, ServerRuns
 └── Cancelled                the user stopped it
@@ -85,6 +86,12 @@ class BadMessage(ProtocolError):
     hint = "Use the same Paintover version on both sides."
 
 
+class BadPacket(ProtocolError):
+    code = "bad_packet"
+    text = "This is no OSC message: {reason}."
+    hint = "Look at the program that sends it."
+
+
 class LinkError(PaintoverError):
     code = "link"
     text = "The connection failed: {reason}."
@@ -143,6 +150,31 @@ class BadParameter(RequestError):
     code = "bad_parameter"
     text = "{name}: {reason}."
     hint = "Choose a value inside the parameter's range."
+
+
+class WrongType(BadParameter):
+    code = "wrong_type"
+    hint = "Send a value of the parameter's own kind: a number, or text."
+
+
+class Clamped(RequestError):
+    """Not refused: the nearest value that is allowed was taken."""
+
+    code = "clamped"
+    text = "{name}: {given} is out of range; {used} is used."
+    hint = "Choose a value inside the parameter's range."
+
+
+class SourceReplaced(RequestError):
+    code = "source_replaced"
+    text = "Another program sends the live frames now."
+    hint = "Turn Live off and on again to take over."
+
+
+class NoPreset(RequestError):
+    code = "no_preset"
+    text = "Preset {number} is empty."
+    hint = "Store one there first."
 
 
 class BadSize(RequestError):
@@ -299,6 +331,14 @@ class ServerStartFailed(ServerFailure):
     code = "server_start_failed"
     text = "The server could not be started: {reason}."
     hint = "Run “paintover doctor” in a terminal: it says what is missing."
+
+
+class SinkMissing(ServerFailure):
+    """A way out for frames whose runtime is not there. `next` is what to do about it."""
+
+    code = "sink_missing"
+    text = "The output “{name}” cannot be used: {reason}."
+    hint = "{next}"
 
 
 class SetupError(PaintoverError):

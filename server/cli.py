@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,7 +27,12 @@ from paintover.bridge.messages import Progress as ProgressMessage
 from paintover.bridge.parameters import PARAMETERS, Settings
 from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, data_folder, make_token
 
+from .live.osc_addresses import HTTP_PORT, OSC_PORT, OSC_REPLY, ROOT
+from .live.sinks import SINKS
 from .models_cli import models_app
+
+if TYPE_CHECKING:
+    from .live.live import LiveOptions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,10 +55,47 @@ def serve(
         bool,
         typer.Option(help="Keep a second painting process warm where memory allows, which steps in for the first."),
     ] = True,
+    osc_port: Annotated[int, typer.Option(help="UDP port for OSC; 0: none.", min=0, max=65535)] = OSC_PORT,
+    osc_reply: Annotated[
+        int, typer.Option(help="UDP port where OSC programs hear the server; 0: where each names.", min=0, max=65535)
+    ] = OSC_REPLY,
+    osc_root: Annotated[str, typer.Option(help="What all OSC addresses begin with.")] = ROOT,
+    osc_allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR", help="Network of other machines that OSC is taken from, like 192.168.1.0/24."),
+    ] = None,
+    osc_timetags: Annotated[bool, typer.Option(help="Apply OSC bundles at the time that they name.")] = False,
+    http_port: Annotated[
+        int, typer.Option(help="Port of the monitor page and OSCQuery; 0: none.", min=0, max=65535)
+    ] = HTTP_PORT,
+    sink: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"Send frames out by: {', '.join(SINKS)}, none. [shared]")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Take frames of another program from shared memory of this name."),
+    ] = None,
+    fallback: Annotated[
+        Path | None, typer.Option(help="Picture that is sent out while none can be painted.", dir_okay=False)
+    ] = None,
+    zeroconf: Annotated[bool, typer.Option(help="Announce OSC and OSCQuery in the local network.")] = False,
     engine: Annotated[str, typer.Option(hidden=True)] = "diffusers",
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run the server until Ctrl-C. Blender connects to it."""
+    from .live.live import LiveOptions
+    from .live.osc import networks as osc_networks
+
+    root = osc_root.strip("/")
+    live = LiveOptions(
+        osc_port, osc_reply, f"/{root}" if root else "", osc_networks(osc_allow or ()), osc_timetags, http_port,
+        tuple(dict.fromkeys(name for name in sink if name != "none")) if sink else None, tuple(source or ()),
+        fallback, zeroconf,
+    )  # fmt: skip
+    _run(host, port, live, engine, standby, with_parent)
+
+
+def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, with_parent: bool) -> None:
     # --with-parent is for Blender, which holds the other end of standard input: when that closes, however Blender
     # ended, the server ends too, as soon as no client is connected and no job waits or runs.
     from filelock import FileLock, Timeout
@@ -75,7 +117,7 @@ def serve(
             f"Another Paintover server is already running on port {port}.",
             hint="Use that one, or choose another port with --port.",
         ) from reason
-    front = Front(token=make_token(), data=data, engine=engine, standby=standby)
+    front = Front(token=make_token(), data=data, engine=engine, standby=standby, live=live)
 
     def started(actual: int) -> None:
         # The one line on standard output: whoever started this process reads the port from it.

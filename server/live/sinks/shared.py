@@ -1,0 +1,42 @@
+"""Frames into shared memory (bridge.frames), where TouchDesigner and scripts of the same machine find them by name."""
+
+from __future__ import annotations
+
+from paintover.bridge.errors import SinkMissing
+from paintover.bridge.frames import FrameWriter
+
+from . import OutputFrame
+
+FIRST = 512 * 512 * 3
+"""Bytes of the frames that there is room for at first. A larger one gets new memory, under the same name."""
+
+
+class SharedSink:
+    """Copies each frame; readers neither wait nor hold anything up."""
+
+    def __init__(self, frames: str) -> None:
+        """`frames`: the name under which readers find them."""
+        self.name = "shared"
+        self.frames = frames
+        self._writer: FrameWriter | None = None
+
+    def start(self) -> None:
+        try:
+            self._writer = FrameWriter(self.frames, FIRST)
+        except FileExistsError as reason:
+            taken = f"another program sends frames as “{self.frames}”"
+            raise SinkMissing(name=self.name, reason=taken, next="Stop it, and try again.") from reason
+        except OSError as reason:
+            raise SinkMissing(name=self.name, reason=f"there is no memory for it ({reason})", next="") from reason
+
+    def send(self, frame: OutputFrame) -> None:
+        if self._writer and frame.image.nbytes > self._writer.capacity:
+            self._writer.close()  # readers see that, and look for the name again
+            self._writer = FrameWriter(self.frames, frame.image.nbytes)
+        if self._writer:
+            self._writer.write(frame.image, frame.time, frame.fresh)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
