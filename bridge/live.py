@@ -143,6 +143,14 @@ class LiveSettings(Settings):
         "camera/distance", minimum=0.0, maximum=10_000.0, unit="m",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        # Faders move one after the other: for a moment Near may lie behind Far, and that must not stop a show.
+        if self.depth_near >= self.depth_far:
+            near, far = self.depth_far, self.depth_near
+            object.__setattr__(self, "depth_near", near)
+            object.__setattr__(self, "depth_far", max(far, near * 1.001))
+        super().__post_init__()
+
 
 LIVE: tuple[Parameter, ...] = tuple(row for row in table(LiveSettings) if row.live)
 LIVE_BY_NAME: dict[str, Parameter] = {row.name: row for row in LIVE}

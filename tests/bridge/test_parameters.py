@@ -91,3 +91,9 @@ def test_a_stream_may_change_what_the_table_calls_live() -> None:
     assert LiveSettings.from_mapping({"smooth": 0.5, "steps": 2}).smooth == 0.5
     with pytest.raises(BadParameter, match="tempo_quantize"):
         LiveSettings(tempo_quantize=3)
+
+
+def test_on_a_stage_near_and_far_may_cross() -> None:
+    assert LiveSettings(depth_range="fixed", depth_near=9.0, depth_far=2.0).depth_limits == (2.0, 9.0)
+    near, far = LiveSettings(depth_range="fixed", depth_near=2.0, depth_far=2.0).depth_limits or (0, 0)
+    assert near < far
