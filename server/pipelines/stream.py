@@ -180,7 +180,9 @@ class Loader(threading.Thread):
             self.model = loading.shared_model(self.entry, *self._where, self._report)
         except Exception as error:  # noqa: BLE001 - told by whoever asked for it
             self.errors[""] = error
-        for control in self._controls if self.model else []:
+        for control in self._controls:
+            if self.model is None:
+                break
             try:
                 loading.load_control(self.model, control)
             except Exception as error:  # noqa: BLE001 - the picture goes on without it
@@ -297,7 +299,9 @@ class ModelStream:
         if changed("guidance", settings.guidance):
             b.guidance.fill_(settings.guidance)
             if b.guidance_embedding is not None:
-                b.guidance_embedding.copy_(denoise.guidance_embedding(self.model, settings.guidance))
+                embedded = denoise.guidance_embedding(self.model, settings.guidance)
+                assert embedded is not None
+                b.guidance_embedding.copy_(embedded)
         b.smooth.fill_(settings.smooth if self.last is not None else 0.0)
         if self.last is not None and self.last is not b.shown:  # another shape has painted it
             b.shown.copy_(torch.nn.functional.interpolate(self.last, b.shown.shape[-2:], mode="bilinear"))
