@@ -16,6 +16,10 @@ def onSetupParameters(scriptOp):
     page.appendToggle("Flip", label="Flip Rows")[0].default = True
     for parameter in scriptOp.customPars:
         parameter.val = parameter.default
+    # A Script TOP cooks when what it depends on changes: this does with every frame.
+    frame = page.appendFloat("Frame", label="Frame")[0]
+    frame.expr = "absTime.frame"
+    frame.mode = type(frame.mode).EXPRESSION
 
 
 def onPulse(par):
@@ -23,6 +27,7 @@ def onPulse(par):
 
 
 def onCook(scriptOp):
+    scriptOp.par.Frame.eval()
     name = scriptOp.par.Source.eval()
     reader = _readers.get(scriptOp.path)
     if reader is None or reader[0] != name:

@@ -210,7 +210,7 @@ class Output:
 
 
 def _hurry() -> None:
-    """Have this thread run as soon as it wakes, on a busy machine too, where the system lets the user (Linux: rtprio)."""
+    """Run as soon as this thread wakes, on a busy machine too, where the system lets the user (Linux: rtprio)."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 

@@ -80,7 +80,7 @@ class Web:
                 web.get("/ws", self._page),
                 web.get("/stream.mjpg", self._stream),
                 web.get("/snapshot.png", self._snapshot),
-                web.get("/{name:[a-z_]+\\.(?:js|css|svg)}", self._file),
+                web.get("/{name:[a-z_]+\\.(?:js|css|svg|html)}", self._file),
                 web.get("/{path:.*}", self._anything),
                 web.post("/token", self._file),  # the guard answers it
             ]

@@ -55,7 +55,7 @@ async def test_a_browser_reads_the_page_and_its_files(server: WebServer, http: a
         page = await answer.text()
         assert answer.status == 200
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
-    for name in ("style.css", "app.js", "controls.js", "link.js", "presets.js", "graph.js", "icon.svg"):
+    for name in ("style.css", "app.js", "controls.js", "link.js", "presets.js", "graph.js", "icon.svg", "view.html"):
         async with http.get(f"{server.url}/{name}") as answer:
             assert answer.status == 200, name
             assert answer.content_type.split("/")[0] in ("text", "image", "application")
@@ -101,9 +101,7 @@ async def test_a_viewer_that_does_not_read_holds_nobody_up(server: WebServer, ht
         deaf.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         async with http.get(f"{server.url}/stream.mjpg") as viewer:
             for _ in range(60):
-                server.stage.paint(1)
-                assert server.stage.picture
-                server.stage.picture.image = noise.integers(0, 255, (256, 256, 3), np.uint8)
+                server.stage.show(noise.integers(0, 255, (256, 256, 3), np.uint8))
                 assert len(await part(viewer.content)) > 10_000
 
 
@@ -125,16 +123,16 @@ async def test_the_snapshot_is_exact_and_says_what_it_was_painted_from(
 async def test_ffmpeg_reads_the_stream(server: WebServer, tmp_path: Any) -> None:
     """Thirty frames, decoded by ffmpeg, the last of which has the colours that went in."""
     left, right = (220, 40, 40), (40, 60, 210)
-    server.stage.paint(*left, width=320, height=240)
-    assert server.stage.picture
-    server.stage.picture.image[:, 160:] = right
+    image = np.full((240, 320, 3), left, np.uint8)
+    image[:, 160:] = right
+    server.stage.show(image)
     frames = tmp_path / "frame-%02d.png"
     command = [
         "ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-f", "mpjpeg", "-i", f"{server.url}/stream.mjpg",
         "-frames:v", "30", "-fps_mode", "passthrough", str(frames),
     ]  # fmt: skip
     process = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
-    changing = asyncio.create_task(keep_painting(server))
+    changing = asyncio.create_task(keep_painting(server, image))
     try:
         _, said = await asyncio.wait_for(process.communicate(), 120)
     finally:
@@ -151,13 +149,10 @@ async def test_ffmpeg_reads_the_stream(server: WebServer, tmp_path: Any) -> None
     assert np.abs(pixels[20:220, 170:310] - right).max() <= 8
 
 
-async def keep_painting(server: WebServer) -> None:
+async def keep_painting(server: WebServer, image: np.ndarray) -> None:
     """A new picture object at each turn, as a worker that paints gives them."""
-    assert server.stage.picture
-    image = server.stage.picture.image
     while True:
-        server.stage.paint()
-        server.stage.picture.image = image.copy()
+        server.stage.show(image.copy())
         await asyncio.sleep(0.01)
 
 

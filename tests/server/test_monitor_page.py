@@ -58,11 +58,9 @@ def server() -> Iterator[WebServer]:
 
 def paint_rainbow(server: WebServer) -> None:
     """Something that is recognised on a screenshot: red grows to the right, green downward."""
-    server.stage.paint(width=512, height=512)
-    assert server.stage.picture
     ramp = np.linspace(0, 255, 512).astype(np.uint8)
     across, down = np.meshgrid(ramp, ramp)
-    server.stage.picture.image = np.stack([across, down, np.full_like(across, 128)], -1)
+    server.stage.show(np.stack([across, down, np.full_like(across, 128)], -1))
 
 
 def size(browser: Any, width: int, height: int, phone: bool = False) -> None:

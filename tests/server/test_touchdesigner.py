@@ -6,6 +6,7 @@ They import paintover_frames from their own folder, as there, and nothing of Pai
 from __future__ import annotations
 
 import ast
+import enum
 import importlib.util
 import sys
 import uuid
@@ -38,11 +39,20 @@ def load(name: str) -> ModuleType:
     return module
 
 
+class ParMode(enum.Enum):
+    CONSTANT = 0
+    EXPRESSION = 1
+
+
 class Par:
     def __init__(self, value: Any = None) -> None:
         self.val = self.default = value
+        self.expr = ""
+        self.mode = ParMode.CONSTANT
+        self.evaluated = 0
 
     def eval(self) -> Any:
+        self.evaluated += 1
         return self.val
 
 
@@ -63,7 +73,7 @@ class ScriptOp:
         setattr(self.par, name, Par())
         return [getattr(self.par, name)]
 
-    appendStr = appendToggle = _append
+    appendStr = appendToggle = appendFloat = _append
 
     @property
     def customPars(self) -> list[Par]:
@@ -87,9 +97,11 @@ def test_the_script_top_shows_each_frame_once_the_right_way_up() -> None:
     callbacks, top = load("picture_top"), ScriptOp()
     callbacks.onSetupParameters(top)
     assert top.par.Source.eval() == "paintover-9699"
+    assert (top.par.Frame.expr, top.par.Frame.mode) == ("absTime.frame", ParMode.EXPRESSION)
     top.par.Source.val = name
     callbacks.onCook(top)
     assert not top.shown, "nobody sends yet"
+    assert top.par.Frame.evaluated, "what it evaluates is what makes it cook again"
     writer = FrameWriter(name, 1 << 16)
     image = np.zeros((4, 8, 3), np.uint8)
     image[0] = 200  # the top row

@@ -33,7 +33,10 @@ class Stage:
         self.down = False
 
     def paint(self, *colour: int, width: int = 128, height: int = 96) -> None:
-        self.picture = Painted(np.full((height, width, 3), colour or (0, 0, 0), np.uint8))
+        self.show(np.full((height, width, 3), colour or (0, 0, 0), np.uint8))
+
+    def show(self, image: np.ndarray) -> None:
+        self.picture = Painted(image)
 
 
 class WebServer:
