@@ -4,8 +4,8 @@ A real server process with the null stream sends frames at 60 a second into shar
 takes the times at which they went out, during everything below:
 
 - flood: 20,000 messages within 0.25 s, over all numeric parameters that can be faded, five times. Afterwards each
-  parameter is asked for: the last value that was sent must be there. As root the server may ask the system for all the
-  memory that it wants; `stock` is the same with the 208 kB that Debian gives to anybody.
+  parameter is asked for: the last value that was sent must be there. As root the server gets from the system all the
+  memory that it asks for; `stock` is the same with the 208 kB that Debian gives to anybody, twenty times.
 - long prompt: 60,000 bytes of UTF-8, there and back, to OSC and to a client.
 - fuzz: 1,000,000 packets: random bytes, and messages and bundles with bytes changed, cut off, repeated or put together
   anew. After each 500 the sender waits for the answer to a ping, so that none is lost on the way.
@@ -33,7 +33,7 @@ from pythonosc.osc_packet import OscPacket
 
 from paintover.bridge.frames import FrameReader
 from paintover.bridge.live import LIVE
-from paintover.bridge.live_messages import LiveJoin, LiveValues
+from paintover.bridge.live_messages import LiveJoin, LivePicture, LiveValues
 from paintover.server.live.osc_addresses import TAKEN
 from paintover.server.live.osc_codec import BUNDLE, encode
 from tests.server_process import ServerProcess
@@ -49,11 +49,11 @@ FUZZED = [one for one in TAKEN if not one.path.startswith(("output/", "tempo/qua
 
 
 class StockServer(ServerProcess):
-    """With the receive buffer of an ordinary user on Debian: 212,992 bytes, as the kernel counts."""
+    """With the receive buffer that an ordinary user on Debian gets who asks for more: net.core.rmem_max, 212,992."""
 
     PROGRAM: ClassVar[tuple[str, ...]] = (
         "-c",
-        "from paintover.server.live import osc_socket; osc_socket.BUFFER = 106_496\n"
+        "from paintover.server.live import osc_socket; osc_socket.BUFFER = 212_992\n"
         "from paintover.server.cli import main; main()",
     )
 
@@ -229,8 +229,9 @@ def serving(kind: type[ServerProcess]) -> Iterator[tuple[ServerProcess, Program]
             program.send("/paintover/output/fps", FPS)
             program.ping()
             with server.client() as client:
-                client.send(LiveJoin(source=True))
-                program.ping()
+                client.send(LiveJoin(pictures=True))
+                while not isinstance(client.receive(60), LivePicture):
+                    pass  # until the worker is there: its start takes a processor for itself
             yield server, program
             program.sock.close()
         finally:
@@ -259,7 +260,7 @@ def main() -> None:
     rng = random.Random(arguments.seed)
     times: list[tuple[int, float]] = []
     with serving(StockServer) as (_, program):
-        stock = [flood(program, rng)[0] for _ in range(ROUNDS)]
+        stock = [flood(program, rng)[0] for _ in range(4 * ROUNDS)]
     with serving(ServerProcess) as (server, program), watched(server, times):
         floods = [flood(program, rng) for _ in range(ROUNDS)]
         intact = long_prompt(server, program)

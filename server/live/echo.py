@@ -80,15 +80,15 @@ class Echo:
         return self._listener(target)
 
     def reply(self, sender: Sender, target: Sender) -> Listener:
-        """From now on, it goes there. A sender whose port changes is known by its host."""
-        before = self.of(sender)
+        """From now on, it goes there; where it went before, changes are still told: a program may listen at two ports.
+
+        A sender whose port changes is known by its host.
+        """
         for known, key in ((self._replies, sender), (self._of_host, sender[0])):
             known[key] = target  # type: ignore[index]  # each has keys of its own type
             known.move_to_end(key)  # type: ignore[arg-type]
             if len(known) > SENDERS:
                 known.popitem(last=False)
-        if before.target not in (*self._replies.values(), *self._of_host.values(), ("127.0.0.1", self._reply_port)):
-            self._listeners.pop(before.target, None)
         return self._listener(target)
 
     def _listener(self, target: Sender) -> Listener:
