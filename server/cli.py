@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,6 +30,9 @@ from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, data_folder, make
 from .live.osc_addresses import HTTP_PORT, OSC_PORT, OSC_REPLY, ROOT
 from .live.sinks import SINKS
 from .models_cli import models_app
+
+if TYPE_CHECKING:
+    from .live.live import LiveOptions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,6 +83,19 @@ def serve(
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run the server until Ctrl-C. Blender connects to it."""
+    from .live.live import LiveOptions
+    from .live.osc import networks as osc_networks
+
+    root = osc_root.strip("/")
+    live = LiveOptions(
+        osc_port, osc_reply, f"/{root}" if root else "", osc_networks(osc_allow or ()), osc_timetags, http_port,
+        tuple(dict.fromkeys(name for name in sink if name != "none")) if sink else None, tuple(source or ()),
+        fallback, zeroconf,
+    )  # fmt: skip
+    _run(host, port, live, engine, standby, with_parent)
+
+
+def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, with_parent: bool) -> None:
     # --with-parent is for Blender, which holds the other end of standard input: when that closes, however Blender
     # ended, the server ends too, as soon as no client is connected and no job waits or runs.
     from filelock import FileLock, Timeout
@@ -87,8 +103,6 @@ def serve(
     from paintover.bridge.errors import PortInUse
 
     from .front import Front
-    from .live.live import LiveOptions
-    from .live.osc import networks as osc_networks
 
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
@@ -103,11 +117,6 @@ def serve(
             f"Another Paintover server is already running on port {port}.",
             hint="Use that one, or choose another port with --port.",
         ) from reason
-    live = LiveOptions(
-        osc_port, osc_reply, osc_root.rstrip("/"), osc_networks(osc_allow or ()), osc_timetags, http_port,
-        tuple(dict.fromkeys(name for name in sink if name != "none")) if sink else None, tuple(source or ()),
-        fallback, zeroconf,
-    )  # fmt: skip
     front = Front(token=make_token(), data=data, engine=engine, standby=standby, live=live)
 
     def started(actual: int) -> None:

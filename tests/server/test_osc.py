@@ -437,6 +437,19 @@ async def test_a_host_that_is_not_allowed_is_not_read() -> None:
         assert live.values["strength"] == 1.0
 
 
+@pytest.mark.parametrize("root", ["/vj/left", ""])
+async def test_another_root(root: str) -> None:
+    async with endpoint(root=root) as (_, live, peer):
+        one = peer()
+        one.send(f"{root}/osc/reply", one.port)
+        one.send(f"{root}/strength", 0.5)
+        one.send(f"{root}/strength", "?")
+        assert await one.hears(f"{root}/strength") == [0.5]
+        one.send("/paintover/strength", 0.25)
+        assert (await one.hears(f"{root}/error"))[:2] == ["/paintover/strength", 1]
+        assert live.values["strength"] == 0.5
+
+
 async def test_two_endpoints_on_one_port() -> None:
     async with endpoint() as (osc, live, peer):
         second = Osc(LiveState(), LiveStatus)
