@@ -135,6 +135,8 @@ class Measured:
     arrivals: list[float]
     networks: list[float]
     latencies: list[float]
+    pictures: list[int]
+    """That arrived from a change to the first that shows it, which counts: two, where none is late."""
 
     @property
     def frame(self) -> float:
@@ -152,12 +154,13 @@ def measure(watcher: Watcher, changes: int) -> Measured:
     arrivals: list[float] = []
     networks: list[float] = []
     latencies: list[float] = []
+    pictures: list[int] = []
     for seed in range(1, changes + 1):
         frame = float(np.median(np.diff(arrivals[-50:] if len(arrivals) > 1 else before)))
-        until, asked = time.monotonic() + chance.uniform(0, 2) * frame, 0.0
+        until, asked, since = time.monotonic() + chance.uniform(0, 2) * frame, 0.0, 0
         while True:
             if not asked and time.monotonic() >= until:
-                asked = time.monotonic()
+                asked, since = time.monotonic(), len(arrivals)
                 watcher.client.send(LiveSet({"seed": seed}))
             try:
                 now, picture = watcher.next(60.0 if asked else until - time.monotonic())
@@ -167,8 +170,9 @@ def measure(watcher: Watcher, changes: int) -> Measured:
             arrivals.append(now)
             if asked and picture.seed == seed:
                 latencies.append(now - asked)
+                pictures.append(len(arrivals) - since)
                 break
-    return Measured(arrivals, networks, latencies)
+    return Measured(arrivals, networks, latencies, pictures)
 
 
 def latency_results(measured: Measured, prefix: str = "") -> list[Result]:
@@ -176,6 +180,12 @@ def latency_results(measured: Measured, prefix: str = "") -> list[Result]:
     return [
         Result(f"{prefix}latency_median_frames", float(np.median(frames)), "frame times", at_most=1.6),
         Result(f"{prefix}latency_p99_frames", float(np.percentile(frames, 99)), "frame times", at_most=2.1),
+        Result(f"{prefix}latency_pictures_mean", float(np.mean(measured.pictures)), "pictures until the change shows"),
+        Result(
+            f"{prefix}frame_p99_over_median",
+            float(np.percentile(np.diff(measured.arrivals), 99)) / measured.frame,
+            "how evenly the machine paints",
+        ),
         Result(f"{prefix}latency_median_ms", float(np.median(measured.latencies)) * 1000, "ms"),
     ]
 
@@ -196,7 +206,7 @@ def mini(folder: Path) -> list[Result]:
             measured = measure(watcher, MINI_CHANGES)
         source.stop()
         watcher.client.close()
-    jitter = np.abs(np.diff([when for _, when in times]) - 1 / OUTPUT_FPS) * 1000
+    jitter = np.abs(between(times) - 1 / OUTPUT_FPS) * 1000
     return [
         Result("overhead_share", measured.overhead_share, "", at_most=0.05),
         *latency_results(measured),
@@ -219,6 +229,14 @@ def frame_times(name: str) -> Iterator[list[tuple[int, float]]]:
     mine.send("stop")
     times += mine.recv()
     watching.join(10)
+
+
+def between(times: list[tuple[int, float]]) -> np.ndarray:
+    """Seconds between frames that went out one after the other. Where the reader missed one, its neighbours are left
+    out: the output counts what it sends, and leaves ticks out that it misses, so its own gaps are all here."""
+    numbers, when = np.array(times).T
+    gaps: np.ndarray = np.diff(when)[np.diff(numbers) == 1]
+    return gaps
 
 
 def main() -> None:

@@ -136,8 +136,9 @@ def ours(layout: Layout, model: Path, data: Path, changes: int) -> tuple[float, 
              "decoder": str(model / "decoder")}  # fmt: skip
     data.mkdir()
     (data / "models.json").write_text(json.dumps({"models": {layout.name: entry}, "controls": {}}))
-    settings = {"model": layout.name, "steps": 1, "guidance": 1.0, "prompt": "a b", "seed": 0, "output_width": layout.side,
-                "output_height": layout.side, "control_depth": True, "control_normal": False}  # fmt: skip
+    settings = {"model": layout.name, "steps": 1, "guidance": 1.0, "prompt": "a b", "seed": 0,
+                "output_width": layout.side, "output_height": layout.side,
+                "control_depth": True, "control_normal": False}  # fmt: skip
     with running(data, "diffusers", "--no-standby") as server:
         watcher = Watcher(server, **settings)
         source = Source(watcher.client, passes_of(layout.side), CONTROL_INTERVAL)

@@ -373,7 +373,8 @@ class Stage:
         if size := wanted.pop("size", None):
             wanted["output_width"] = wanted["output_height"] = min(size, MAX_OUTPUT)
         wanted = {name: value for name, value in wanted.items() if name in LIVE_BY_NAME}
-        self._before_model = {"model": self._model} | {name: self.state.values[name] for name in wanted}
+        before: dict[str, Value] = {name: self.state.values[name] for name in wanted}
+        self._before_model = {"model": self._model, **before}
         self._model = model
         for name, value in wanted.items():
             self.state.set(name, value, origin=None, now=time.monotonic())

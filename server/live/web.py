@@ -219,7 +219,7 @@ class Web:
             self._pages.add(page)
             sending = asyncio.create_task(page.send())
             # A page that takes nothing any more is let go; it may connect again.
-            sending.add_done_callback(lambda _: request.transport and request.transport.close())
+            sending.add_done_callback(lambda _: _hang_up(request))
             try:
                 async for message in socket_:
                     if message.type is WSMsgType.TEXT:
@@ -265,3 +265,8 @@ def _limit_buffers(request: web.Request) -> None:
     if transport is not None and (sock := transport.get_extra_info("socket")) is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT)
+
+
+def _hang_up(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.close()
