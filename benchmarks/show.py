@@ -161,7 +161,7 @@ def perform(server: ServerProcess, osc_port: int, minutes: float) -> list[Result
             now, picture = picture_with(watcher, 100 + number)
             back.append(now - killed)
             alike.append(np.array_equal(picture.image, expected.image) and values_of(server) == values)
-            print(f"{number + 1}: at {killed - begun:.1f} s, {back[-1]:.2f} s{'' if alike[-1] else ', NOT as it was'}", flush=True)
+            print(f"killed at {killed - begun:.1f} s, back after {back[-1]:.2f} s, as it was: {alike[-1]}", flush=True)
         _wait(watcher, begun + minutes * 60)
         last = memory(server, visitors)
     for thread in (program, visitors):
@@ -170,7 +170,8 @@ def perform(server: ServerProcess, osc_port: int, minutes: float) -> list[Result
     source.stop()
     gaps = between(times) * FPS
     started = time.time() - (time.monotonic() - begun)
-    spread = sorted(zip(np.diff([when for _, when in times]) * FPS, (when - started for _, when in times), strict=False))
+    whens = np.array([when for _, when in times])
+    spread = sorted(zip(np.diff(whens) * FPS, whens - started, strict=False))
     print("longest times between frames:", ", ".join(f"{gap:.2f} at {when:.1f} s" for gap, when in spread[-5:]))
     return [
         Result("largest_gap_intervals", float(gaps.max()), "intervals of the output", at_most=2),
