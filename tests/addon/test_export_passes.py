@@ -30,7 +30,7 @@ def wall() -> Passes:
 def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     export(wall(), folder)
-    names = {"passes.exr", "camera.json", "depth.png", "normal.png", "edge.png", "object_id.png"}
+    names = {"passes.exr", "camera.json", "depth.png", "normal.png", "edge.png", "lineart.png", "object_id.png"}
     assert {path.name for path in folder.iterdir()} == names
     assert [path.name for path in tmp_path.iterdir()] == [name], "and nothing beside it"
     exact = (folder / "passes.exr").read_bytes()
