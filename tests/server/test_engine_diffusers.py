@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from paintover.bridge.errors import (
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
 from paintover.server import models
-from paintover.server.pipelines import schedulers
+from paintover.server.pipelines import loading, schedulers
 from paintover.server.pipelines.engine import DiffusersEngine
 
 from .tiny_models import Recorder, make_passes, write_model
@@ -121,7 +122,8 @@ def test_cancelled_within_a_step(engine: DiffusersEngine, stop_at: int) -> None:
     engine.paint(request(), Recorder())  # the next job is none the worse
 
 
-def test_loading_is_reported_once_and_can_be_stopped() -> None:
+def test_loading_is_reported_once_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_shared", WeakValueDictionary())  # another engine here may hold it
     engine, recorder = DiffusersEngine("cpu"), Recorder()
     with pytest.raises(Cancelled):
         engine.paint(request(), Recorder(stop_at=2))

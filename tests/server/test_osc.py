@@ -31,6 +31,7 @@ async def test_every_parameter_is_set_queried_and_echoed_to_others_only() -> Non
         await other.join()
         for row in LIVE:
             value: Any = "moß" if row.type is str else 1 if row.type is bool else row.maximum or 4
+            value = row.choices[-1] if row.choices else value
             if row.name in ("model", "play", "tempo_quantize"):
                 value = {"model": "mini", "play": 0, "tempo_quantize": 4}[row.name]
             if row.name == "tempo_quantize":

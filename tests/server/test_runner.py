@@ -150,7 +150,7 @@ async def test_a_bug_costs_the_job_that_it_meets_and_no_other(
     caplog.set_level(logging.CRITICAL)
     runner.open()
     faults = 2 if where == "both ends" else 1
-    owner, name = (runner._supervisor, "ready") if where == "ready" else (runner, "_end")
+    owner, name = (runner.supervisor, "ready") if where == "ready" else (runner, "_end")
     right = getattr(owner, name)
 
     async def wrong(*arguments: Any) -> None:
