@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import bpy
 
@@ -15,9 +16,13 @@ from .draw import Before, Drawer, Frame
 from .ids import object_ids
 from .instances import Reader, Stage
 from .offstage import offstage
+from .reproject import Painted, Reprojector
 from .shaders import ShaderError
 
+T = TypeVar("T")
+
 _drawer: Drawer | None = None
+_reprojector: Reprojector | None = None
 
 
 class LeftOut(Exception):
@@ -58,11 +63,32 @@ def draw(
     stage: Stage, camera: Camera, before: Before | None = None, *, position: bool = False, uv: bool = False
 ) -> Frame:
     """`Drawer.draw` by the one that all share. A lost context costs one more try. Raises NoGpu."""
-    global _drawer
+    return _twice(lambda: _shared()[0].draw(stage, camera, before, position=position, uv=uv))
+
+
+def reproject(stage: Stage, camera: Camera, painted: Callable[[], Painted]) -> Reprojector:
+    """`Reprojector.draw` by the one that all share; returns it, to show what was drawn. `painted` is asked again after
+    a lost context. Raises NoGpu."""
+
+    def work() -> Reprojector:
+        reprojector = _shared()[1]
+        reprojector.draw(stage, camera, painted())
+        return reprojector
+
+    return _twice(work)
+
+
+def _shared() -> tuple[Drawer, Reprojector]:
+    global _drawer, _reprojector
+    _drawer = _drawer or Drawer()
+    _reprojector = _reprojector or Reprojector(_drawer)
+    return _drawer, _reprojector
+
+
+def _twice(work: Callable[[], T]) -> T:
     for _ in range(2):
         try:
-            _drawer = _drawer or Drawer()
-            return _drawer.draw(stage, camera, before, position=position, uv=uv)
+            return work()
         except (RuntimeError, SystemError, ShaderError) as reason:
             error = reason
             forget()
@@ -76,8 +102,8 @@ def culls(scene: bpy.types.Scene) -> bool:
 
 def forget() -> None:
     """Let go of all that lies on the graphics card."""
-    global _drawer
-    _drawer = None
+    global _drawer, _reprojector
+    _drawer = _reprojector = None
 
 
 atexit.register(forget)  # Blender's graphics end before Python's objects do

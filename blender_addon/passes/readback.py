@@ -14,14 +14,14 @@ class Targets:
 
     def __init__(self, width: int, height: int, count: int) -> None:
         self.size = width, height
-        self._colors = [gpu.types.GPUTexture((width, height), format="RGBA32F") for _ in range(count)]
+        self.colors = [gpu.types.GPUTexture((width, height), format="RGBA32F") for _ in range(count)]
         self._depth = gpu.types.GPUTexture((width, height), format="DEPTH_COMPONENT32F")
-        self._buffer = gpu.types.GPUFrameBuffer(depth_slot=self._depth, color_slots=self._colors)
+        self._buffer = gpu.types.GPUFrameBuffer(depth_slot=self._depth, color_slots=self.colors)
 
     @contextmanager
     def bound(self, clear: Sequence[Sequence[float]]) -> Iterator[None]:
         """Draw into them, over `clear`: four numbers for every target."""
-        for texture, value in zip(self._colors, clear, strict=True):
+        for texture, value in zip(self.colors, clear, strict=True):
             texture.clear(format="FLOAT", value=value)
         with self._buffer.bind():
             self._buffer.clear(depth=1.0)
