@@ -8,17 +8,24 @@ from . import operators, panels, preferences, properties, pump, server_process
 from .passes import gpu_route
 from .session import session
 
+HANDLERS = (
+    (bpy.app.handlers.load_post, pump.file_opened),
+    (bpy.app.handlers.undo_post, pump.undone),
+    (bpy.app.handlers.redo_post, pump.undone),
+)
 PARTS = (preferences, properties, operators, panels)
 
 
 def register() -> None:
     for part in PARTS:
         part.register()
-    bpy.app.handlers.load_post.append(pump.file_opened)
+    for handlers, function in HANDLERS:
+        handlers.append(function)
 
 
 def unregister() -> None:
-    bpy.app.handlers.load_post.remove(pump.file_opened)
+    for handlers, function in HANDLERS:
+        handlers.remove(function)
     pump.stop()
     session.close()
     gpu_route.forget()

@@ -1,4 +1,7 @@
-"""Scene.paintover: the parameter table as Blender properties, generated, and their snapshot for a request."""
+"""Scene.paintover: the parameter table as Blender properties, generated, and their snapshot for a request.
+
+A parameter that a job and the stage both have is one property: what the panel shows is what either paints with.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Any
 
 import bpy
 
+from .bridge.live import LIVE
+from .bridge.live_messages import Value
 from .bridge.messages import ModelInfo
 from .bridge.parameters import PARAMETERS, Parameter, Settings
 
@@ -16,8 +21,8 @@ def _property(parameter: Parameter) -> Any:
     """The Blender property for a row of the table."""
     common: dict[str, Any] = {"name": parameter.label, "description": parameter.description}
     if parameter.choices:
-        items = [(choice, _title(choice), "") for choice in parameter.choices]
-        return bpy.props.EnumProperty(items=items, default=parameter.default, **common)
+        items = [(str(choice), _title(str(choice)), "") for choice in parameter.choices]
+        return bpy.props.EnumProperty(items=items, default=str(parameter.default), **common)
     common["default"] = parameter.default
     if parameter.type is bool:
         return bpy.props.BoolProperty(**common)
@@ -62,7 +67,7 @@ def _known_models(self: Any, context: Any, text: str) -> Iterable[str]:
 
 
 def _model_changed(self: Any, context: Any) -> None:
-    if found := model(self.model):
+    if (found := model(self.model)) and not _taking_over:
         apply_defaults(self, found)
 
 
@@ -99,6 +104,35 @@ def snapshot(scene: Any) -> Settings:
     return Settings(**{parameter.name: getattr(properties, parameter.name) for parameter in PARAMETERS})
 
 
+def live_values(scene: Any) -> dict[str, Value]:
+    """What the scene's properties say of every live parameter."""
+    properties = scene.paintover
+    return {row.name: row.type(getattr(properties, row.name)) for row in LIVE}
+
+
+_taking_over = False
+"""Whether values of the stage are being shown: a model then brings no recommendations of its own."""
+
+
+def show_live(scene: Any, values: dict[str, Value]) -> None:
+    """Make the stage's values the scene's. What is the same already is not touched; what is unknown is skipped."""
+    global _taking_over
+    properties = scene.paintover
+    _taking_over = True
+    try:
+        for row in LIVE:
+            if row.name in values:
+                value = str(values[row.name]) if row.choices else row.type(values[row.name])
+                if getattr(properties, row.name) != value:
+                    setattr(properties, row.name, value)
+    finally:
+        _taking_over = False
+
+
+LIVE_CAMERAS = (
+    ("VIEWPORT", "Viewport", "Paint what this viewport shows"),
+    ("SCENE", "Scene Camera", "Paint what the scene's camera sees; the viewport shows that from wherever it looks"),
+)
 SHADING = (
     ("UNLIT", "Unlit", "Show the painting as it is: light that is painted is not lit again"),
     ("LIT", "Lit", "Use the painting as the base colour of a material that the scene's lights act on"),
@@ -107,6 +141,10 @@ SHADING = (
 
 class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
+    live_camera: bpy.props.EnumProperty(name="View", description="What is painted live", items=LIVE_CAMERAS)  # type: ignore[valid-type]
+    live_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Folder", description="Where snapshots and recordings are saved", subtype="DIR_PATH", default="//paintover"
+    )
     recommended: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     identity: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     """The scene's own for good (away.identify): its jobs find it under whatever name, in whatever file."""
@@ -115,7 +153,7 @@ class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     a result by a crash asks for it again."""
 
 
-PAINTOVER_PG_settings.__annotations__.update({p.name: _property(p) for p in PARAMETERS})
+PAINTOVER_PG_settings.__annotations__.update({p.name: _property(p) for p in (*PARAMETERS, *LIVE)})
 
 
 def register() -> None:

@@ -12,6 +12,7 @@ from . import away
 from .bridge.errors import PaintoverError
 from .session import session
 
+LIVE_INTERVAL = 0.008
 BUSY_INTERVAL = 0.02
 IDLE_INTERVAL = 0.25
 
@@ -31,6 +32,13 @@ def file_opened(*_: Any) -> None:
         session.refresh()
 
 
+@bpy.app.handlers.persistent
+def undone(*_: Any) -> None:
+    """After an undo or a redo."""
+    if session.live:
+        session.live.undone()
+
+
 def stop() -> None:
     """Unregister the timer: one that is left behind makes some Blenders hang at exit."""
     if bpy.app.timers.is_registered(_tick):
@@ -47,6 +55,8 @@ def _tick() -> float | None:
         _redraw()
     if session.idle:
         return None
+    if session.live:
+        return LIVE_INTERVAL
     return BUSY_INTERVAL if session.busy else IDLE_INTERVAL
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import away, connect, export_passes, paint, revert, setup
+from . import away, connect, export_passes, live, paint, revert, setup
 
 CLASSES = (
     *connect.CLASSES,
@@ -14,6 +14,7 @@ CLASSES = (
     *away.CLASSES,
     *export_passes.CLASSES,
     *revert.CLASSES,
+    *live.CLASSES,
 )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import bpy
 
-from . import preview, sidebar
+from . import live, preview, sidebar
+
+CLASSES = (*sidebar.CLASSES, *live.CLASSES)
 
 
 def register() -> None:
     preview.register()
-    for cls in sidebar.CLASSES:
+    for cls in CLASSES:
         bpy.utils.register_class(cls)
 
 
 def unregister() -> None:
-    for cls in reversed(sidebar.CLASSES):
+    for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)
     preview.unregister()

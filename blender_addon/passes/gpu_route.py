@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import bpy
+import numpy as np
 
 from ..bridge.errors import NoGpu
 from ..bridge.scene import Camera, Passes
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 _drawer: Drawer | None = None
 _reprojector: Reprojector | None = None
+_generation = 0
 
 
 class LeftOut(Exception):
@@ -78,6 +80,16 @@ def reproject(stage: Stage, camera: Camera, painted: Callable[[], Painted]) -> R
     return _twice(work)
 
 
+def atlas(stage: Stage, painted: Callable[[], Painted], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`Reprojector.atlas` by the one that all share. Raises NoGpu."""
+
+    def work() -> tuple[np.ndarray, np.ndarray]:
+        source = painted()
+        return _shared()[1].atlas(stage, source.known.before.camera, source, size)
+
+    return _twice(work)
+
+
 def _shared() -> tuple[Drawer, Reprojector]:
     global _drawer, _reprojector
     _drawer = _drawer or Drawer()
@@ -102,8 +114,14 @@ def culls(scene: bpy.types.Scene) -> bool:
 
 def forget() -> None:
     """Let go of all that lies on the graphics card."""
-    global _drawer, _reprojector
+    global _drawer, _reprojector, _generation
     _drawer = _reprojector = None
+    _generation += 1
+
+
+def generation() -> int:
+    """Another number once what lay on the graphics card is lost."""
+    return _generation
 
 
 atexit.register(forget)  # Blender's graphics end before Python's objects do

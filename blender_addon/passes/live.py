@@ -54,13 +54,15 @@ class Live:
         self._before = Before(camera, stage)
         return frame
 
-    def read(self, space: bpy.types.SpaceView3D | None = None) -> Stage:
-        """What there is to draw, without drawing it. `frame` does this by itself."""
+    def read(self, space: bpy.types.SpaceView3D | None = None, *, update: bool = True) -> Stage:
+        """What there is to draw, without drawing it. `frame` does this by itself. Without `update` as it is evaluated,
+        for a draw handler: Blender has evaluated it, and nothing may be evaluated there."""
         scene = bpy.data.scenes.get(self._scene)
         if scene is None:
             raise SceneError(reason=f"the scene {self._scene!r} is gone", hint="Start live passes again.")
         layer = scene.view_layers[layer_name(scene, self._layer)]
-        layer.update()
+        if update:
+            layer.update()
         depsgraph = layer.depsgraph
         everything, anything, changed = self._changes.take()
         if everything or depsgraph.as_pointer() != self._depsgraph:

@@ -95,14 +95,6 @@ class Reprojector:
         size = painted.picture.width, painted.picture.height
         cameras = uniforms(camera, before.camera, FLIP, size, False)
 
-        def surface(*key: bool) -> gpu.types.GPUShader:
-            if key not in self._surfaces:
-                self._surfaces[key] = make_surface_shader(*key)
-            shader = self._surfaces[key]
-            shader.bind()
-            self._bind(shader, painted)
-            return shader
-
         with self._targets.bound([(0, 0, 0, 0)] * 2), state():
             gpu.state.depth_mask_set(False)
             gpu.state.depth_test_set("NONE")
@@ -113,7 +105,29 @@ class Reprojector:
             self._everywhere.draw(self._background)
             gpu.state.depth_mask_set(True)
             gpu.state.depth_test_set("LESS")
-            self._drawer.each(places, cameras, surface)
+            self._drawer.each(places, cameras, lambda *key: self._surface(painted, *key))
+
+    def atlas(self, stage: Stage, camera: Camera, painted: Painted, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The painted frame where the UVs of `stage` (read with UVs) are: float32 (size, size, 4), row 0 at v = 1,
+        colour and 1 where there is paint; and bool (size, size): where there is surface, painted or not."""
+        before = painted.known.before
+        places = Places(stage, camera, before)
+        cameras = uniforms(camera, before.camera, FLIP, (painted.picture.width, painted.picture.height), False)
+        targets = Targets(size, size, 2)
+        with targets.bound([(0, 0, 0, 0)] * 2), state():
+            self._drawer.each(places, cameras, lambda *key: self._surface(painted, *key, True))
+        paint, surface = (np.empty((size, size, 4), np.float32) for _ in range(2))
+        targets.read(0, paint)
+        targets.read(1, surface)
+        return paint[::-1], surface[::-1, :, 0] > 0
+
+    def _surface(self, painted: Painted, *key: bool) -> gpu.types.GPUShader:
+        if key not in self._surfaces:
+            self._surfaces[key] = make_surface_shader(*key)
+        shader = self._surfaces[key]
+        shader.bind()
+        self._bind(shader, painted)
+        return shader
 
     @staticmethod
     def _bind(shader: gpu.types.GPUShader, painted: Painted) -> None:

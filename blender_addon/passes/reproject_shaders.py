@@ -7,9 +7,11 @@ import gpu
 from .shaders import MASK, create, geometry_shader
 
 
-def make_surface_shader(deforming: bool, masked: bool) -> gpu.types.GPUShader:
-    """Geometry, coloured by the picture. Raises ShaderError, as all here."""
-    info = geometry_shader({"PAINTED": True, "DEFORMING": deforming, "MASKED": masked})
+def make_surface_shader(deforming: bool, masked: bool, atlas: bool = False) -> gpu.types.GPUShader:
+    """Geometry, coloured by the picture; as an atlas, where its UVs are. Raises ShaderError, as all here."""
+    info = geometry_shader(
+        {"PAINTED": True, "UV": atlas, "ATLAS": atlas, "DEFORMING": deforming, "MASKED": masked}
+    )
     info.sampler(2, "FLOAT_2D", "picture")
     info.sampler(3, "FLOAT_2D", "painted")
     info.fragment_out(0, "VEC4", "out_paint")
@@ -94,6 +96,19 @@ void main()
     vec2 slope = vec2(value_x * at_y.y - value_y * at_x.y, value_y * at_x.x - value_x * at_y.x);
     slope = abs(area) > 1e-6 ? slope / area : vec2(0.0);
 
+    out_paint = vec4(0.0);
+    out_surface = vec4(0.0);
+#ifdef ATLAS
+    if (is_hidden(true)) {
+        discard;
+    }
+    out_paint = then.z > 0.0 && known.x > 0.0 ? look_up(at, known.x, value, slope, parallel) : vec4(0.0);
+    out_surface = vec4(1.0, 0.0, float(culled), material);  /* named, so that no driver leaves them out */
+#ifdef OWN_DEPTH
+    /* Of faces that share a place the one that is painted shows. */
+    gl_FragDepth = out_paint.a > 0.0 ? 0.25 : 0.75;
+#endif
+#else
     bool front = gl_FrontFacing != (known.y > 0.0);
     if (is_hidden(front)) {
         discard;
@@ -101,8 +116,6 @@ void main()
 #ifdef OWN_DEPTH
     gl_FragDepth = -seen.z / cameras.half_size_far.z;
 #endif
-    out_paint = vec4(0.0);
-    out_surface = vec4(0.0);
     if (known.x < 0.0) {  /* a holdout: background, as it was painted */
         return;
     }
@@ -111,6 +124,7 @@ void main()
     }
     vec3 n = length(normal) > 0.0 ? normalize(normal) : vec3(0.0, 0.0, 1.0);
     out_surface = vec4(front ? n : -n, known.x + fract(material / 512.0));  /* exact in 24 bits */
+#endif
 }
 """
 

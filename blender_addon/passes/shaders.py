@@ -31,7 +31,7 @@ def make_shader(position: bool, uv: bool, deforming: bool, masked: bool) -> gpu.
 def geometry_shader(variant: dict[str, bool]) -> gpu.types.GPUShaderCreateInfo:
     """A shader's description up to its fragments, which get geometry placed now and before.
 
-    Of the variant's parts UV, DEFORMING and MASKED mean something here; all are defined in the sources.
+    Of the variant's parts UV, DEFORMING, MASKED and PAINTED mean something here; all are defined in the sources.
     """
     info = gpu.types.GPUShaderCreateInfo()
     for name, wanted in variant.items():
@@ -113,7 +113,11 @@ void main()
 #ifdef MASKED
     masked_at = mask_uv;
 #endif
+#ifdef ATLAS
+    gl_Position = vec4(corner_uv * 2.0 - 1.0, 0.0, 1.0);
+#else
     gl_Position = clip;
+#endif
 }
 """.replace("PER_ROW", str(INSTANCES_PER_ROW)).replace("TEXELS", str(TEXELS))
 
