@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -53,6 +54,7 @@ class Channel(asyncio.BufferedProtocol):
         self._parts: deque[memoryview] = deque()
         """What is left of the message that is being sent."""
         self._can_write = True
+        self._full_since = 0.0
         self._reading = True
         self._error: PaintoverError | None = None
         self._rubbish = bytearray()
@@ -112,6 +114,11 @@ class Channel(asyncio.BufferedProtocol):
         """Bytes that have not left, about."""
         below = self._transport.get_write_buffer_size() if self._transport else 0
         return self._outbox.bytes + sum(map(len, self._parts)) + below
+
+    @property
+    def blocked(self) -> float:
+        """Seconds for which the peer has taken nothing of what waits."""
+        return 0.0 if self._can_write else time.monotonic() - self._full_since
 
     @property
     def expected(self) -> int:
@@ -212,7 +219,7 @@ class Channel(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def pause_writing(self) -> None:
-        self._can_write = False
+        self._can_write, self._full_since = False, time.monotonic()
 
     def resume_writing(self) -> None:
         self._can_write = True

@@ -9,7 +9,6 @@ The add-on's link, the command line, the server's worker and other programs stan
 from __future__ import annotations
 
 import contextlib
-import queue
 import socket
 import threading
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 from . import lane
 from .errors import ConnectionLost, LinkError, PaintoverError, ServerSilent
-from .mailbox import Mailbox
+from .mailbox import Inbox, Mailbox
 from .messages import LaneOffer, LaneProof, Ping, Pong
 from .schema import array_bytes
 from .wire import Decoder, encode
@@ -39,7 +38,8 @@ class _Rest:
 
 
 class Connection:
-    """Messages that arrive wait in `inbox`; behind the last one comes the error that ended the connection.
+    """Messages that arrive wait in `inbox`, where a newer frame supersedes one that nobody has looked at; behind the
+    last one comes the error that ended the connection.
 
     With `patience`, a peer that neither sends nor takes anything for half of that many seconds is asked whether it is
     there (Ping); after all of them the connection ends with ServerSilent. Shared memory that the peer offers is used
@@ -54,7 +54,7 @@ class Connection:
         patience: float | None = None,
         share: bool = True,
     ) -> None:
-        self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.inbox = Inbox()
         self.ended = threading.Event()
         """Set once the connection is over, whoever ended it."""
         self._socket = connection

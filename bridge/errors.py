@@ -15,8 +15,8 @@ PaintoverError
 │   ├── TokenUnreadable      this machine's token file is not readable
 │   └── PortInUse            somebody else listens there
 ├── RequestError             what was asked for cannot be done
-│   ├── BadParameter, BadSize, BadPasses, BadMesh, MissingMesh, MissingModel, BadModelFile,
-│   └── UnsupportedControl, UnknownJob, JobNotOver, QueueFull
+│   ├── BadParameter (WrongType), Clamped, NoPreset, SourceReplaced, BadSize, BadPasses, BadMesh, MissingMesh,
+│   └── MissingModel, BadModelFile, UnsupportedControl, UnknownJob, JobNotOver, QueueFull
 ├── SceneError               what the Blender scene lacks
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed,
 │       NoGpu
@@ -143,6 +143,31 @@ class BadParameter(RequestError):
     code = "bad_parameter"
     text = "{name}: {reason}."
     hint = "Choose a value inside the parameter's range."
+
+
+class WrongType(BadParameter):
+    code = "wrong_type"
+    hint = "Send a value of the parameter's own kind: a number, or text."
+
+
+class Clamped(RequestError):
+    """Not refused: the nearest value that is allowed was taken."""
+
+    code = "clamped"
+    text = "{name}: {given} is out of range; {used} is used."
+    hint = "Choose a value inside the parameter's range."
+
+
+class SourceReplaced(RequestError):
+    code = "source_replaced"
+    text = "Another program sends the live frames now."
+    hint = "Turn Live off and on again to take over."
+
+
+class NoPreset(RequestError):
+    code = "no_preset"
+    text = "Preset {number} is empty."
+    hint = "Store one there first."
 
 
 class BadSize(RequestError):

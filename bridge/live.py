@@ -37,6 +37,25 @@ def _live(default: Any, label: str, description: str, group: str, address: str, 
 class LiveSettings(Settings):
     """A snapshot of every parameter that a streamed frame depends on. An instance is always valid."""
 
+    # What suits the model that is there from the start, and few steps: fifty already take seconds a frame.
+    model: str = _live(
+        "mini-turbo", "Model", "Name of an installed model; it brings values that suit it", "model", "model"
+    )
+    steps: int = _live(
+        2, "Steps", "Denoising steps of a frame: more are slower and cleaner", "image", "steps",
+        minimum=1, maximum=50,
+    )  # fmt: skip
+    guidance: float = _live(
+        1.0, "Guidance", "How closely the painting follows the prompt: 1 is as the model was trained", "image",
+        "guidance", minimum=0.0, maximum=30.0,
+    )  # fmt: skip
+    control_depth: bool = _live(
+        False, "Depth", "Let the ControlNet for depth hold the painting to the scene", "control", "control/depth/enable"
+    )
+    control_normal: bool = _live(
+        True, "Normal", "Let the ControlNet for surface normals hold the painting to the scene", "control",
+        "control/normal/enable",
+    )  # fmt: skip
     prompt_1: str = _slot(1)
     prompt_1_weight: float = _weight(1)
     prompt_2: str = _slot(2)
@@ -87,19 +106,17 @@ class LiveSettings(Settings):
     )  # fmt: skip
     play: bool = _live(True, "Play", "Paint frames", "stage", "play")
     freeze: bool = _live(False, "Freeze", "Hold the frame that is shown", "stage", "freeze")
-    blackout: float = _live(
-        0.0, "Blackout", "Fade the output to black", "stage", "blackout", minimum=0.0, maximum=1.0
-    )
+    blackout: float = _live(0.0, "Blackout", "Fade the output to black", "stage", "blackout", minimum=0.0, maximum=1.0)
     output_fps: float = _live(
         30.0, "Output Rate", "Frames a second that are sent out; between painted ones the newest is repeated", "stage",
         "output/fps", minimum=1.0, maximum=120.0, unit="fps",
     )  # fmt: skip
     output_width: int = _live(
-        512, "Width", "Width of the painted frames", "stage",
+        256, "Width", "Width of the painted frames", "stage",
         "output/width", minimum=64, maximum=2048, unit="px", step=64,
     )  # fmt: skip
     output_height: int = _live(
-        512, "Height", "Height of the painted frames", "stage",
+        256, "Height", "Height of the painted frames", "stage",
         "output/height", minimum=64, maximum=2048, unit="px", step=64,
     )  # fmt: skip
     tempo_bpm: float = _live(
@@ -129,3 +146,28 @@ class LiveSettings(Settings):
 
 LIVE: tuple[Parameter, ...] = tuple(row for row in table(LiveSettings) if row.live)
 LIVE_BY_NAME: dict[str, Parameter] = {row.name: row for row in LIVE}
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """Something to do once. It fires without a value or with a number other than 0, which is a button's release."""
+
+    address: str
+    label: str
+    description: str
+    tags: str = ""
+    """OSC types of its arguments; those in brackets may be left out."""
+    for_client: bool = False
+    """The client that sends the frames does it, not the server."""
+
+
+TRIGGERS: tuple[Trigger, ...] = (
+    Trigger("reset", "Reset", "Forget the frames so far: feedback and smoothing start anew"),
+    Trigger("preset/store", "Store Preset", "Keep how the picture looks under this number, 1 to 128", "i"),
+    Trigger("preset/recall", "Recall Preset", "Go to a preset, at once or in this many seconds", "i[f]"),
+    Trigger("tempo/tap", "Tap", "Tap the tempo; the first of a series starts a bar"),
+    Trigger("texture/run", "Texture", "Start painting textures in Blender, with its own settings", for_client=True),
+    Trigger("animation/run", "Animation", "Start painting an animation in Blender", for_client=True),
+    Trigger("cancel", "Cancel", "Stop the job that Blender runs", for_client=True),
+)
+TRIGGERS_BY_ADDRESS: dict[str, Trigger] = {trigger.address: trigger for trigger in TRIGGERS}

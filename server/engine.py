@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from paintover.bridge.messages import Generate
+from paintover.bridge.errors import OutOfMemory, PaintoverError, ServerFailure
+from paintover.bridge.messages import Failure, Generate
+
+from .worker_messages import StreamControl, StreamSettings
+
+log = logging.getLogger("paintover.worker")
+
+NO_MEMORY = ("out of memory", "can't allocate memory", "Invalid buffer size")
+"""How torch says it, on its various devices."""
 
 
 class Monitor(Protocol):
@@ -32,6 +42,28 @@ class Painting:
     """uint8 (H, W, 3), sRGB."""
     seconds: dict[str, float]
     """Time by stage (load, encode, denoise, decode)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A streamed picture."""
+
+    image: np.ndarray
+    """uint8 (H, W, 3), sRGB. It stays as it is until the frame after the next is asked for."""
+    seed: int
+    seconds: dict[str, float]
+    """Time by stage."""
+
+
+class Stream(Protocol):
+    """Paints one frame after the other, each from the last one and from what has changed since."""
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds for which another frame would look like the last one; None: until something changes."""
+
+    def frame(self, control: StreamControl | None, settings: StreamSettings) -> Frame | None:
+        """The next picture; None while there is none yet. Errors are PaintoverErrors, and the stream goes on."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +91,16 @@ class Engine(Protocol):
 
     def held(self) -> Held:
         """What is loaded now. Answers at once, from any thread."""
+
+    def stream(self, say: Callable[[Any], None]) -> Stream:
+        """A stream of frames; `say` gets a StreamState for what it does between them, from any thread."""
+
+
+def failure_of(error: Exception) -> Failure:
+    """What to tell the client. An error that nobody foresaw is logged whole and told in one line."""
+    if isinstance(error, PaintoverError):
+        return Failure.of(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in NO_MEMORY)):
+        return Failure.of(OutOfMemory(reason=str(error).split("\n")[0].rstrip(".") or "no memory left"))
+    log.error("%s", "".join(traceback.format_exception(error)))
+    return Failure.of(ServerFailure(reason=f"{type(error).__name__}: {error}"))

@@ -7,12 +7,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from paintover.bridge.messages import Generate
+from paintover.bridge.errors import MissingModel
+from paintover.bridge.live_messages import RUNNING
+from paintover.bridge.messages import Failure, Generate
+from paintover.bridge.parameters import Settings
 
-from .engine import Held, Monitor, Painting
+from .engine import Frame, Held, Monitor, Painting
+from .worker_messages import StreamControl, StreamSettings, StreamState
 
 SECONDS_PER_STEP = 0.01
 
@@ -28,6 +33,12 @@ ACCIDENTS: dict[str, Callable[[], object]] = {
     "end": lambda: os._exit(3),
 }
 """Prompts that make something go wrong."""
+
+
+def color_of(settings: Settings) -> np.ndarray:
+    """float32 (3,), never dark."""
+    digest = hashlib.sha256(f"{settings.prompt} {settings.seed}".encode()).digest()
+    return np.frombuffer(digest[:3], np.uint8).astype(np.float32) / 255 * 0.6 + 0.4
 
 
 class FakeEngine:
@@ -60,10 +71,11 @@ class FakeEngine:
             time.sleep(SECONDS_PER_STEP)
         return Painting(image, {"denoise": time.perf_counter() - started})
 
+    def stream(self, say: Callable[[Any], None]) -> NullStream:
+        return NullStream(self, say)
+
     def _picture(self, request: Generate) -> np.ndarray:
-        settings = request.settings
-        digest = hashlib.sha256(f"{settings.prompt} {settings.seed}".encode()).digest()
-        color = np.frombuffer(digest[:3], np.uint8).astype(np.float32) / 255 * 0.6 + 0.4
+        color = color_of(request.settings)
         light: np.ndarray = np.ones((request.height, request.width), np.float32)
         if request.passes is not None:
             light = 0.4 + 0.6 * request.passes.normal[..., 2].astype(np.float32).clip(0, 1)
@@ -71,3 +83,39 @@ class FakeEngine:
         if request.mask is not None and request.image is not None:
             image = np.where(request.mask[..., None] > 127, image, request.image)
         return image
+
+
+class NullStream:
+    """Sleeps for as long as a fast GPU paints, then shows the prompt's colour and, in its first pixels, the control's
+    number: little-endian bytes, the first one red."""
+
+    def __init__(self, engine: FakeEngine, say: Callable[[Any], None]) -> None:
+        self._engine, self._say = engine, say
+        self._model = ""
+        self._background = (None, np.zeros((1, 1, 3), np.uint8))
+        self.patience: float | None = None
+
+    def frame(self, control: StreamControl | None, settings: StreamSettings) -> Frame:
+        wanted = settings.settings
+        started = time.perf_counter()
+        if wanted.model != self._model:
+            if wanted.model == "broken":
+                self._say(StreamState(RUNNING, failure=Failure.of(MissingModel(name="broken")), refused="broken"))
+            else:
+                self._engine.hold(wanted.model, ())
+            self._model = wanted.model
+        if wanted.prompt in ACCIDENTS:
+            ACCIDENTS[wanted.prompt]()
+        if wanted.prompt.startswith("look"):  # at every value of the control, as a network would
+            assert control is not None
+            control.passes.check_values()
+        what = (wanted.prompt, wanted.seed, wanted.output_width, wanted.output_height)
+        if what != self._background[0]:
+            shape = (wanted.output_height, wanted.output_width, 3)
+            self._background = what, np.broadcast_to((color_of(wanted) * 255).round(), shape).astype(np.uint8)
+        time.sleep(max(0.0, started + SECONDS_PER_STEP - time.perf_counter()))
+        image = self._background[1].copy()
+        number = control.number if control else 0
+        image.reshape(-1)[:4] = np.frombuffer(number.to_bytes(4, "little"), np.uint8)
+        self.patience = 0.0 if wanted.feedback_amount > 0 else None
+        return Frame(image, wanted.seed, {"paint": time.perf_counter() - started})

@@ -29,6 +29,7 @@ from paintover.bridge.errors import (
     WrongProtocol,
     WrongToken,
 )
+from paintover.bridge.live_messages import LiveFrame, LiveJoin, LiveLeave, LiveSet, LiveTrigger, LiveTrouble
 from paintover.bridge.messages import (
     FAILED,
     Cancel,
@@ -63,6 +64,8 @@ from paintover.bridge.wire import GREETING, LIMITS, Malformed
 
 from . import models, probe
 from .ending import end
+from .live.stage import Stage
+from .live.state import LiveState
 from .runner import Runner
 from .traffic import UNREAD, Traffic
 
@@ -83,6 +86,9 @@ class Front:
             raise ServerStartFailed(reason="it has no token", hint="Delete the empty token file, then start again.")
         self._token = token
         self._runner = Runner(engine, data / "jobs", self._tell_all, standby=standby)
+        self._stage = Stage(
+            LiveState(models.resolve), self._runner.supervisor, lambda name: models.resolve(name).defaults
+        )
         self._meshes = MeshStore(MESH_CACHE)
         self._traffic = Traffic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,6 +104,11 @@ class Front:
             Forget: lambda channel, message: self._runner.forget(message.job, channel.send),
             ListJobs: lambda channel, message: channel.send(JobList(self._runner.summaries())),
             Probe: lambda channel, message: channel.send(probe.answer(message)),
+            LiveJoin: self._stage.join,
+            LiveLeave: lambda channel, message: self._stage.leave(channel),
+            LiveFrame: self._stage.frame,
+            LiveSet: self._stage.set,
+            LiveTrigger: self._stage.trigger,
         }
 
     # ------------------------------------------------------------ life
@@ -119,6 +130,7 @@ class Front:
                 raise PortInUse(host=host, port=port) from reason
             raise
         self._spawn(self._runner.work())
+        self._spawn(self._stage.work())
         self._spawn(self._traffic.watch())
         started(listener.sockets[0].getsockname()[1])
         try:
@@ -173,6 +185,7 @@ class Front:
                 await channel.part(Trouble(Failure.of(error)))
         finally:
             self._runner.unfollow(channel.send)
+            self._stage.leave(channel)
 
     def _greet(self, channel: Channel, hello: Any) -> None:
         if isinstance(hello, Malformed):
@@ -214,6 +227,9 @@ class Front:
     async def _say(self, channel: Channel, message: Any, error: PaintoverError) -> None:
         """Tell a client what was wrong with its message."""
         job, failure = str(getattr(message, "job", "")), Failure.of(error)
+        if isinstance(message, Malformed) and message.tag.startswith("Live"):
+            channel.send(LiveTrouble(failure))
+            return
         # A job that is there has a state of its own, whatever was wrong with this message.
         there = not job or await self._runner.knows(job)
         channel.send(Trouble(failure, job) if there else JobState(job, FAILED, 0, failure))

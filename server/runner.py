@@ -71,7 +71,7 @@ class Runner:
         """`tell_all` sends a message to everybody who is connected."""
         self._jobs = Jobs()
         self._journal = Journal(folder)
-        self._supervisor = Supervisor(
+        self.supervisor = Supervisor(
             engine, standby=standby, replaced=lambda error: tell_all(Notice(Failure.of(error)))
         )
         self._tell_all = tell_all
@@ -85,7 +85,7 @@ class Runner:
 
     @property
     def device(self) -> str:
-        return self._supervisor.device
+        return self.supervisor.device
 
     @property
     def busy(self) -> bool:
@@ -117,7 +117,7 @@ class Runner:
                 job.attempts -= 1  # that this run ends is not the job's fault
                 stopped = (CANCELLED, Failure.of(Cancelled())) if job.cancelled else (None, None)
                 self._write(job, self._journal.record, job.record(self._journal.owner, *stopped))
-        await self._supervisor.close()
+        await self.supervisor.close()
         for thread in (self._disk, self._shelf):
             await asyncio.to_thread(thread.shutdown)
         self._journal.close()
@@ -156,7 +156,7 @@ class Runner:
         job = self._jobs.get(name)
         if job.state == RUNNING:
             job.cancelled = True
-            self._supervisor.stop_job(job.name)
+            self.supervisor.stop_job(job.name)
         elif job.state == QUEUED and not job.cancelled:
             job.cancelled = True
             await self._end(job, CANCELLED, Cancelled())
@@ -291,7 +291,7 @@ class Runner:
         while True:
             trouble: PaintoverError | None = None
             try:
-                await self._supervisor.ready()
+                await self.supervisor.ready()
             except ServerStartFailed as error:
                 log.error("%s", error)
                 trouble = error if self._jobs.waiting else None  # for one that comes later it is tried again
@@ -316,13 +316,13 @@ class Runner:
         # Counted on disk before it runs: a job may take the whole server down with it.
         self._write(job, self._journal.record, job.record(self._journal.owner))
         try:
-            failure = await self._supervisor.run(_run_message(job), partial(self._report, job), lambda: job.cancelled)
+            failure = await self.supervisor.run(_run_message(job), partial(self._report, job), lambda: job.cancelled)
             reason = failure.error() if failure else None
         except WorkerDied as error:
             log.error("%s", error)
             reason = error
         again = isinstance(reason, WorkerDied) or (
-            isinstance(reason, OutOfMemory) and await self._supervisor.make_room()
+            isinstance(reason, OutOfMemory) and await self.supervisor.make_room()
         )
         if reason is None:
             await self._end(job, DONE)

@@ -19,7 +19,18 @@ from paintover.bridge.errors import PaintoverError, WorkerDied
 from paintover.bridge.messages import Failure
 
 from .ending import end
-from .worker_messages import Beat, Ended, Run, Stop, Warm, Yield
+from .worker_messages import (
+    Beat,
+    Ended,
+    Run,
+    Stop,
+    StreamControl,
+    StreamPicture,
+    StreamSettings,
+    StreamState,
+    Warm,
+    Yield,
+)
 from .worker_process import WorkerProcess
 
 log = logging.getLogger("paintover.front")
@@ -31,6 +42,8 @@ SLOW = 5
 take a moment."""
 BACK_OFF = 60.0
 """Seconds after which a standby that did not start is tried again."""
+AGAIN = 5.0
+"""Seconds after which a worker that did not start is tried again."""
 
 
 class Supervisor:
@@ -57,7 +70,13 @@ class Supervisor:
         self._changing = asyncio.Lock()
         self._tending: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._died = asyncio.Event()
+        """The active worker is dead: it is replaced at once, and not only for the next job."""
         self.device = ""
+        self.on_stream: Callable[[StreamPicture | StreamState], None] = lambda message: None
+        """Gets what the active worker says of the stream."""
+        self.on_worker: Callable[[bool], None] = lambda there: None
+        """Told when there is another active worker, which knows nothing of the stream yet, and when it has died."""
 
     async def ready(self) -> None:
         """Have a worker: promote the standby or start one if there is none. Raises ServerStartFailed."""
@@ -68,14 +87,37 @@ class Supervisor:
                 self._active = None
             if self._active is None:
                 self._active = await self._promoted() or await WorkerProcess.start(self._engine)
+                self._active.on_death = self._bereave
+                self._active.on_stream = lambda message: self.on_stream(message)
                 self.device = self._active.device
                 log.info("Worker %d takes the jobs, on %s", self._active.pid, self.device)
                 if self._lost:
                     hint = "Another one has taken its place. If it happens again, use a smaller size."
                     self._replaced(WorkerDied(reason=self._lost, hint=hint))
                     self._lost = ""
-        if self._wants_standby and self._tending is None:
+                self.on_worker(True)
+        if self._tending is None:
             self._tending = asyncio.create_task(self._tend())
+
+    def _bereave(self) -> None:
+        """The active worker has died."""
+        self._died.set()
+        self.on_worker(False)
+
+    @property
+    def beat(self) -> Beat:
+        """What the active worker said of itself last."""
+        return self._active.beat if self._active else Beat()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs."""
+        return self._busy
+
+    def stream(self, message: StreamControl | StreamSettings) -> None:
+        """Hand something to the active worker's stream. Without one it is dropped: `on_worker` tells of the next."""
+        if self._active and not self._active.dead:
+            self._active.send(message)
 
     async def run(
         self, run: Run, report: Callable[[Any], None], cancelled: Callable[[], bool] = lambda: False
@@ -111,6 +153,11 @@ class Supervisor:
             raise WorkerDied(reason=reason)
         finally:
             self._busy = False
+
+    def replace(self, reason: str) -> None:
+        """Give the active worker up, for what it does not do."""
+        if self._active and not self._active.dead:
+            self._active.give_up(reason)
 
     def stop_job(self, job: str) -> None:
         """Ask the worker to stop a job at its next step."""
@@ -167,10 +214,18 @@ class Supervisor:
 
     async def _tend(self) -> None:
         while True:
-            await asyncio.sleep(TEND)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._died.wait(), TEND)
+            self._died.clear()
             try:
-                if self._active and self._active.dead and not self._busy:
+                if (self._active is None or self._active.dead) and not self._busy:
                     await self.ready()
+            except PaintoverError as error:
+                log.warning("%s", error)
+                await asyncio.sleep(AGAIN)
+                self._died.set()
+                continue
+            try:
                 await self._tend_standby()
             except PaintoverError as error:
                 log.warning("%s", error)
@@ -181,7 +236,7 @@ class Supervisor:
 
     async def _tend_standby(self) -> None:
         """Start, warm or end the standby, as memory allows."""
-        if self._active is None or self._active.dead:
+        if not self._wants_standby or self._active is None or self._active.dead:
             return
         ours = self._active.beat
         if self._standby is None:

@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ import numpy as np
 import psutil
 
 from paintover.bridge.connection import Connection
-from paintover.bridge.errors import Cancelled, ConnectionLost, OutOfMemory, PaintoverError, ServerFailure
+from paintover.bridge.errors import Cancelled, ConnectionLost, PaintoverError
 from paintover.bridge.messages import Failure, Generate, ImageResult, Preview, Progress
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed
 
-from .engine import Engine
+from .engine import Engine, failure_of
+from .stream import StreamLoop
 from .worker_messages import TO_WORKER, Beat, Ended, Run, Stop, Warm, WorkerHello, Yield
 
 log = logging.getLogger("paintover.worker")
@@ -36,16 +36,18 @@ PREVIEW_SIDE = 128
 PREVIEW_INTERVAL = 0.1
 """Seconds between previews at the least: more are not seen, and cost time."""
 BEAT_INTERVAL = 1.0
-NO_MEMORY = ("out of memory", "can't allocate memory", "Invalid buffer size")
-"""How torch says it, on its various devices."""
 
 
 class JobMonitor:
-    """A running job's voice and ear (see engine.Monitor). It listens for Stop whenever it is asked to check."""
+    """A running job's voice and ear (see engine.Monitor). It listens for Stop whenever it is asked to check.
 
-    def __init__(self, connection: Connection, job: str, waiting: list[Any]) -> None:
+    What comes for others meanwhile goes to the stream, or waits in `waiting`.
+    """
+
+    def __init__(self, connection: Connection, job: str, stream: StreamLoop, waiting: list[Any]) -> None:
         self._connection = connection
         self._job = job
+        self._stream = stream
         self._waiting = waiting
         # A Stop that came while something else was done lies there already.
         self._stopped = Stop(job) in waiting
@@ -73,7 +75,7 @@ class JobMonitor:
                 break
             if isinstance(message, Stop):
                 self._stopped |= message.job == self._job
-            else:
+            elif not self._stream.hear(message):
                 self._waiting.append(message)
         if self._stopped:
             raise Cancelled()
@@ -105,26 +107,23 @@ def run_job(engine: Engine, run: Run, monitor: JobMonitor) -> None:
         monitor.result(result)
 
 
-def failure_of(error: Exception) -> Failure:
-    """What to tell the client. An error that nobody foresaw is logged whole and told in one line."""
-    if isinstance(error, PaintoverError):
-        return Failure.of(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in NO_MEMORY)):
-        return Failure.of(OutOfMemory(reason=str(error).split("\n")[0].rstrip(".") or "no memory left"))
-    log.error("%s", traceback.format_exc())
-    return Failure.of(ServerFailure(reason=f"{type(error).__name__}: {error}"))
-
-
 def serve(connection: Connection, engine: Engine, waiting: list[Any]) -> None:
-    """Run jobs until the connection ends; first what is in `waiting`."""
+    """Run jobs, and paint frames between them, until the connection ends; first what is in `waiting`."""
+    stream = StreamLoop(engine, connection.send)
     while True:
-        message = waiting.pop(0) if waiting else connection.receive()
+        try:
+            message = waiting.pop(0) if waiting else connection.receive(stream.patience)
+        except queue.Empty:
+            stream.paint()
+            continue
+        if stream.hear(message):
+            continue
         if isinstance(message, Malformed):
             connection.send(Ended(message.job, Failure.of(message.error)))
         elif isinstance(message, Run):
             failure = None
             try:
-                run_job(engine, message, JobMonitor(connection, message.job, waiting))
+                run_job(engine, message, JobMonitor(connection, message.job, stream, waiting))
             except Exception as error:  # noqa: BLE001 - whatever a job does, the worker lives on and says so
                 failure = failure_of(error)
             connection.send(Ended(message.job, failure))

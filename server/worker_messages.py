@@ -171,6 +171,8 @@ class StreamState:
     progress: float = 0.0
     failure: Failure | None = None
     """What went wrong. The stream goes on with what it had, and tries again when something changes."""
+    refused: str = ""
+    """The model that could not be loaded beside the running one, which goes on."""
 
 
 TO_WORKER: dict[str, type] = {

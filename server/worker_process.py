@@ -18,7 +18,7 @@ from paintover.bridge.errors import PaintoverError, ServerStartFailed
 from paintover.bridge.wire import UNLIMITED, Malformed
 
 from .ending import end
-from .worker_messages import TO_FRONT, Beat, Ended, Run, Warm, WorkerHello
+from .worker_messages import TO_FRONT, Beat, Ended, Run, StreamPicture, StreamState, Warm, WorkerHello
 
 log = logging.getLogger("paintover.front")
 
@@ -46,6 +46,9 @@ class WorkerProcess:
         self.asked: Warm | None = None
         """What it was asked to have loaded."""
         self.dead = False
+        self.on_stream: Callable[[StreamPicture | StreamState], None] = lambda message: None
+        """Gets what it says of the stream."""
+        self.on_death: Callable[[], None] = lambda: None
         self._why = ""
         self._running = False
         self._worked = (time.monotonic(), 0.0)
@@ -105,6 +108,11 @@ class WorkerProcess:
         log.info("Worker %d is ready%s", process.pid, " to step in" if standby else "")
         return worker
 
+    def give_up(self, reason: str) -> None:
+        """It is as good as dead."""
+        self._why = self._why or reason
+        self._channel.abort()
+
     async def bury(self) -> str:
         """Kill what is left of it; returns in plain words how it ended."""
         await end([self._listening])
@@ -132,6 +140,7 @@ class WorkerProcess:
         finally:
             self.dead = True
             self._reports.put_nowait(None)
+            self.on_death()
 
     def _hear(self, message: Any) -> None:
         now = time.monotonic()
@@ -144,6 +153,8 @@ class WorkerProcess:
                 self._worked = (now, message.cpu_seconds)
             elif self._running and now - since > STUCK:
                 self._why = f"its job stood still for {STUCK:.0f} seconds"
+        elif isinstance(message, StreamPicture | StreamState):
+            self.on_stream(message)
         else:
             self._running = not isinstance(message, Ended)
             self._worked = (now, self.beat.cpu_seconds)

@@ -103,8 +103,8 @@ LAYERS = {
         "environment", "properties",
     ),
     "server": (
-        "cli", "models_cli", "doctor", "catalogue", "front", "traffic", "probe", "runner", "supervisor", "jobs",
-        "journal", "worker_process", "worker", "texturing", "pipelines", "fake_engine", "engine", "models",
+        "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "supervisor", "jobs",
+        "journal", "worker_process", "worker", "stream", "texturing", "pipelines", "fake_engine", "engine", "models",
         "model_files", "worker_messages", "ending",
     ),
 }  # fmt: skip
@@ -123,8 +123,8 @@ def test_layers_point_downwards(folder: str) -> None:
 
 
 def test_the_front_holds_nothing_of_the_engine() -> None:
-    front = {"cli", "front", "runner", "supervisor", "jobs", "journal", "worker_process", "traffic"}
-    behind = {"worker", "texturing", "pipelines", "fake_engine", "engine"}
+    front = {"cli", "front", "live", "runner", "supervisor", "jobs", "journal", "worker_process", "traffic"}
+    behind = {"worker", "stream", "texturing", "pipelines", "fake_engine", "engine"}
     found = [
         f"{place} imports {imported}"
         for importer, imported, place in between_parts("server")

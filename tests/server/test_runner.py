@@ -130,9 +130,9 @@ async def test_a_job_hears_why_there_is_no_painting_process(
 async def test_everybody_hears_that_a_worker_died_and_was_replaced(runner: Runner, told: list[Any]) -> None:
     runner.open()
     work = asyncio.create_task(runner.work())
-    await eventually(lambda: runner._supervisor._active)
+    await eventually(lambda: runner.supervisor._active)
     assert not told
-    psutil.Process(runner._supervisor._active.pid).kill()
+    psutil.Process(runner.supervisor._active.pid).kill()
     state = await ended(runner, NAMES[0])
     assert state.state == DONE
     (notice,) = told

@@ -1,0 +1,1 @@
+"""The stage: one stream of painted frames, its state, and everything that drives it or shows it."""

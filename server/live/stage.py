@@ -1,0 +1,389 @@
+"""The stage: the one stream of frames that a server paints, between those who set it and the worker that paints it.
+
+It turns the state's values into settings for the worker, hands on the newest control frame, and gives both to the next
+worker when one dies. Painted frames go to the clients that asked for them, and to whoever else listens (`on_picture`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from paintover.bridge.aio import Channel
+from paintover.bridge.errors import BadSize, PaintoverError, ProtocolError, SourceReplaced
+from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
+from paintover.bridge.live_messages import (
+    ERROR,
+    FROZEN,
+    LOADING,
+    OFF,
+    RECOVERING,
+    RUNNING,
+    LiveEvent,
+    LiveFrame,
+    LiveJoin,
+    LivePicture,
+    LiveSet,
+    LiveStatus,
+    LiveTrigger,
+    LiveTrouble,
+    LiveValues,
+    Value,
+)
+from paintover.bridge.messages import Failure
+
+from ..supervisor import Supervisor
+from ..worker_messages import StreamControl, StreamPicture, StreamSettings, StreamState
+from .state import LiveState
+
+log = logging.getLogger("paintover.front")
+
+MAX_SIDE = 4096
+"""Pixels of a control frame's longer side."""
+MAX_OUTPUT = 512
+"""Pixels of a frame's side that choosing a model sets at most: live, rate counts for more."""
+MOVING = 1 / 60
+"""Seconds between settings while something changes by itself."""
+COALESCE = 1 / 240
+"""Seconds between settings at the least: faders send many values at once, one after the other."""
+TELL = 1 / 30
+"""Seconds between what clients are told of others' changes."""
+STATUS = 0.2
+DEAF = 10.0
+"""Seconds for which a client may take nothing of what it is sent."""
+MEASURED = 120
+"""Frames over which rate and latency are measured."""
+STALLED = 20.0
+"""Seconds after which a worker that has something new to paint, and says nothing, is replaced."""
+
+# What no painted frame depends on, and so wakes no worker: the rest goes to it. Slots and transition come as prompts.
+_ELSEWHERE = ("tempo", "camera", "prompts")
+PAINTED = tuple(row.name for row in LIVE if row.group not in _ELSEWHERE and row.name not in ("blackout", "output_fps"))
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A painted frame."""
+
+    image: np.ndarray
+    """uint8 (H, W, 3), sRGB."""
+    number: int
+    """Counts up."""
+    seed: int
+    arrived: float
+    """On the monotonic clock."""
+
+
+@dataclass
+class Member:
+    """A client that takes part."""
+
+    pictures: bool
+    changed: set[str]
+    """Names of parameters that others have changed since it was told."""
+
+
+class Stage:
+    """See above. Belongs to the front's event loop; `work` is its own task there."""
+
+    def __init__(self, state: LiveState, supervisor: Supervisor, defaults_of: Callable[[str], dict[str, Any]]) -> None:
+        """`defaults_of` gives the parameter values that suit a model."""
+        self.state = state
+        self.picture: Picture | None = None
+        self.on_picture: list[Callable[[Picture], None]] = []
+        self.on_event: list[Callable[[LiveTrouble | LiveEvent], None]] = []
+        self._supervisor = supervisor
+        supervisor.on_stream, supervisor.on_worker = self._hear, self._worker
+        self._defaults_of = defaults_of
+        self._members: dict[Channel, Member] = {}
+        self._source: Channel | None = None
+        self._on = False
+        self._text, self._progress, self._doing = "", 0.0, OFF
+        self._wake = asyncio.Event()
+        # What the worker has, or will have next.
+        self._control: StreamControl | None = None
+        self._settings: StreamSettings | None = None
+        self._number = 0
+        self._origins: dict[int, tuple[Channel, int]] = {}
+        """Control number -> who sent that frame, and its number there. Only frames that are not painted yet."""
+        self._painted_origin: tuple[Channel | None, int] = (None, -1)
+        self._sent: dict[int, float] = {}
+        """Settings number -> when they were sent. Only those that no picture shows yet."""
+        self._seconds: dict[str, float] = {}
+        self._changed_at = self._last_word = self._last_cpu = 0.0
+        """When the worker was given something last, when it last said something, and its processor time then."""
+        # Measured.
+        self._arrivals: deque[float] = deque(maxlen=MEASURED)
+        self._latencies: deque[float] = deque(maxlen=MEASURED)
+        self._dropped = 0
+        self._model = str(state.values["model"])
+        self._before_model: dict[str, Value] = {}
+        """What choosing the model has changed."""
+        state.listeners.append(self._value_changed)
+        state.triggered.append(self._triggered)
+        state.reports.append(self._report)
+
+    # ------------------------------------------------------------ clients
+
+    def join(self, channel: Channel, message: LiveJoin) -> None:
+        if channel not in self._members:
+            channel.send(LiveValues(dict(self.state.values)))
+        self._members[channel] = Member(message.pictures, set())
+        if message.source and self._source is not channel:
+            if self._source:
+                self._source.send(LiveTrouble(Failure.of(SourceReplaced())))
+            self._source = channel
+        elif self._source is channel and not message.source:
+            self._source = None
+        if message.source or message.pictures:
+            self.start()
+        channel.send(self.status())
+        if message.pictures and self.picture:
+            self._show(channel)
+
+    def leave(self, channel: Channel) -> None:
+        self._members.pop(channel, None)
+        if self._source is channel:
+            self._source = None
+
+    def frame(self, channel: Channel, message: LiveFrame) -> None:
+        """Paint from this from now on. A frame that is not sound is reported, and the one before it stays."""
+        if channel is not self._source:
+            return  # it was told when another one took its place
+        height, width = message.passes.depth.shape
+        try:
+            if not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE:
+                raise BadSize(width=width, height=height, minimum=1, maximum=MAX_SIDE, reason="of a live frame")
+            message.passes.check_values()
+        except PaintoverError as error:
+            channel.send(LiveTrouble(Failure.of(error)))
+            return
+        self._number += 1
+        self._origins[self._number] = (channel, message.number)
+        self._control = StreamControl(self._number, message.passes, message.image)
+        self.start()
+        self._hand_on(self._control)
+
+    def set(self, channel: Channel, message: LiveSet) -> None:
+        """Set values, the model's first, since it brings others with it; answer what they are."""
+        now, effective = time.monotonic(), {}
+        for name, value in sorted(message.values.items(), key=lambda item: item[0] != "model"):
+            try:
+                effective[name] = self.state.set(name, value, origin=channel, now=now)
+            except PaintoverError as error:
+                self._report(error, name, channel)
+        if effective:
+            channel.send(LiveValues(effective))
+
+    def trigger(self, channel: Channel, message: LiveTrigger) -> None:
+        try:
+            self.state.trigger(message.address, message.arguments, origin=channel, now=time.monotonic())
+        except PaintoverError as error:
+            self._report(error, message.address, channel)
+
+    # ------------------------------------------------------------ for its owner, OSC and the web
+
+    def start(self) -> None:
+        """Paint from now on."""
+        if not self._on:
+            self._on = True
+            self._do(LOADING)
+            self._changed_at = self._last_word = time.monotonic()
+            self._wake.set()
+
+    async def work(self) -> None:
+        """Keep worker and clients up to date, for ever."""
+        told = status = 0.0
+        while True:
+            if not self._wake.is_set():
+                pause = MOVING if self.state.busy else STATUS if self._on or self._members else None
+                pause = TELL if any(member.changed for member in self._members.values()) else pause
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+            self._wake.clear()
+            now = time.monotonic()
+            self.state.advance(now)
+            self._update(now)
+            if now - told >= TELL:
+                told = now
+                self._tell_changes()
+            if now - status >= STATUS:
+                status = now
+                self._tell_status()
+                self._look_after(now)
+            await asyncio.sleep(COALESCE)
+
+    def status(self) -> LiveStatus:
+        now = time.monotonic()
+        arrivals = [when for when in self._arrivals if now - when < 2.0]
+        fps = (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]) if len(arrivals) > 1 else 0.0
+        latency = statistics.median(self._latencies) if self._latencies else 0.0
+        age = now - self.picture.arrived if self.picture else 0.0
+        busy = "A job is being painted; the picture holds" if self._supervisor.busy else ""
+        return LiveStatus(
+            self._state(), fps, latency * 1000, age * 1000, dropped=self._dropped,
+            vram_gb=self._supervisor.beat.device_used / (1 << 30), progress=self._progress, text=self._text or busy,
+        )  # fmt: skip
+
+    def _do(self, state: str, text: str = "", progress: float = 0.0) -> None:
+        changed, self._doing, self._text, self._progress = state != self._doing, state, text, progress
+        if changed:
+            self._tell_status()
+
+    def _tell_status(self) -> None:
+        message = self.status()
+        for channel in list(self._members):
+            if channel.blocked > DEAF:
+                channel.fail(ProtocolError("The client does not read its answers.", hint="Join again."))
+            channel.send(message)
+
+    def _state(self) -> str:
+        held = self.state.values["freeze"] or not self.state.values["play"]
+        return FROZEN if self._doing == RUNNING and held else self._doing if self._on else OFF
+
+    # ------------------------------------------------------------ to the worker
+
+    def _update(self, now: float) -> None:
+        """Send the settings, if a painted frame depends on what has changed."""
+        if not self._on:
+            return
+        settings, prompts, last = self.state.settings(), self.state.prompts(now), self._settings
+        if last and (prompts, self.state.resets, _painted(settings)) == (
+            last.prompts, last.resets, _painted(last.settings),
+        ):  # fmt: skip
+            return
+        self._settings = StreamSettings((last.number if last else 0) + 1, settings, prompts, self.state.resets)
+        self._sent[self._settings.number] = now
+        self._hand_on(self._settings)
+
+    def _hand_on(self, message: StreamControl | StreamSettings) -> None:
+        self._changed_at = time.monotonic()
+        self._supervisor.stream(message)
+
+    def _worker(self, there: bool) -> None:
+        """Another worker has taken over, or the one that was there has died."""
+        if not self._on:
+            return
+        self._do(RECOVERING)
+        if there:
+            self._sent.clear()
+            for message in (self._control, self._settings):
+                if message:
+                    self._hand_on(message)
+
+    def _look_after(self, now: float) -> None:
+        """Replace a worker whose stream hangs: it is given something, says nothing, and does not work at it."""
+        cpu = self._supervisor.beat.cpu_seconds
+        waits = self._state() == RUNNING and self._changed_at > self._last_word and not self._supervisor.busy
+        if not waits or cpu - self._last_cpu > 0.02 * (now - self._last_word):
+            self._last_word, self._last_cpu = now if not waits else self._last_word, cpu
+        elif now - max(self._changed_at, self._last_word) > STALLED:
+            self._supervisor.replace(f"it painted no frame for {STALLED:.0f} seconds")
+
+    # ------------------------------------------------------------ from the worker
+
+    def _hear(self, message: StreamPicture | StreamState) -> None:
+        now = self._last_word = time.monotonic()
+        if isinstance(message, StreamPicture):
+            self._painted(message, now)
+            return
+        # Whoever waits for the picture to come back is not told of each step.
+        state = RECOVERING if self._doing == RECOVERING and message.state != ERROR else message.state
+        self._do(state, message.text, message.progress)
+        if message.failure:
+            log.warning("The stream: %s", message.failure.message)
+            self._tell(LiveTrouble(message.failure))
+        if message.refused and message.refused == self.state.values["model"]:
+            for name, value in self._before_model.items():
+                self.state.set(name, value, origin=None, now=now)
+
+    def _painted(self, message: StreamPicture, now: float) -> None:
+        self._do(RUNNING)
+        for number in [number for number in self._origins if number <= message.control]:
+            origin = self._origins.pop(number)
+            if number == message.control:
+                self._painted_origin = origin
+            else:
+                self._dropped += 1
+        shown = [number for number in self._sent if number <= message.settings]
+        if shown:
+            # The oldest change that this picture is the first to show has waited longest.
+            self._latencies.append(now - min(self._sent.pop(number) for number in shown))
+            self.state.latency = statistics.median(self._latencies)
+        self._arrivals.append(now)
+        self.picture = Picture(message.image, self.picture.number + 1 if self.picture else 0, message.seed, now)
+        self._seconds = message.seconds
+        for channel, member in list(self._members.items()):
+            if member.pictures:
+                self._show(channel)
+        for listener in self.on_picture:
+            listener(self.picture)
+
+    def _show(self, channel: Channel) -> None:
+        assert self.picture
+        source, number = self._painted_origin
+        mine = number if source is channel else -1
+        channel.send(LivePicture(mine, self.picture.image, self.picture.seed, self._seconds))
+
+    # ------------------------------------------------------------ what the state says
+
+    def _value_changed(self, name: str, value: Value, origin: object) -> None:
+        for channel, member in self._members.items():
+            if channel is not origin:
+                member.changed.add(name)
+        if name == "model":
+            self._suit(str(value))
+        self.start()
+        self._wake.set()
+
+    def _suit(self, model: str) -> None:
+        """Set what suits a model that was chosen."""
+        wanted = dict(self._defaults_of(model))
+        if size := wanted.pop("size", None):
+            wanted["output_width"] = wanted["output_height"] = min(size, MAX_OUTPUT)
+        wanted = {name: value for name, value in wanted.items() if name in LIVE_BY_NAME}
+        self._before_model = {"model": self._model} | {name: self.state.values[name] for name in wanted}
+        self._model = model
+        for name, value in wanted.items():
+            self.state.set(name, value, origin=None, now=time.monotonic())
+
+    def _triggered(self, address: str, arguments: tuple[Any, ...], origin: object) -> None:
+        self.start()
+        self._wake.set()
+        if TRIGGERS_BY_ADDRESS[address].for_client:
+            self._tell(LiveEvent(address))
+
+    def _tell(self, message: LiveTrouble | LiveEvent) -> None:
+        """Tell everybody; what is to be done, only the source."""
+        for channel in list(self._members):
+            if isinstance(message, LiveTrouble) or channel is self._source:
+                channel.send(message)
+        for listener in self.on_event:
+            listener(message)
+
+    def _report(self, error: PaintoverError, name: str, origin: object) -> None:
+        """Tell a client what was wrong with its own message; OSC and the web have reports of their own."""
+        if isinstance(origin, Channel):
+            address = LIVE_BY_NAME[name].address if name in LIVE_BY_NAME else name
+            origin.send(LiveTrouble(Failure.of(error), address))
+
+    def _tell_changes(self) -> None:
+        for channel, member in list(self._members.items()):
+            if member.changed:
+                values = {name: self.state.values[name] for name in member.changed}
+                member.changed = set()
+                channel.send(LiveValues(values))
+
+
+def _painted(settings: LiveSettings) -> tuple[Value, ...]:
+    """What a painted frame depends on."""
+    return tuple(getattr(settings, name) for name in PAINTED)
