@@ -1,6 +1,7 @@
 """Scene.paintover: the parameter table as Blender properties, generated, and their snapshot for a request.
 
-A parameter that a job and the stage both have is one property: what the panel shows is what either paints with.
+Jobs and the stage share prompt and controls. Model and sampling the stage has apart (live_…), since it paints with few
+steps, by models that can.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import bpy
 from .bridge.live import LIVE
 from .bridge.live_messages import Value
 from .bridge.messages import ModelInfo
-from .bridge.parameters import PARAMETERS, Parameter, Settings
+from .bridge.parameters import BY_NAME, PARAMETERS, Parameter, Settings
 
 
-def _property(parameter: Parameter) -> Any:
-    """The Blender property for a row of the table."""
+def _property(parameter: Parameter, *, live: bool = False) -> Any:
+    """The Blender property for a row of the table; for the stage it may be one apart."""
     common: dict[str, Any] = {"name": parameter.label, "description": parameter.description}
     if parameter.choices:
         items = [(str(choice), _title(str(choice)), "") for choice in parameter.choices]
@@ -28,7 +29,9 @@ def _property(parameter: Parameter) -> Any:
         return bpy.props.BoolProperty(**common)
     if parameter.type is str:
         if parameter.name == "model":
-            common |= {"search": _known_models, "search_options": {"SUGGESTION"}, "update": _model_changed}
+            common |= {"search": _known_models, "search_options": {"SUGGESTION"}}
+            if not live:
+                common["update"] = _model_changed
         return bpy.props.StringProperty(**common)
     limits = {"min": parameter.minimum, "max": parameter.maximum}
     if parameter.type is float:
@@ -67,7 +70,7 @@ def _known_models(self: Any, context: Any, text: str) -> Iterable[str]:
 
 
 def _model_changed(self: Any, context: Any) -> None:
-    if (found := model(self.model)) and not _taking_over:
+    if found := model(self.model):
         apply_defaults(self, found)
 
 
@@ -104,29 +107,37 @@ def snapshot(scene: Any) -> Settings:
     return Settings(**{parameter.name: getattr(properties, parameter.name) for parameter in PARAMETERS})
 
 
+def live_name(row: Parameter) -> str:
+    """Name of the property that holds a live parameter."""
+    return f"live_{row.name}" if row.name in BY_NAME and row.group in ("model", "image") else row.name
+
+
 def live_values(scene: Any) -> dict[str, Value]:
     """What the scene's properties say of every live parameter."""
     properties = scene.paintover
-    return {row.name: row.type(getattr(properties, row.name)) for row in LIVE}
+    return {row.name: row.type(getattr(properties, live_name(row))) for row in LIVE}
 
 
-_taking_over = False
-"""Whether values of the stage are being shown: a model then brings no recommendations of its own."""
+def live_choices(scene: Any) -> dict[str, Value]:
+    """Those of `live_values` that somebody has chosen for this scene: neither defaults nor a model's recommendations."""
+    properties = scene.paintover
+    recommended = json.loads(properties.recommended or "{}")
+    return {
+        row.name: row.type(value)
+        for row in LIVE
+        if properties.is_property_set(name := live_name(row))
+        and (value := getattr(properties, name)) != recommended.get(name)
+    }
 
 
 def show_live(scene: Any, values: dict[str, Value]) -> None:
     """Make the stage's values the scene's. What is the same already is not touched; what is unknown is skipped."""
-    global _taking_over
     properties = scene.paintover
-    _taking_over = True
-    try:
-        for row in LIVE:
-            if row.name in values:
-                value = str(values[row.name]) if row.choices else row.type(values[row.name])
-                if getattr(properties, row.name) != value:
-                    setattr(properties, row.name, value)
-    finally:
-        _taking_over = False
+    for row in LIVE:
+        if row.name in values:
+            value = str(values[row.name]) if row.choices else row.type(values[row.name])
+            if getattr(properties, live_name(row)) != value:
+                setattr(properties, live_name(row), value)
 
 
 LIVE_CAMERAS = (
@@ -153,7 +164,10 @@ class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     a result by a crash asks for it again."""
 
 
-PAINTOVER_PG_settings.__annotations__.update({p.name: _property(p) for p in (*PARAMETERS, *LIVE)})
+PAINTOVER_PG_settings.__annotations__.update({p.name: _property(p) for p in PARAMETERS})
+PAINTOVER_PG_settings.__annotations__.update(
+    {live_name(row): _property(row, live=True) for row in LIVE if live_name(row) not in BY_NAME}
+)
 
 
 def register() -> None:

@@ -42,9 +42,8 @@ class Parameters:
         set in this scene; later, what was changed here while there was no connection."""
         self._of_stage.update(values)
         if self._agreed is None:
-            mine = {name: value for name, value in properties.live_values(scene).items() if name in values}
-            kept = {name: value for name, value in mine.items() if scene.paintover.is_property_set(name)}
-            kept = {name: value for name, value in kept.items() if name not in SWITCHES}
+            chosen = properties.live_choices(scene)
+            kept = {name: value for name, value in chosen.items() if name in values and name not in SWITCHES}
         else:
             kept = self.outgoing(scene)
         properties.show_live(scene, {name: value for name, value in values.items() if name not in kept})

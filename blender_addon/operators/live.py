@@ -10,6 +10,8 @@ import bpy
 
 from .. import images, properties, pump, textures
 from ..bridge.errors import PaintoverError, RenderFailed
+from ..bridge.live import TRIGGERS_BY_ADDRESS
+from ..bridge.live_messages import LiveTrigger
 from ..live import mesh_paint, record
 from ..live.painter import LiveView
 from ..live.view import canvas
@@ -45,6 +47,35 @@ class PAINTOVER_OT_live_toggle(bpy.types.Operator):
         except PaintoverError as error:
             return refuse(self, error)
         pump.start()
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_live_trigger(bpy.types.Operator):
+    """Have the stage do something once"""
+
+    bl_idname = "paintover.live_trigger"
+    bl_label = "Trigger"
+    bl_options = {"INTERNAL"}
+
+    address: bpy.props.StringProperty(name="Address", options={"SKIP_SAVE"})  # type: ignore[valid-type]
+
+    @classmethod
+    def description(cls, context: Context, properties: Any) -> str:
+        trigger = TRIGGERS_BY_ADDRESS.get(properties.address)
+        return trigger.description if trigger else ""
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        if session.live is None:
+            cls.poll_message_set("Press Live first")
+            return False
+        return needs_server(cls)
+
+    def execute(self, context: Context) -> set[Any]:
+        try:
+            session.link.send(LiveTrigger(self.address))
+        except PaintoverError as error:
+            return refuse(self, error)
         return {"FINISHED"}
 
 
@@ -235,6 +266,7 @@ class PAINTOVER_OT_live_folder(bpy.types.Operator):
 
 CLASSES = (
     PAINTOVER_OT_live_toggle,
+    PAINTOVER_OT_live_trigger,
     PAINTOVER_OT_live_fit,
     PAINTOVER_OT_live_snapshot,
     PAINTOVER_OT_live_record,

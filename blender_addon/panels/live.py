@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from ..bridge.live import LIVE, LIVE_BY_NAME, SLOTS
+from ..bridge.live import LIVE, LIVE_BY_NAME, SLOTS, TRIGGERS_BY_ADDRESS
 from ..bridge.live_messages import FROZEN, OFF, RUNNING
 from ..operators.live import last_recording
+from ..properties import live_name
 from ..session import session
 from .sidebar import PAINTOVER_PT_main, Tab, draw_error, draw_text
 
 if TYPE_CHECKING:
     from bpy.types import Context
 
-FIRST = ("strength", "feedback_amount", "smooth", "seed_travel", "blackout")
-"""Shown at once, in this order; each has its place in a group besides."""
+FIRST = ("steps", "strength", "feedback_amount", "smooth", "seed_travel", "blackout")
+"""Shown at once, in this order."""
 SWITCHES = ("play", "freeze")
 ICONS = {RUNNING: "REC", FROZEN: "FREEZE", OFF: "RADIOBUT_OFF"}
 
@@ -37,9 +38,15 @@ class PAINTOVER_PT_live(Tab, bpy.types.Panel):
             row = layout.row(align=True)
             row.prop(settings, "play", toggle=True, icon="PLAY")
             row.prop(settings, "freeze", toggle=True, icon="FREEZE")
+            trigger(row, "reset", icon="LOOP_BACK")
             column = layout.column(align=True)
             for name in FIRST:
-                column.prop(settings, name, slider=True)
+                column.prop(settings, live_name(LIVE_BY_NAME[name]), slider=True)
+
+
+def trigger(layout: Any, address: str, icon: str) -> None:
+    """A button for something that the stage does once."""
+    layout.operator("paintover.live_trigger", text=TRIGGERS_BY_ADDRESS[address].label, icon=icon).address = address
 
 
 def draw_state(layout: Any, live: Any) -> None:
@@ -80,15 +87,15 @@ class _Group(Tab):
 
     bl_parent_id = PAINTOVER_PT_live.__name__
     bl_options = frozenset({"DEFAULT_CLOSED"})
-    group = ""
+    groups: tuple[str, ...] = ()
 
     def draw(self, context: Context) -> None:
         layout = self.layout  # type: ignore[attr-defined]
         layout.use_property_split = True
         layout.use_property_decorate = False
         for row in LIVE:
-            if row.group == self.group and row.name not in SWITCHES:
-                layout.prop(context.scene.paintover, row.name)
+            if row.group in self.groups and row.name not in (*SWITCHES, *FIRST):
+                layout.prop(context.scene.paintover, live_name(row))
 
 
 class PAINTOVER_PT_live_prompts(_Group, bpy.types.Panel):
@@ -108,14 +115,19 @@ def _weight(number: int) -> str:
     return f"prompt_{number}_weight"
 
 
+class PAINTOVER_PT_live_model(_Group, bpy.types.Panel):
+    bl_label = "Live Model and Sampling"
+    groups = ("model", "image")
+
+
 class PAINTOVER_PT_live_feedback(_Group, bpy.types.Panel):
     bl_label = "Feedback"
-    group = "feedback"
+    groups = ("feedback",)
 
 
 class PAINTOVER_PT_live_output(_Group, bpy.types.Panel):
     bl_label = "Output"
-    group = "stage"
+    groups = ("stage",)
 
     def draw(self, context: Context) -> None:
         super().draw(context)
@@ -124,18 +136,23 @@ class PAINTOVER_PT_live_output(_Group, bpy.types.Panel):
 
 class PAINTOVER_PT_live_tempo(_Group, bpy.types.Panel):
     bl_label = "Tempo"
-    group = "tempo"
+    groups = ("tempo",)
+
+    def draw(self, context: Context) -> None:
+        super().draw(context)
+        trigger(self.layout, "tempo/tap", icon="TIME")
 
 
 class PAINTOVER_PT_live_camera(_Group, bpy.types.Panel):
     bl_label = "Camera Moves"
-    group = "camera"
+    groups = ("camera",)
 
 
 CLASSES = (
     PAINTOVER_PT_live,
     PAINTOVER_PT_live_record,
     PAINTOVER_PT_live_prompts,
+    PAINTOVER_PT_live_model,
     PAINTOVER_PT_live_feedback,
     PAINTOVER_PT_live_output,
     PAINTOVER_PT_live_tempo,
