@@ -1,10 +1,10 @@
 """How well is a painted frame brought to the view of now? An orbit of 2° a frame at 512², painted at every sixth frame.
 
 The "paint" is a pattern of several octaves, fixed to the surfaces (and a sky, to directions), so that a fresh painting
-of the same content can be computed exactly in every view. The error is the mean absolute one over whole pictures, of all
-frames, with all that was hidden or outside the frame when it was painted; it is set against that of holding the painted
-frame. Reprojection gets 8-bit pictures, as from a server. In `moving` objects turn and fly meanwhile; `late` is the
-first scene with paintings that arrive one painting's time after their moment (6 to 11 frames old when shown).
+of the same content can be computed exactly in every view. The error is the mean absolute one over whole pictures, of
+all frames, with all that was hidden or outside the frame when it was painted; it is set against that of holding the
+painted frame. Reprojection gets 8-bit pictures, as from a server. In `moving` objects turn and fly meanwhile; `late` is
+the first scene with paintings that arrive one painting's time after their moment (6 to 11 frames old when shown).
 
 Milliseconds are those of drawing into a picture on the graphics card (without a card: Mesa in software), waited for.
 

@@ -51,9 +51,9 @@ def from_object(
     height: int,
     *,
     view_layer: str | None = None,
-    update: bool = True,
+    evaluated: bool = False,
 ) -> Camera:
-    """A Blender camera at the scene's current frame; without `update` as it is evaluated. Raises SceneError for what is
+    """A Blender camera at the scene's current frame; where it is `evaluated`, not again. Raises SceneError for what is
     not a plain camera."""
     if camera.type != "CAMERA":
         raise SceneError(reason=f"{camera.name!r} is not a camera")
@@ -63,7 +63,7 @@ def from_object(
             hint="Set its lens type to Perspective or Orthographic (Properties > Data > Lens).",
         )
     layer = scene.view_layers[layer_name(scene, view_layer)]
-    if update:
+    if not evaluated:
         layer.update()
     evaluated = camera.evaluated_get(layer.depsgraph)
     to_world = np.array(evaluated.matrix_world, np.float64)
@@ -85,6 +85,18 @@ def from_object(
             reason=f"the camera {camera.name!r} is flattened by its parent", hint="Clear the parent's scale."
         ) from reason
     return Camera(camera.name, view, np.array(projection, np.float64), width, height)
+
+
+def from_view(view: bpy.types.RegionView3D, width: int, height: int) -> Camera:
+    """What a viewport looks through, as an image of any size in its proportions.
+
+    An orthographic viewport shows what is behind its own eye too: then the camera stands as far back as it shows.
+    """
+    matrix, projection = np.array(view.view_matrix, np.float64), np.array(view.window_matrix, np.float64)
+    if projection[3, 3] and (near := (projection[2, 3] + 1) / projection[2, 2]) < 0:
+        matrix[2, 3] += near
+        projection[2, 3] -= projection[2, 2] * near
+    return Camera("Viewport", matrix, projection, width, height)
 
 
 def automatic_steps(

@@ -119,7 +119,7 @@ def live_values(scene: Any) -> dict[str, Value]:
 
 
 def live_choices(scene: Any) -> dict[str, Value]:
-    """Those of `live_values` that somebody has chosen for this scene: neither defaults nor a model's recommendations."""
+    """Those of `live_values` that somebody has chosen for this scene: no defaults, and no model's recommendations."""
     properties = scene.paintover
     recommended = json.loads(properties.recommended or "{}")
     return {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import away, properties, server_process
 from .bridge.client import Client
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, RenderFailed, SceneError
+from .bridge.live_messages import LiveEvent, LivePicture, LiveStatus, LiveTrouble, LiveValues
 from .bridge.messages import (
     ENDED,
     Forget,
@@ -24,7 +25,6 @@ from .bridge.messages import (
     Pong,
     Trouble,
 )
-from .bridge.live_messages import LiveEvent, LivePicture, LiveStatus, LiveTrouble, LiveValues
 from .link import Link, LinkState
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ class Session:
     @property
     def idle(self) -> bool:
         """Nothing to watch: the timer may rest."""
-        at_work = self.active or self.awaited or self.live or self.setting_up or self._stopping or server_process.stopping()
-        return not at_work and self.link.state is LinkState.OFFLINE
+        at_work = self.active or self.awaited or self.live or self.setting_up
+        ending = self._stopping or server_process.stopping()
+        return not at_work and not ending and self.link.state is LinkState.OFFLINE
 
     @property
     def setting_up(self) -> bool:
@@ -214,7 +215,8 @@ class Session:
         changed = self._look_after_server()
         while (event := self.link.poll(wait)) is not None:
             self._apply(event)
-            changed, wait = changed or not isinstance(event, LivePicture), 0.0  # the panel shows no pictures of the stage
+            wait = 0.0
+            changed = changed or not isinstance(event, LivePicture)  # the panel shows none of those
             if time.perf_counter() > until:
                 break
         changed = self._stay_live() or changed

@@ -26,7 +26,9 @@ class Overlay:
     def __init__(self, live: LiveView) -> None:
         self._live = live
         self._painted: Painted | None = None
-        self._key: tuple[np.ndarray, int] | None = None
+        self._picture: np.ndarray | None = None
+        self._context = -1
+        """Picture and graphics context that `_painted` belongs to."""
         self.draws = 0
         """How often the painting was drawn."""
         self._handle: Any = None
@@ -45,7 +47,7 @@ class Overlay:
                 bpy.types.SpaceView3D.draw_handler_remove(self._handle, "WINDOW")
             self._handle = None
             self.redraw()
-        self._painted = self._key = None
+        self._painted = self._picture = None
 
     def _draw(self) -> None:
         """Blender draws a viewport: an error in here would come again with every redraw."""
@@ -71,12 +73,12 @@ class Overlay:
         space = area.spaces.active
         camera = view.camera_of(space.region_3d, region.width, region.height)
         follows = scene.paintover.live_camera == "VIEWPORT"
-        stage = live.passes.read(space if follows else None, update=False)
+        stage = live.passes.read(space if follows else None, evaluated=True)
         reprojector = gpu_route.reproject(stage, camera, self._upload)
         if follows:
             place = view.frame_in(region.width, region.height, *live.size)
         elif space.region_3d.view_perspective == "CAMERA":
-            place = view.place_of(view.scene_camera(scene, *live.size, update=False), camera)
+            place = view.place_of(view.scene_camera(scene, *live.size, evaluated=True), camera)
         else:
             place = None
         blend, test = gpu.state.blend_get(), gpu.state.depth_test_get()
@@ -84,7 +86,7 @@ class Overlay:
         gpu.state.depth_test_set("NONE")
         try:
             # Seen from elsewhere than it is painted from, what is not painted shows as it is.
-            reprojector.show(place or view.WHOLE, fill=place is not None)
+            reprojector.show(place or view.WHOLE, fill=place is not None, linear=True)
         finally:
             gpu.state.blend_set(blend)
             gpu.state.depth_test_set(test)
@@ -93,8 +95,10 @@ class Overlay:
     def _upload(self) -> Painted:
         """The newest painting on the graphics card: there already, unless it is another one or the context was lost."""
         live = self._live
-        assert live.known is not None and live.picture is not None
-        key = live.picture, gpu_route.generation()
-        if self._painted is None or self._key is None or self._key[0] is not key[0] or self._key[1] != key[1]:
-            self._painted, self._key = Painted.upload(live.known, live.picture), key
+        assert live.known is not None
+        assert live.picture is not None
+        known = self._painted is not None and self._picture is live.picture
+        if self._painted is None or not known or self._context != gpu_route.generation():
+            self._painted = Painted.upload(live.known, live.picture)
+            self._picture, self._context = live.picture, gpu_route.generation()
         return self._painted

@@ -19,7 +19,6 @@ from ..bridge.errors import ConnectionLost, PaintoverError, SceneError
 from ..bridge.live_messages import (
     OFF,
     LiveEvent,
-    LiveFrame,
     LiveJoin,
     LiveLeave,
     LivePicture,

@@ -42,7 +42,8 @@ class Recording:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as reason:
-            raise RenderFailed(reason=f"{self.path} cannot be made ({reason.strerror})", hint="Choose another folder.") from reason
+            words = f"{self.path} cannot be made ({reason.strerror})"
+            raise RenderFailed(reason=words, hint="Choose another folder.") from reason
         self.rate = scene.render.fps / scene.render.fps_base
         self.first_frame = scene.frame_current
         """Of the scene when the recording began."""

@@ -46,13 +46,7 @@ def canvas(area: bpy.types.Area) -> bpy.types.Region:
 def camera_of(view: bpy.types.RegionView3D, width: int, height: int) -> Camera:
     """What a viewport of that size sees, drawn with as many pixels (LARGEST at the most)."""
     scale = min(1.0, LARGEST / max(width, height, 1))
-    return Camera(
-        "Viewport",
-        np.array(view.view_matrix, np.float64),
-        np.array(view.window_matrix, np.float64),
-        max(1, round(width * scale)),
-        max(1, round(height * scale)),
-    )
+    return cameras.from_view(view, max(1, round(width * scale)), max(1, round(height * scale)))
 
 
 def frame_in(width: int, height: int, frame_width: int, frame_height: int) -> Rectangle:
@@ -71,11 +65,11 @@ def part_of(whole: Camera, part: Rectangle, width: int, height: int) -> Camera:
     return Camera(whole.name, whole.view, window @ whole.projection, width, height)
 
 
-def scene_camera(scene: bpy.types.Scene, width: int, height: int, *, update: bool = True) -> Camera:
-    """The scene's camera; without `update` as it is evaluated. Raises NoCamera or SceneError."""
+def scene_camera(scene: bpy.types.Scene, width: int, height: int, *, evaluated: bool = False) -> Camera:
+    """The scene's camera; `evaluated`, as while Blender draws, it is not again. Raises NoCamera or SceneError."""
     if scene.camera is None or scene.camera.type != "CAMERA":
         raise NoCamera(hint="Add one with Add > Camera, or paint the viewport: View > Viewport.")
-    return cameras.from_object(scene, scene.camera, width, height, update=update)
+    return cameras.from_object(scene, scene.camera, width, height, evaluated=evaluated)
 
 
 def place_of(camera: Camera, whole: Camera) -> Rectangle | None:

@@ -240,7 +240,7 @@ class PAINTOVER_OT_live_to_mesh(_NeedsPainting):
         except PaintoverError as error:
             return refuse(self, error)
         except MemoryError:
-            return refuse(self, RenderFailed(reason="there is not enough memory", hint="Choose a smaller texture size."))
+            return refuse(self, RenderFailed(reason="memory is full", hint="Choose a smaller texture size."))
         for note in notes:
             self.report({"INFO"}, note)
         return {"FINISHED"}

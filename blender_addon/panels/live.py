@@ -30,7 +30,8 @@ class PAINTOVER_PT_live(Tab, bpy.types.Panel):
         layout, settings, live = self.layout, context.scene.paintover, session.live
         row = layout.row(align=True)
         row.scale_y = 1.3
-        row.operator("paintover.live_toggle", text="Stop Live" if live else "Go Live", icon="VIEW3D", depress=bool(live))
+        text = "Stop Live" if live else "Go Live"
+        row.operator("paintover.live_toggle", text=text, icon="VIEW3D", depress=bool(live))
         row = layout.row()
         row.prop(settings, "live_camera", expand=True)
         if live:

@@ -126,7 +126,8 @@ class Drawer:
     def each(
         self, places: Places, cameras: gpu.types.GPUUniformBuf, shader_for: Callable[..., gpu.types.GPUShader]
     ) -> None:
-        """Draw all that is there. `shader_for` gives the bound shader, by whether what it draws deforms and is masked."""
+        """Draw all that is there. `shader_for` gives the shader, bound, by whether what it draws deforms and is
+        masked."""
         for group, first in places.groups():
             previous = places.moved_from(group)
             for batch, look in zip(self._batches_of(group.geometry, previous), group.looks, strict=True):

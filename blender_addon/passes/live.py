@@ -54,14 +54,14 @@ class Live:
         self._before = Before(camera, stage)
         return frame
 
-    def read(self, space: bpy.types.SpaceView3D | None = None, *, update: bool = True) -> Stage:
-        """What there is to draw, without drawing it. `frame` does this by itself. Without `update` as it is evaluated,
-        for a draw handler: Blender has evaluated it, and nothing may be evaluated there."""
+    def read(self, space: bpy.types.SpaceView3D | None = None, *, evaluated: bool = False) -> Stage:
+        """What there is to draw, without drawing it. `frame` does this by itself. The same Stage as before if nothing
+        has changed. While Blender draws, the scene is `evaluated`, and must not be again."""
         scene = bpy.data.scenes.get(self._scene)
         if scene is None:
             raise SceneError(reason=f"the scene {self._scene!r} is gone", hint="Start live passes again.")
         layer = scene.view_layers[layer_name(scene, self._layer)]
-        if update:
+        if not evaluated:
             layer.update()
         depsgraph = layer.depsgraph
         everything, anything, changed = self._changes.take()

@@ -139,9 +139,11 @@ class Reprojector:
         rectangle: tuple[float, float, float, float] = (0, 0, 1, 1),
         *,
         fill: bool = True,
+        linear: bool = False,
     ) -> None:
         """Draw what `draw` has kept, or a rectangle of it (left, bottom, right, top as shares), at the same place of
-        what is bound: with its holes filled, or without them."""
+        what is bound: with its holes filled, or without them. `linear`: into a
+        viewport, whose frame buffer makes sRGB of linear light."""
         if self._targets is None:
             return
         self._fill.bind()
@@ -149,6 +151,7 @@ class Reprojector:
         self._fill.uniform_sampler("surface", self._targets.colors[1])
         self._fill.uniform_float("rectangle", rectangle)
         self._fill.uniform_int("fill", fill)
+        self._fill.uniform_int("linear", linear)
         self._rectangle.draw(self._fill)
 
     def finish(self, *, fill: bool = True) -> None:

@@ -45,6 +45,7 @@ def make_fill_shader() -> gpu.types.GPUShader:
     info.sampler(1, "FLOAT_2D", "surface")
     info.push_constant("VEC4", "rectangle")
     info.push_constant("INT", "fill")
+    info.push_constant("INT", "linear")
     info.vertex_in(0, "VEC2", "place")
     between = gpu.types.GPUStageInterfaceInfo("paintover_fill")
     between.smooth("VEC2", "at")
@@ -162,14 +163,14 @@ void main()
 FILL = """
 const float GOLDEN = 2.399963;
 
-void main()
+vec4 filled()
 {
     ivec2 size = textureSize(paint, 0);
     vec2 place = vec2(at.x, 1.0 - at.y) * vec2(size);
     ivec2 texel = clamp(ivec2(place), ivec2(0), size - 1);
-    color = texelFetch(paint, texel, 0);
-    if (color.a > 0.0 || fill == 0) {
-        return;
+    vec4 here = texelFetch(paint, texel, 0);
+    if (here.a > 0.0 || fill == 0) {
+        return here;
     }
     vec4 mine = texelFetch(surface, texel, 0);
     vec4 same = vec4(0.0), other = vec4(0.0);
@@ -203,6 +204,14 @@ void main()
         }
     }
     vec4 sum = same.a > 0.0 ? same : other;
-    color = sum.a > 0.0 ? vec4(sum.rgb / sum.a, 1.0) : vec4(0.0);
+    return sum.a > 0.0 ? vec4(sum.rgb / sum.a, 1.0) : vec4(0.0);
+}
+
+void main()
+{
+    color = filled();
+    if (linear != 0) {  /* IEC 61966-2-1 */
+        color.rgb = mix(color.rgb / 12.92, pow((color.rgb + 0.055) / 1.055, vec3(2.4)), step(0.04045, color.rgb));
+    }
 }
 """
