@@ -49,6 +49,8 @@ class Rig:
 
     def move(self, scene: bpy.types.Scene, values: Mapping[str, Value]) -> None:
         """Follow the parameters, if they changed. Raises SceneError if the camera cannot be moved."""
+        if not values:
+            return  # the stage has not told them yet
         wanted = tuple(float(values.get(name, 0.0)) for name in CAMERA)
         before, self._values = self._values, wanted
         camera = scene.camera

@@ -40,9 +40,6 @@ from .sender import Sender
 
 IN_FLIGHT = 2
 """Frames that the stage has and has not painted: one in work, one waiting."""
-SIZE = (512, 512)
-"""Before the stage has said which size it paints."""
-
 _parameters: dict[int, Parameters] = {}
 """Scene's session uid -> what it and the stage agreed on, also while nothing is live."""
 
@@ -62,7 +59,7 @@ class LiveView:
         self._number = random.randrange(1 << 30)  # pictures of another source's frames are known by their numbers
         self._flying: dict[int, tuple[Known, float]] = {}
         """Frames that the stage has: what is known of them, and when their passes were begun."""
-        self._shown = -1
+        self._shown: int | None = None
         """Number of the frame whose painting is shown."""
         self._camera: Camera | None = None
         """Of the frame that was sent last."""
@@ -132,11 +129,10 @@ class LiveView:
             return False
         if changed := self._parameters.outgoing(scene):
             link.send(LiveSet(changed))
-        if values := self._parameters.values:
-            try:
-                self._rig.move(scene, values)
-            except PaintoverError as error:
-                self.error = error
+        try:
+            self._rig.move(scene, self._parameters.values)
+        except PaintoverError as error:
+            self.error = error
         if failed := self._sender.failed():
             self.error = failed
         _, anything, _ = self._changes.take()
@@ -145,7 +141,7 @@ class LiveView:
 
     def _send(self, scene: bpy.types.Scene, link: Link) -> bool:
         values = self._parameters.values
-        if not values.get("play", True) or len(self._flying) >= IN_FLIGHT or self._sender.busy:
+        if not values or not values["play"] or len(self._flying) >= IN_FLIGHT or self._sender.busy:
             return False
         try:
             camera = self._present_camera(scene)
@@ -156,8 +152,8 @@ class LiveView:
             space = found[1].spaces.active if found and scene.paintover.live_camera == "VIEWPORT" else None
             frame = self._live.frame(camera, space=space)
             known = Known.of(self._live.read(space), frame)
-            strength = values.get("strength", 1.0)
-            image = Capture.image(found, camera) if float(strength) < 1 and found else None
+            image = Capture.image(found, camera) if float(values["strength"]) < 1 and found else None
+            self._changes.take()  # what was evaluated for this frame is in it
         except PaintoverError as error:
             new = str(error) != str(self.error)
             self.error, self._camera = error, None
@@ -187,7 +183,7 @@ class LiveView:
     def size(self) -> tuple[int, int]:
         """Width and height of the frames that the stage paints."""
         values = self._parameters.values
-        return int(values.get("output_width", SIZE[0])), int(values.get("output_height", SIZE[1]))
+        return int(values["output_width"]), int(values["output_height"])
 
     def receive(self, message: Any, link: Link) -> bool:
         """Take a message of the stage. Returns True."""
