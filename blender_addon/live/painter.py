@@ -105,6 +105,7 @@ class LiveView:
     def take_up(self, link: Link) -> None:
         """There is a connection (again): take part in the stage."""
         link.send(LiveJoin(source=True, pictures=True))
+        self._parameters.rejoined()
         self.joined, self._changed = True, True
         self._flying.clear()
         self._sender.forget()

@@ -239,6 +239,7 @@ def test_an_undo_does_not_turn_the_stage_back(session: Session) -> None:
 def test_what_was_changed_without_a_connection_is_sent_after_it(session: Session) -> None:
     go(session)
     link: Any = session.link
+    arrive(session, LiveValues({"feedback_amount": 0.5, "smooth": 0.25}))
     link.events.append(ConnectionLost())
     link.state = LinkState.OFFLINE
     session.tick()
@@ -250,8 +251,9 @@ def test_what_was_changed_without_a_connection_is_sent_after_it(session: Session
     link.state = LinkState.ONLINE
     session.live.take_up(link)
     arrive(session, LiveValues(DEFAULTS | {"prompt": "before", "smooth": 0.5}))
-    assert link.of(LiveSet)[-1].values == {"prompt": "meanwhile"}
+    assert link.of(LiveSet)[-1].values == {"prompt": "meanwhile", "feedback_amount": 0.5}
     assert bpy.context.scene.paintover.smooth == 0.5
+    assert bpy.context.scene.paintover.feedback_amount == 0.5, "the stage had lost it"
     assert settle(session), "it is a new server's first frame"
 
 

@@ -85,7 +85,7 @@ def test_it_comes_back_by_itself(blender: Blender, tmp_path: Path) -> None:
             until(lambda: not session.online, "the loss to be noticed")
             tell(lost=str(live.error))
             until(lambda: session.online and live.joined, "the new server")
-            tell(server=paint(), same=session.live is live)
+            tell(server=paint(), same=session.live is live, prompt=scene.paintover.prompt)
             leave()
             """),
             port=server.port,
@@ -115,4 +115,5 @@ def test_it_comes_back_by_itself(blender: Blender, tmp_path: Path) -> None:
         with running(tmp_path / "server", "fake", "--port", str(server.port)):
             told = blender.finish(process)
     assert told["same"]
-    assert told["server"] == told["worker"] == told["before"]
+    assert told["worker"] == told["before"]
+    assert told["prompt"] == "old brick", "also where the server has lost it"
