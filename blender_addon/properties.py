@@ -154,7 +154,11 @@ class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
     live_camera: bpy.props.EnumProperty(name="View", description="What is painted live", items=LIVE_CAMERAS)  # type: ignore[valid-type]
     live_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Folder", description="Where snapshots and recordings are saved", subtype="DIR_PATH", default="//paintover"
+        name="Folder",
+        description="Where snapshots and recordings are saved",
+        subtype="DIR_PATH",
+        default="//paintover",
+        options={"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set(),
     )
     recommended: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     identity: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]

@@ -68,9 +68,11 @@ class Overlay:
     def draw(self, area: bpy.types.Area, region: bpy.types.Region) -> None:
         """Draw the newest painting over a viewport that is being drawn."""
         scene, live = self._live.scene, self._live
-        if live.picture is None or live.known is None or scene is None or region.width < 1 or region.height < 1:
-            return
         space = area.spaces.active
+        if live.picture is None or live.known is None or scene is None or space.region_quadviews:
+            return
+        if region.width < 1 or region.height < 1:
+            return
         camera = view.camera_of(space.region_3d, region.width, region.height)
         follows = scene.paintover.live_camera == "VIEWPORT"
         stage = live.passes.read(space if follows else None, evaluated=True)

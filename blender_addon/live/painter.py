@@ -61,6 +61,8 @@ class LiveView:
         """Frames that the stage has: what is known of them, and when their passes were begun."""
         self._shown: int | None = None
         """Number of the frame whose painting is shown."""
+        self._answered = 0
+        """Up to which number the stage has said something to the frames."""
         self._camera: Camera | None = None
         """Of the frame that was sent last."""
         self._changed = True
@@ -142,7 +144,8 @@ class LiveView:
 
     def _send(self, scene: bpy.types.Scene, link: Link) -> bool:
         values = self._parameters.values
-        if not values or not values["play"] or len(self._flying) >= IN_FLIGHT or self._sender.busy:
+        waiting = sum(number > self._answered for number in self._flying)
+        if not values or not values["play"] or waiting >= IN_FLIGHT or self._sender.busy:
             return False
         try:
             camera = self._present_camera(scene)
@@ -151,8 +154,9 @@ class LiveView:
             begun = time.monotonic()
             found = self._viewport.find() if self._viewport else None
             space = found[1].spaces.active if found and scene.paintover.live_camera == "VIEWPORT" else None
-            frame = self._live.frame(camera, space=space)
-            known = Known.of(self._live.read(space), frame)
+            stage = self._live.read(space)
+            frame = self._live.draw(stage, camera)
+            known = Known.of(stage, frame)
             image = Capture.image(found, camera) if float(values["strength"]) < 1 and found else None
             self._changes.take()  # what was evaluated for this frame is in it
         except PaintoverError as error:
@@ -173,11 +177,12 @@ class LiveView:
         found = self._viewport.find()
         if found is None or found[0].scene != scene:
             return None
-        area = found[1]
-        region = view.canvas(area)
+        space, region = found[1].spaces.active, view.canvas(found[1])
+        if space.region_quadviews:
+            raise SceneError(reason="a quad view cannot be live", hint="Leave it: View > Area > Toggle Quad View.")
         if region.width < 1 or region.height < 1:
             return None
-        whole = view.camera_of(area.spaces.active.region_3d, region.width, region.height)
+        whole = view.camera_of(space.region_3d, region.width, region.height)
         return view.part_of(whole, view.frame_in(region.width, region.height, width, height), width, height)
 
     @property
@@ -195,6 +200,7 @@ class LiveView:
             self.status = message
         elif isinstance(message, LiveTrouble):
             self.error = message.failure.error()
+            self._answered = self._number  # it may be that a frame is never painted: the next one is not held back
         elif isinstance(message, LiveValues) and scene:
             if mine := self._parameters.incoming(scene, message.values):
                 link.send(LiveSet(mine))

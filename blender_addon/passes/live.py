@@ -49,7 +49,10 @@ class Live:
 
         Raises NoGpu if drawing fails, SceneError if the scene or its view layer is gone.
         """
-        stage = self.read(space)
+        return self.draw(self.read(space), camera, position=position)
+
+    def draw(self, stage: Stage, camera: Camera, *, position: bool = False) -> Frame:
+        """The passes of what `read` gave. Raises NoGpu if drawing fails."""
         frame = gpu_route.draw(stage, camera, self._before, position=position, uv=self._with_uvs)
         self._before = Before(camera, stage)
         return frame

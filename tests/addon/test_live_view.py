@@ -273,6 +273,12 @@ def test_troubles_are_shown_until_a_painting_arrives(session: Session) -> None:
     (frame,) = settle(session)
     arrive(session, LiveTrouble(Failure.of(OutOfMemory(reason="test"))))
     assert isinstance(live.error, OutOfMemory)
+    for _ in range(2):  # of frames that are refused no painting comes
+        turn()
+        frame = settle(session)[-1]
+        arrive(session, LiveTrouble(Failure.of(OutOfMemory(reason="test"))))
+    turn()
+    assert len(settle(session)) == 4
     arrive(session, picture(frame.number))
     assert live.error is None
 
