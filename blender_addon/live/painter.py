@@ -16,6 +16,7 @@ import bpy
 import numpy as np
 
 from ..bridge.errors import ConnectionLost, PaintoverError, SceneError
+from ..bridge.live import LIVE_BY_NAME
 from ..bridge.live_messages import (
     OFF,
     LiveEvent,
@@ -189,7 +190,8 @@ class LiveView:
     def size(self) -> tuple[int, int]:
         """Width and height of the frames that the stage paints."""
         values = self._parameters.values
-        return int(values["output_width"]), int(values["output_height"])
+        width, height = (values.get(name, LIVE_BY_NAME[name].default) for name in ("output_width", "output_height"))
+        return int(width), int(height)
 
     def receive(self, message: Any, link: Link) -> bool:
         """Take a message of the stage. Returns True."""
