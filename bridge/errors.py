@@ -5,7 +5,8 @@ PaintoverError
 │   ├── BadFrame             not a frame, or a damaged one
 │   ├── TooLarge             a declared length is over its limit
 │   ├── UnknownMessage       a frame of a type this side does not know
-│   └── BadMessage           a known type with wrong fields
+│   ├── BadMessage           a known type with wrong fields
+│   └── BadPacket            no OSC message
 ├── LinkError                the two sides are not connected
 │   ├── ServerNotRunning     nobody listens there
 │   ├── ConnectionLost       the connection ended
@@ -21,7 +22,7 @@ PaintoverError
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed,
 │       NoGpu
 ├── ServerFailure            the server failed at a valid request
-│   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed
+│   └── WorkerDied, OutOfMemory, DiskFull, NotStored, ServerStartFailed, SinkMissing
 ├── SetupError               the server's environment cannot be made
 │   └── NoPython, PythonUnusable, NoSpace, NotOnline, SetupRunning, ServerRuns
 └── Cancelled                the user stopped it
@@ -83,6 +84,12 @@ class BadMessage(ProtocolError):
     code = "bad_message"
     text = "Message {name}: {reason}."
     hint = "Use the same Paintover version on both sides."
+
+
+class BadPacket(ProtocolError):
+    code = "bad_packet"
+    text = "This is no OSC message: {reason}."
+    hint = "Look at the program that sends it."
 
 
 class LinkError(PaintoverError):
@@ -324,6 +331,14 @@ class ServerStartFailed(ServerFailure):
     code = "server_start_failed"
     text = "The server could not be started: {reason}."
     hint = "Run “paintover doctor” in a terminal: it says what is missing."
+
+
+class SinkMissing(ServerFailure):
+    """A way out for frames whose runtime is not there. `next` is what to do about it."""
+
+    code = "sink_missing"
+    text = "The output “{name}” cannot be used: {reason}."
+    hint = "{next}"
 
 
 class SetupError(PaintoverError):

@@ -92,6 +92,8 @@ class Ring:
         self._at = 0
         """Placer: where the next block may begin. Taker: what it has freed. Never read back from shared memory."""
         self._known_freed = 0
+        self._base = 0
+        """Placer: where the empty ring was begun anew last. All before that is free, also what was passed over."""
         self._sequence = 0
         self._recycler = Recycler()
 
@@ -107,14 +109,17 @@ class Ring:
         if not self._known_freed <= freed <= self._at:
             return None  # the peer wrote nonsense: from now on it gets everything through the socket
         self._known_freed = freed
-        start, position = self._at % self._size, self._at
+        start, position, base = self._at % self._size, self._at, self._base
         # An empty ring begins anew, so that the same memory, still in the processor's cache, is used again.
         if start and (freed == self._at or start + need > self._size):
             position += self._size - start
-        used = 0 if freed == self._at else position - freed
+        if freed == self._at:
+            base = position
+        used = position - max(freed, base)
         if used + need > self._size:
             return None
         self._sequence += 1
+        self._base = base
         start = position % self._size
         self._memory[start : start + 16].view(np.uint64)[:] = (self._sequence, data.nbytes)
         np.copyto(self._memory[start + HEAD : start + HEAD + data.nbytes], data)
@@ -128,6 +133,7 @@ class Ring:
     def rewind(self, mark: tuple[int, int]) -> None:
         """Take back what was placed since `mark` and never announced."""
         self._at, self._sequence = mark
+        self._base = min(self._base, self._at)
 
     # ------------------------------------------------------------ taker
 

@@ -65,6 +65,23 @@ debian_packages() {  # debian_packages NAME…: install what is missing, or say 
     fi
 }
 
+# Programs of others that tests talk to, where they are at hand or can be installed.
+peer_packages="liblo-tools puredata-core"
+
+optional_packages() {  # optional_packages NAME…: install what is missing as root; as somebody else, say what is not there
+    local missing="" package
+    command -v dpkg-query >/dev/null || return 0
+    for package in "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=" $package"
+    done
+    [ -z "$missing" ] && return
+    if [ "$(id -u)" = 0 ]; then
+        # shellcheck disable=SC2086
+        (debian_packages $missing) && return
+    fi
+    say "NOT INSTALLED:$missing. Tests that need them are skipped."
+}
+
 # Every Blender that Paintover supports, as a Python module, and the interpreter that it needs.
 blender_release() {
     case $1 in

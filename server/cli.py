@@ -27,6 +27,8 @@ from paintover.bridge.messages import Progress as ProgressMessage
 from paintover.bridge.parameters import PARAMETERS, Settings
 from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, data_folder, make_token
 
+from .live.osc_addresses import HTTP_PORT, OSC_PORT, OSC_REPLY, ROOT
+from .live.sinks import SINKS
 from .models_cli import models_app
 
 app = typer.Typer(
@@ -50,6 +52,26 @@ def serve(
         bool,
         typer.Option(help="Keep a second painting process warm where memory allows, which steps in for the first."),
     ] = True,
+    osc_port: Annotated[int, typer.Option(help="UDP port for OSC; 0: none.", min=0, max=65535)] = OSC_PORT,
+    osc_reply: Annotated[
+        int, typer.Option(help="UDP port where OSC programs hear the server; 0: where each names.", min=0, max=65535)
+    ] = OSC_REPLY,
+    osc_root: Annotated[str, typer.Option(help="What all OSC addresses begin with.")] = ROOT,
+    osc_allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR", help="Network of other machines that OSC is taken from, like 192.168.1.0/24."),
+    ] = None,
+    osc_timetags: Annotated[bool, typer.Option(help="Apply OSC bundles at the time that they name.")] = False,
+    http_port: Annotated[
+        int, typer.Option(help="Port of the monitor page and OSCQuery; 0: none.", min=0, max=65535)
+    ] = HTTP_PORT,
+    sink: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"Also send frames out by: {', '.join(SINKS)}.")
+    ] = None,
+    fallback: Annotated[
+        Path | None, typer.Option(help="Picture that is sent out while none can be painted.", dir_okay=False)
+    ] = None,
+    zeroconf: Annotated[bool, typer.Option(help="Announce OSC and OSCQuery in the local network.")] = False,
     engine: Annotated[str, typer.Option(hidden=True)] = "diffusers",
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -61,6 +83,8 @@ def serve(
     from paintover.bridge.errors import PortInUse
 
     from .front import Front
+    from .live.live import LiveOptions
+    from .live.osc import networks as osc_networks
 
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
@@ -75,7 +99,11 @@ def serve(
             f"Another Paintover server is already running on port {port}.",
             hint="Use that one, or choose another port with --port.",
         ) from reason
-    front = Front(token=make_token(), data=data, engine=engine, standby=standby)
+    live = LiveOptions(
+        osc_port, osc_reply, osc_root.rstrip("/"), osc_networks(osc_allow or ()), osc_timetags, http_port,
+        tuple(dict.fromkeys(sink or ())), fallback, zeroconf,
+    )  # fmt: skip
+    front = Front(token=make_token(), data=data, engine=engine, standby=standby, live=live)
 
     def started(actual: int) -> None:
         # The one line on standard output: whoever started this process reads the port from it.

@@ -53,6 +53,8 @@ class Frame:
     seed: int
     seconds: dict[str, float]
     """Time by stage."""
+    rough: bool = False
+    """A finer one of the same follows if nothing changes."""
 
 
 class Stream(Protocol):

@@ -29,7 +29,7 @@ from paintover.bridge.errors import (
     WrongProtocol,
     WrongToken,
 )
-from paintover.bridge.live_messages import LiveFrame, LiveJoin, LiveLeave, LiveSet, LiveTrigger, LiveTrouble
+from paintover.bridge.live_messages import LiveTrouble
 from paintover.bridge.messages import (
     FAILED,
     Cancel,
@@ -64,8 +64,7 @@ from paintover.bridge.wire import GREETING, LIMITS, Malformed
 
 from . import models, probe
 from .ending import end
-from .live.stage import Stage
-from .live.state import LiveState
+from .live.live import Live, LiveOptions
 from .runner import Runner
 from .traffic import UNREAD, Traffic
 
@@ -81,14 +80,20 @@ MESH_CACHE = 1 << 30
 class Front:
     """One server: its clients, its meshes; its runner does the jobs."""
 
-    def __init__(self, *, token: str, data: Path, engine: str = "diffusers", standby: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        token: str,
+        data: Path,
+        engine: str = "diffusers",
+        standby: bool = True,
+        live: LiveOptions = LiveOptions(),  # noqa: B008  # frozen
+    ) -> None:
         if not token:
             raise ServerStartFailed(reason="it has no token", hint="Delete the empty token file, then start again.")
         self._token = token
         self._runner = Runner(engine, data / "jobs", self._tell_all, standby=standby)
-        self._stage = Stage(
-            LiveState(models.resolve), self._runner.supervisor, lambda name: models.resolve(name).defaults
-        )
+        self._live = Live(live, token, data, self._runner.supervisor, self._tell_all)
         self._meshes = MeshStore(MESH_CACHE)
         self._traffic = Traffic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,11 +109,7 @@ class Front:
             Forget: lambda channel, message: self._runner.forget(message.job, channel.send),
             ListJobs: lambda channel, message: channel.send(JobList(self._runner.summaries())),
             Probe: lambda channel, message: channel.send(probe.answer(message)),
-            LiveJoin: self._stage.join,
-            LiveLeave: lambda channel, message: self._stage.leave(channel),
-            LiveFrame: self._stage.frame,
-            LiveSet: self._stage.set,
-            LiveTrigger: self._stage.trigger,
+            **self._live.answers,
         }
 
     # ------------------------------------------------------------ life
@@ -124,21 +125,24 @@ class Front:
             return channel
 
         try:
-            listener = await loop.create_server(accept, host, port)
+            listener = await loop.create_server(accept, host, port, start_serving=False)
         except OSError as reason:
             if reason.errno == errno.EADDRINUSE:
                 raise PortInUse(host=host, port=port) from reason
             raise
-        self._spawn(self._runner.work())
-        self._spawn(self._stage.work())
-        self._spawn(self._traffic.watch())
-        started(listener.sockets[0].getsockname()[1])
+        actual = listener.sockets[0].getsockname()[1]
         try:
+            await self._live.start(host, port, actual)
+            for work in (self._runner.work(), self._traffic.watch(), *self._live.work()):
+                self._spawn(work)
+            await listener.start_serving()
+            started(actual)
             await asyncio.Event().wait()
         finally:
             listener.close()
             # The runner's own task first: the worker that it may be starting is then there to be ended, or gone.
             await end(self._tasks)
+            await self._live.close()
             await self._runner.close()
 
     async def unused(self) -> None:
@@ -185,7 +189,7 @@ class Front:
                 await channel.part(Trouble(Failure.of(error)))
         finally:
             self._runner.unfollow(channel.send)
-            self._stage.leave(channel)
+            self._live.stage.leave(channel)
 
     def _greet(self, channel: Channel, hello: Any) -> None:
         if isinstance(hello, Malformed):
@@ -199,8 +203,9 @@ class Front:
         self._traffic.greet(channel)
         channel.set_limits(LIMITS)
         channel.send(Welcome(PROTOCOL, VERSION, self.capabilities()))
-        if self._runner.notice:
-            channel.send(self._runner.notice)
+        for notice in (self._runner.notice, *self._live.notices):
+            if notice:
+                channel.send(notice)
         if self._traffic.may_share_memory:
             channel.offer_lane()
         self._traffic.note(logging.INFO, f"Client {hello.client[:80]!r} (Paintover {hello.version[:20]}) connected")

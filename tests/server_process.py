@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -20,15 +21,20 @@ TOKEN = "a-token-for-tests"
 
 
 class ServerProcess:
+    PROGRAM: ClassVar[tuple[str, ...]] = ("-m", "paintover.server.cli")
+
     def __init__(self, data: Path, engine: str = "fake", *arguments: str) -> None:
         self.data = data
         data.mkdir(parents=True, exist_ok=True)
         (data / "token").write_text(TOKEN)
         self.log = data / "server.log"
+        # No ports beside the bridge's, unless a test names one: servers of several tests run at once.
+        for flag in ("--osc-port", "--http-port"):
+            if flag not in arguments:
+                arguments = (*arguments, flag, "0")
         command = [
             sys.executable,
-            "-m",
-            "paintover.server.cli",
+            *self.PROGRAM,
             "serve",
             "--port",
             "0",

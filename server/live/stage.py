@@ -234,6 +234,11 @@ class Stage:
             vram_gb=self._supervisor.beat.device_used / (1 << 30), progress=self._progress, text=self._text or busy,
         )  # fmt: skip
 
+    @property
+    def down(self) -> bool:
+        """Nothing can be painted now: a chosen fallback may take the picture's place."""
+        return self._doing in (LOADING, RECOVERING, ERROR)
+
     def _do(self, state: str, text: str = "", progress: float = 0.0) -> None:
         changed, self._doing, self._text, self._progress = state != self._doing, state, text, progress
         if changed:
@@ -342,7 +347,8 @@ class Stage:
                 member.changed.add(name)
         if name == "model":
             self._suit(str(value))
-        self.start()
+        if origin is not None:  # else it comes from what was kept: whoever starts a server for jobs wants no frames
+            self.start()
         self._wake.set()
 
     def _suit(self, model: str) -> None:
@@ -379,7 +385,7 @@ class Stage:
     def _tell_changes(self) -> None:
         for channel, member in list(self._members.items()):
             if member.changed:
-                values = {name: self.state.values[name] for name in member.changed}
+                values: dict[str, Value] = {name: self.state.values[name] for name in member.changed}
                 member.changed = set()
                 channel.send(LiveValues(values))
 

@@ -34,7 +34,7 @@ def coerce(row: Parameter, value: Any) -> tuple[Value, bool]:
     that is too long.
     """
     if row.type is str:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not _encodes(value):
             raise WrongType(name=row.name, reason=f"{_shown(value)} is not text")
         return row.check(value), False
     if not isinstance(value, int | float):
@@ -46,13 +46,26 @@ def coerce(row: Parameter, value: Any) -> tuple[Value, bool]:
     if row.choices:
         nearest = min(row.choices, key=lambda choice: abs(int(choice) - value))
         return nearest, nearest != value
-    used: Value = value
+    used: int | float = value
     if row.minimum is not None and row.maximum is not None:
         used = min(max(value, row.minimum), row.maximum)
     if row.type is int:
         used = round(used / row.step) * row.step if row.step else round(used)
-        return used, abs(used - value) > (0 if row.step else 0.5)
-    return float(used), used != value
+        return used, abs(used - value) > (0 if row.step else 0.5) and not _same(used, value)
+    return float(used), not _same(used, value)
+
+
+def _same(one: float, other: float) -> bool:
+    """The same number but for a 32-bit float's rounding: what OSC makes of 0.15 is no longer in 0…0.15."""
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON may hold halves of characters
+        return False
+    return True
 
 
 def _shown(value: object) -> str:

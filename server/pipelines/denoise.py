@@ -146,7 +146,7 @@ class Denoiser:
         self._start = start
         self._options = schedulers.step_options(scheduler, generator)
         self._guided = len(conditioning.embeds) == 2
-        self._guidance_embedding = _guidance_embedding(model, guidance)
+        self._guidance_embedding = guidance_embedding(model, guidance)
         self.steps = len(start.timesteps)
 
     def predict(self, latents: torch.Tensor, step: int) -> Prediction:
@@ -217,7 +217,7 @@ class Denoiser:
         return latents
 
 
-def _guidance_embedding(model: Model, guidance: float) -> torch.Tensor | None:
+def guidance_embedding(model: Model, guidance: float) -> torch.Tensor | None:
     """For UNets with guidance distilled into them (Meng et al. 2022, LCM): the sinusoidal embedding of its scale."""
     width = model.unet.config.time_cond_proj_dim
     if width is None:

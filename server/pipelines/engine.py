@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from ..engine import Held, Monitor, Painting
 
 if TYPE_CHECKING:
     from .painter import Painter
+    from .stream import DiffusersStream
 
 
 def best_device() -> torch.device:
@@ -34,10 +35,12 @@ class DiffusersEngine:
         self._device = best_device() if device is None else torch.device(device)
         self._dtype = dtype or (torch.float32 if self._device.type == "cpu" else torch.float16)
         self._painter: Painter | None = None
+        self._stream: DiffusersStream | None = None
         name = f" ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else ""
         self.device = f"{self._device.type}{name}"
         # diffusers takes seconds to import: begin now, while the worker reports for duty and waits for its first job.
-        threading.Thread(target=_import_painter, name="paintover-import", daemon=True).start()
+        self._importing = threading.Thread(target=_import_painter, name="paintover-import", daemon=True)
+        self._importing.start()
 
     def hold(self, model: str, controls: Sequence[str]) -> None:
         """See engine.Engine."""
@@ -51,8 +54,20 @@ class DiffusersEngine:
         if self._device.type == "cuda" and torch.cuda.is_initialized():
             free, _ = torch.cuda.mem_get_info(self._device)
             memory = torch.cuda.memory_reserved(self._device), free
-        painter = self._painter
-        return replace(painter.held, device_memory=memory) if painter else Held(device_memory=memory)
+        held = self._painter.held if self._painter else Held()
+        if self._stream and (model := self._stream.model):  # what a standby needs first
+            from .loading import size
+
+            held = Held(model.entry.name, tuple(model.controlnets), size(model))
+        return replace(held, device_memory=memory)
+
+    def stream(self, say: Callable[[Any], None]) -> DiffusersStream:
+        """See engine.Engine."""
+        self._importing.join()  # two threads that import diffusers' parts at once can end up with half of it
+        from .stream import DiffusersStream
+
+        self._stream = DiffusersStream(self._device, self._dtype, say)
+        return self._stream
 
     def paint(self, request: Generate, monitor: Monitor) -> Painting:
         """The picture for `request`: see engine.Engine. Where a mask is 0, the pixels are the given image's own."""

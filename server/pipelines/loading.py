@@ -9,10 +9,12 @@ import contextlib
 import inspect
 import json
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import diffusers
 import torch
@@ -33,7 +35,7 @@ from .engine import is_out_of_memory
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
-@dataclass
+@dataclass(eq=False)
 class Model:
     """A loaded model: diffusers' and transformers' own parts, on one device."""
 
@@ -80,6 +82,22 @@ def load_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, repo
         model.unet.to(memory_format=torch.channels_last)
     report(1.0)
     return model
+
+
+_shared: WeakValueDictionary[tuple[str, torch.device, torch.dtype], Model] = WeakValueDictionary()
+_sharing = threading.Lock()
+
+
+def shared_model(
+    entry: ModelEntry, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]
+) -> Model:
+    """`load_model`, or the same model where this process has it already: jobs and the stream use one copy."""
+    with _sharing:
+        key = entry.name, device, dtype
+        model = _shared.get(key)
+        if model is None or model.entry != entry:
+            model = _shared[key] = load_model(entry, device, dtype, report)
+        return model
 
 
 def _add_lora(model: Model) -> None:

@@ -101,7 +101,7 @@ class Painter:
         entry = models.resolve(name)
         if self._model is None or self._model.entry != entry:
             self._model, self._previewer, self.held = None, None, Held()  # free its memory before the next takes it
-            self._model = loading.load_model(entry, self._device, self._dtype, report)
+            self._model = loading.shared_model(entry, self._device, self._dtype, report)
             log.info("Loaded %s on %s", entry.name, self._device)
         for control in controls:
             if control not in self._model.controlnets:

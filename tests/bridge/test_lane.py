@@ -86,6 +86,25 @@ def test_a_full_ring_refuses_and_loses_nothing() -> None:
     assert placer.place(noise(40_000, 1))
 
 
+@pytest.mark.parametrize("first", [100, SMALL // 8, SMALL // 2])
+def test_an_empty_ring_has_all_its_room_for_the_next_message(first: int) -> None:
+    """Whatever came before: what is passed over when the ring begins anew does not count as used."""
+    placer, taker = rings()
+    for count in (first, SMALL // 4):
+        place = placer.place(noise(count))
+        assert place
+        taker.take(*place, count)
+    mark = placer.mark()
+    assert placer.place(noise(SMALL // 4))
+    placer.rewind(mark)
+    parts = [noise(SMALL // 4, seed) for seed in range(3)]
+    places = [placer.place(part) for part in parts]
+    assert all(places), "nothing has to go through the socket"
+    for part, where in zip(parts, places, strict=True):
+        assert where
+        assert np.array_equal(taker.take(*where, part.nbytes), part)
+
+
 def test_what_was_not_announced_can_be_taken_back() -> None:
     placer, taker = rings()
     mark = placer.mark()

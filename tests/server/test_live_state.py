@@ -48,6 +48,8 @@ def test_every_live_parameter_has_a_value_and_settings_are_valid() -> None:
         ("guidance", False, 0.0),
         ("output_width", 512.0, 512),
         ("tempo_quantize", 4.0, 4),
+        ("feedback_x", 0.15000000596046448, 0.15),
+        ("seed", 2147483648.0, 2147483647),
         ("prompt", "moß", "moß"),
     ],
 )
@@ -89,6 +91,7 @@ def test_out_of_range_is_clamped_and_reported(name: str, given: Any, used: Any) 
         ("play", math.nan),
         ("prompt", 4),
         ("prompt", b"moss"),
+        ("prompt", "\ud800"),
         ("strength", None),
         ("strength", [1.0]),
     ],

@@ -49,9 +49,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="only these parts (default: all)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
-    parser.add_argument(
-        "--init", type=Path, metavar="DIR", help="a model folder to start from instead of noise"
-    )
+    parser.add_argument("--init", type=Path, metavar="DIR", help="a model folder to start from instead of noise")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--images", type=int, default=10_000, help="pictures to render (10000)")
     parser.add_argument(

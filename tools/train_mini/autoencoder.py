@@ -151,9 +151,7 @@ def train(run: Run, samples: int) -> None:
             posterior = vae.encode(x).latent_dist
             z = posterior.sample()
             y = vae.decode(z + 0.05 * torch.randn_like(z)).sample
-            features = (
-                feature_loss(judge, y, x) if trainer.progress > 0.3 else torch.zeros((), device=x.device)
-            )
+            features = feature_loss(judge, y, x) if trainer.progress > 0.3 else torch.zeros((), device=x.device)
         y, mean, log_variance = y.float(), posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         l1 = (y - x).abs().mean()
@@ -162,9 +160,7 @@ def train(run: Run, samples: int) -> None:
 
 
 @torch.no_grad()
-def _keep(
-    run: Run, vae: AutoencoderKL, pictures: Pictures, held_out: Pictures, scaling_factor: float | None
-) -> None:
+def _keep(run: Run, vae: AutoencoderKL, pictures: Pictures, held_out: Pictures, scaling_factor: float | None) -> None:
     """Measure, set the latents' one common scale (not one a channel), and save.
 
     A latent channel counts in the diffusion loss by what a unit of it does in the decoder: a weak one holds
@@ -173,10 +169,7 @@ def _keep(
     vae.eval()
     rgb = pictures.get("rgb", np.arange(0, len(pictures), max(1, len(pictures) // 64)))
     latents = torch.cat(
-        [
-            vae.encode(classifier.to_tensor(rgb[i : i + 16], run.device)).latent_dist.mean
-            for i in range(0, len(rgb), 16)
-        ]
+        [vae.encode(classifier.to_tensor(rgb[i : i + 16], run.device)).latent_dist.mean for i in range(0, len(rgb), 16)]
     ).float()
     if scaling_factor is None:
         scaling_factor = 1 / latents.std().item()

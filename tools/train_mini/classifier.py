@@ -59,10 +59,7 @@ def crops(
     """The same random square of every named array, for each picture."""
     corners = rng.integers(0, 256 - size + 1, (len(indices), 2))
     return [
-        [
-            a[y : y + size, x : x + size]
-            for a, (y, x) in zip(pictures.get(name, indices), corners, strict=True)
-        ]
+        [a[y : y + size, x : x + size] for a, (y, x) in zip(pictures.get(name, indices), corners, strict=True)]
         for name in names
     ]
 

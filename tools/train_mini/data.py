@@ -38,9 +38,7 @@ def make_shard(folder: Path, first_seed: int, size: int = SHARD) -> None:
     contents: list[dict] = []
     for start in range(0, size, 50):
         seeds = list(range(first_seed + start, first_seed + min(start + 50, size)))
-        views, tables, counts, found = scenes.scenes(
-            seeds, [str(k) for k in kinds[start : start + len(seeds)]]
-        )
+        views, tables, counts, found = scenes.scenes(seeds, [str(k) for k in kinds[start : start + len(seeds)]])
         out = render(views, tables, counts, SIDE)
         out["normal"] = hints.normal_hint(out["normal"])
         out["depth"] = np.stack([hints.depth_hint(d)[..., 0] for d in out["depth"]])
@@ -81,11 +79,7 @@ class Pictures:
 
     @cached_property
     def contents(self) -> list[Content]:
-        return [
-            Content(**c)
-            for folder in self.folders
-            for c in json.loads((folder / "contents.json").read_text())
-        ]
+        return [Content(**c) for folder in self.folders for c in json.loads((folder / "contents.json").read_text())]
 
     def __len__(self) -> int:
         return len(self.contents)

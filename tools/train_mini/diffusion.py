@@ -99,9 +99,7 @@ def grow_controlnet(unet: UNet2DConditionModel, hint: torch.Tensor) -> ControlNe
     nothing is learned for long; each layer is scaled to unit deviation instead. And as in joint training the
     UNet is not yet worth protecting, the zero convolutions start small instead of at zero.
     """
-    control = ControlNetModel(
-        conditioning_channels=3, conditioning_embedding_out_channels=HINT_WIDTHS, **_SHARED
-    )
+    control = ControlNetModel(conditioning_channels=3, conditioning_embedding_out_channels=HINT_WIDTHS, **_SHARED)
     shared = {k: v for k, v in unet.state_dict().items() if k in control.state_dict()}
     control.load_state_dict(shared, strict=False)
     embedding = control.controlnet_cond_embedding
@@ -163,12 +161,8 @@ class Feed:
         squares = [(slice(y, y + crop), slice(x, x + crop)) for y, x in corners]
         latents = torch.stack([self.latents[i][:, s[0], s[1]] for i, s in zip(indices, squares, strict=True)])
         masks = np.stack([self.pictures.object_masks[i][s] for i, s in zip(indices, squares, strict=True)])
-        hints = np.stack(
-            [self.hint(control, i, y, x, crop, rng) for i, (y, x) in zip(indices, corners, strict=True)]
-        )
-        captions = [
-            words.caption(self.pictures.contents[i], rng, rng.random() < stage.rich).text for i in indices
-        ]
+        hints = np.stack([self.hint(control, i, y, x, crop, rng) for i, (y, x) in zip(indices, corners, strict=True)])
+        captions = [words.caption(self.pictures.contents[i], rng, rng.random() < stage.rich).text for i in indices]
         # Objects are a smaller part of most pictures than of what one cares about.
         weight = 0.5 + 0.5 * torch.from_numpy(masks).float()[:, None]
         return {
@@ -180,9 +174,7 @@ class Feed:
             "ids": text.tokenize(self.tokenizer, captions).to(device),
         }
 
-    def noisy(
-        self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def noisy(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The noised latents at time t, and v, which is to be predicted from them."""
         a = self.signal[t].view(-1, 1, 1, 1)
         return a.sqrt() * x0 + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x0

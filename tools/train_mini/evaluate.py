@@ -53,9 +53,7 @@ def hint_pictures(passes: dict[str, np.ndarray], control: str) -> list[Image.Ima
 
 def load_pipeline(model: Path, control: str, device: str) -> StableDiffusionControlNetPipeline:
     net = ControlNetModel.from_pretrained(model / f"controlnet-{control}", torch_dtype=torch.float32)
-    pipeline = StableDiffusionControlNetPipeline.from_pretrained(
-        model, controlnet=net, torch_dtype=torch.float32
-    )
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(model, controlnet=net, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -119,9 +117,7 @@ def measure(
     prompts = [f"a {name} object" for name in MATERIALS]
     if kind != scenes.PLAIN:
         prompts = [f"{p} on a {MATERIALS[f]} floor" for p, f in zip(prompts, passes["floor"], strict=True)]
-    painted = paint(
-        load_pipeline(model, control, device), prompts, hint_pictures(passes, control), steps, guidance
-    )
+    painted = paint(load_pipeline(model, control, device), prompts, hint_pictures(passes, control), steps, guidance)
     ranks = classifier.name_materials(judge, painted, list(passes["mask"]))
     real = classifier.name_materials(judge, list(passes["rgb"]), list(passes["mask"]))
     numbers = range(len(MATERIALS))
@@ -158,9 +154,7 @@ def main(arguments: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=Path, required=True, help="the model folder")
-    parser.add_argument(
-        "--judge", type=Path, required=True, help="the training folder, which has the classifier"
-    )
+    parser.add_argument("--judge", type=Path, required=True, help="the training folder, which has the classifier")
     parser.add_argument("--out", type=Path, required=True, help="the sheet to write (PNG)")
     parser.add_argument("--control", default="normal", choices=hints.CONTROLS)
     parser.add_argument("--scenes", default=scenes.PLAIN, choices=(scenes.PLAIN, scenes.FLOOR))

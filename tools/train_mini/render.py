@@ -96,9 +96,7 @@ def _look(view: np.ndarray, shapes: np.ndarray, count: int, ray: Vector, back: V
         local_normal = normal_at(shapes[index], local)
         normal = turn_out(shapes[index], local_normal)
         number = int(shapes[index, MATERIAL])
-        material = surface(
-            number, scale(local, 1 / shapes[index, PATTERN_SCALE]), local_normal, shapes[index, SEED]
-        )
+        material = surface(number, scale(local, 1 / shapes[index, PATTERN_SCALE]), local_normal, shapes[index, SEED])
     else:
         normal = (0.0, 1.0, 0.0)
         number = int(view[FLOOR_MATERIAL])
@@ -152,9 +150,7 @@ def _render_one(
                 py = (1 - (y + 0.25 + 0.5 * (sample // 2)) / side * 2) * view[TAN_HALF]
                 ray = normalize(add(forward, add(scale(right, px), scale(up, py))))
                 color, t, n, met, number = _look(view, shapes, count, ray, back)
-                total = add(
-                    total, (clamp(color[0], 0.0, 1.0), clamp(color[1], 0.0, 1.0), clamp(color[2], 0.0, 1.0))
-                )
+                total = add(total, (clamp(color[0], 0.0, 1.0), clamp(color[1], 0.0, 1.0), clamp(color[2], 0.0, 1.0)))
                 if sample == 0:  # passes are not averaged: a mean of two depths is no surface
                     ids[y, x], material[y, x] = met, number
                     depth[y, x] = t * dot(ray, forward)
@@ -179,9 +175,7 @@ def _render_all(views, shapes, counts, rgb, depth, normal, edge, material):
         _render_one(views[i], shapes[i], counts[i], rgb[i], depth[i], normal[i], edge[i], material[i])
 
 
-def render(
-    views: np.ndarray, shapes: np.ndarray, counts: np.ndarray, side: int = 256
-) -> dict[str, np.ndarray]:
+def render(views: np.ndarray, shapes: np.ndarray, counts: np.ndarray, side: int = 256) -> dict[str, np.ndarray]:
     """Render n scenes: views (n, VIEW_COLUMNS), shapes (n, most, COLUMNS), counts (n,).
 
     Returns rgb (n, side, side, 3) uint8 sRGB; depth (n, side, side) float32 along the camera axis, +inf on

@@ -34,9 +34,7 @@ class Run:
     deadline: float = float("inf")  # of time.monotonic()
     init: Path | None = None
 
-    def trainer(
-        self, name: str, model: nn.Module, samples: int, rate: float, orthogonal: bool = False
-    ) -> "Trainer":
+    def trainer(self, name: str, model: nn.Module, samples: int, rate: float, orthogonal: bool = False) -> "Trainer":
         return Trainer(self, name, model, samples, rate, orthogonal=orthogonal)
 
     def finished(self, name: str, samples: int) -> bool:
@@ -95,9 +93,7 @@ class Trainer:
         if self._checkpoint.exists():
             state = torch.load(self._checkpoint, map_location=self.run.device, weights_only=True)
             locked = {n for n, p in self.model.named_parameters() if not p.requires_grad}
-            self.model.load_state_dict(
-                {k: v for k, v in state["model"].items() if k not in locked}, strict=False
-            )
+            self.model.load_state_dict({k: v for k, v in state["model"].items() if k not in locked}, strict=False)
             if list(state["average"]) == self.names:  # else something has been locked or unlocked since
                 for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
                     optimizer.load_state_dict(kept)

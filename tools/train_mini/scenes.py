@@ -65,9 +65,7 @@ def _shape_row(
     return row
 
 
-_BASE_SIZES = np.array(
-    [(0.60, 0, 0), (0.5, 0.5, 0.5), (0.42, 0.55, 0), (0.55, 0.6, 0), (0.5, 0.2, 0), (0.34, 0.42, 0)]
-)
+_BASE_SIZES = np.array([(0.60, 0, 0), (0.5, 0.5, 0.5), (0.42, 0.55, 0), (0.55, 0.6, 0), (0.5, 0.2, 0), (0.34, 0.42, 0)])
 
 
 def _objects(rng: np.random.Generator, arrangement: str, count: int, on_floor: bool) -> list[tuple]:
@@ -104,9 +102,7 @@ def _objects(rng: np.random.Generator, arrangement: str, count: int, on_floor: b
     return out
 
 
-def _camera(
-    rng: np.random.Generator, view: np.ndarray, rows: list[np.ndarray], arrangement: str, floor: bool
-) -> None:
+def _camera(rng: np.random.Generator, view: np.ndarray, rows: list[np.ndarray], arrangement: str, floor: bool) -> None:
     """Place the eye so that the objects fill about the picture's height, seen from a little above."""
     low = np.min([row[shapes.CENTER : shapes.CENTER + 3] - row[shapes.RADIUS] for row in rows], 0)
     high = np.max([row[shapes.CENTER : shapes.CENTER + 3] + row[shapes.RADIUS] for row in rows], 0)
@@ -124,9 +120,7 @@ def _camera(
         middle = middle + np.array([0, rng.uniform(-0.6, 0.3), 0])
     fill = rng.uniform(0.65, 1.25) if not floor else rng.uniform(0.6, 1.05)
     away = max(radius / (tan_half * fill), 0.8 * radius + 0.7)
-    direction = np.array(
-        [np.cos(elevation) * np.cos(azimuth), np.sin(elevation), np.cos(elevation) * np.sin(azimuth)]
-    )
+    direction = np.array([np.cos(elevation) * np.cos(azimuth), np.sin(elevation), np.cos(elevation) * np.sin(azimuth)])
     target = middle + rng.uniform(-0.18, 0.18, size=3) * radius
     eye = target + away * direction
     if floor:

@@ -1,6 +1,6 @@
 """A contact sheet of every word that mini knows, painted on one and the same scene.
 
-    python -m tools.train_mini.sheet --out sheet.jpg [--model mini-turbo]
+python -m tools.train_mini.sheet --out sheet.jpg [--model mini-turbo]
 """
 
 import argparse

@@ -50,9 +50,7 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
     }
     (folder / "special_tokens_map.json").write_text(json.dumps(special))
     (folder / "tokenizer_config.json").write_text(
-        json.dumps(
-            {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "do_lower_case": True, **special}
-        )
+        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "do_lower_case": True, **special})
     )
     return CLIPTokenizer.from_pretrained(folder)
 
@@ -119,9 +117,7 @@ def train(run: Run, samples: int) -> None:
     trainer = run.trainer("text", both, samples, rate=2e-3)
     for rng in trainer.steps(batch=128):
         captions = [words.caption(_random_content(rng), rng, rich=rng.random() < 0.7) for _ in range(128)]
-        said = torch.tensor(
-            [(c.material, c.second, c.floor, c.background) for c in captions], device=run.device
-        )
+        said = torch.tensor([(c.material, c.second, c.floor, c.background) for c in captions], device=run.device)
         states = encoder(tokenize(tokenizer, [c.text for c in captions]).to(run.device)).last_hidden_state
         loss, right = torch.zeros((), device=run.device), 0.0
         for answers, truth, size in zip(reader(states), said.T, reader.sizes, strict=True):

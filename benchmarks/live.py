@@ -1,0 +1,209 @@
+"""How fast does the stage run, and how soon does a change show? Real server processes, frames through shared memory.
+
+**null**: an engine that sleeps for 10 ms in the network's place. A client streams depth, normals and edges (with object
+ids, as Blender does: 3.4 MB a frame) of a still life at 512², a new frame every 10 ms, and takes the painted 512²
+pictures. A picture's overhead is the time since the one before it *arrived at the client*, less what the engine says
+that it took for it: all that the worker's loop, two hops through the front, the codec and the client add, and every
+frame that went missing. `null_fps` counts pictures at the client.
+
+**mini**: mini-turbo on the CPU, one step at 256² under depth, normal and edge, one thread to compute with (the other
+core is the front's, and the client's). Control frames of that size come 30 times a second, each with other values, so that
+nothing is reused. `overhead_share` is all but the network's compute: of the time from the first picture's arrival at the
+client to the last's, what did not pass within UNet, ControlNets and decoder. Latency: the client sets the seed at a random
+moment, and waits for the first picture that was painted with it; in units of the median time between pictures. The output's
+pace is read from the times of its frames in shared memory, meanwhile, at 30 a second; its jitter is how far the time
+between two is off their interval.
+
+**--gpu**: see live_gpu.py.
+
+Run: python -m benchmarks.live [null] [mini] [--gpu]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import queue
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paintover.bridge.client import Client
+from paintover.bridge.live_messages import LiveFrame, LiveJoin, LivePicture, LiveSet, LiveTrouble
+from paintover.bridge.scene import Camera, Passes
+from tests.server_process import ServerProcess, running
+
+from .osc import watch
+from .report import Result, report
+from .wire import still_life
+
+NULL_SIDE = 512
+NULL_PICTURES = 1500
+CONTROL_INTERVAL = 0.01
+WARM_UP = 100
+"""Pictures before anything is measured."""
+MINI_SIDE = 256
+MINI_CHANGES, MINI_WARM_UP = 150, 5
+OUTPUT_FPS = 30.0
+
+
+def passes_of(side: int) -> Passes:
+    camera = Camera("Camera", np.eye(4), np.diag([1.0, 1.0, -1.0, 1.0]), side, side)
+    return Passes(camera, *still_life(side))
+
+
+class Source(threading.Thread):
+    """Sends control frames at a fixed rate, as a viewport does that is orbited."""
+
+    def __init__(self, client: Client, passes: Passes, interval: float, *, varied: bool = True) -> None:
+        super().__init__(daemon=True)
+        self._varied = varied
+        self._client, self._passes, self._interval = client, passes, interval
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        number, due = 0, time.monotonic()
+        other = self._passes
+        if self._varied:
+            other = dataclasses.replace(other, depth=other.depth * np.float32(1.01))
+        while not self._over.wait(max(0.0, due - time.monotonic())):
+            self._client.send(LiveFrame(number, self._passes if number % 2 else other))
+            number, due = number + 1, max(due + self._interval, time.monotonic())
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+class Watcher:
+    """Takes pictures and says when each arrived."""
+
+    def __init__(self, server: ServerProcess, **settings: Any) -> None:
+        self.client = server.client()
+        self.client.send(LiveSet(settings))
+        self.client.send(LiveJoin(source=True, pictures=True))
+
+    def next(self, timeout: float = 120.0) -> tuple[float, LivePicture]:
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                message = self.client.receive(max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                raise TimeoutError("no picture came") from None
+            if isinstance(message, LiveTrouble):
+                raise message.failure.error()
+            if isinstance(message, LivePicture):
+                return time.monotonic(), message
+
+
+def null(folder: Path) -> list[Result]:
+    with running(folder, "fake", "--no-standby") as server:
+        watcher = Watcher(server, output_width=NULL_SIDE, output_height=NULL_SIDE, seed=1, prompt="moss")
+        source = Source(watcher.client, passes_of(NULL_SIDE), CONTROL_INTERVAL)
+        source.start()
+        for _ in range(WARM_UP):
+            before, _ = watcher.next()
+        begun, overheads = before, []
+        for _ in range(NULL_PICTURES):
+            now, picture = watcher.next()
+            overheads.append((now - before - picture.seconds["paint"]) * 1000)
+            before = now
+        source.stop()
+        shares_memory = watcher.client.shares_memory
+        watcher.client.close()
+    assert shares_memory, "measured through the socket"
+    return [
+        Result("null_fps", NULL_PICTURES / (before - begun), "pictures/s at the client", at_least=90),
+        Result("null_overhead_p99_ms", float(np.percentile(overheads, 99)), "ms", at_most=2),
+        Result("null_overhead_median_ms", float(np.median(overheads)), "ms"),
+    ]
+
+
+def mini(folder: Path) -> list[Result]:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    chance = random.Random(7)
+    settings = {
+        "model": "mini-turbo", "steps": 1, "prompt": "brick, white background", "seed": 0, "output_width": MINI_SIDE,
+        "output_height": MINI_SIDE, "control_depth": True, "control_normal": True, "control_edge": True,
+        "output_fps": OUTPUT_FPS,
+    }  # fmt: skip
+    networks, arrivals, latencies = [], [], []
+    with running(folder, "diffusers", "--no-standby", "--sink", "shared") as server:
+        watcher = Watcher(server, **settings)
+        source = Source(watcher.client, passes_of(MINI_SIDE), 1 / 30)
+        source.start()
+        before = [watcher.next()[0] for _ in range(MINI_WARM_UP)]
+        with frame_times(f"paintover-{server.port}") as times:
+            for seed in range(1, MINI_CHANGES + 1):
+                frame = float(np.median(np.diff(arrivals[-50:] if len(arrivals) > 1 else before)))
+                until = time.monotonic() + chance.uniform(0, 2) * frame  # every phase of a frame as often
+                asked = None
+                while True:
+                    if asked is None and time.monotonic() >= until:
+                        asked = time.monotonic()
+                        watcher.client.send(LiveSet({"seed": seed}))
+                    try:
+                        now, picture = watcher.next(60.0 if asked else until - time.monotonic())
+                    except TimeoutError:
+                        continue
+                    networks.append(picture.seconds["network"])
+                    arrivals.append(now)
+                    if asked and picture.seed == seed:
+                        latencies.append(now - asked)
+                        break
+        source.stop()
+        watcher.client.close()
+    frame = float(np.median(np.diff(arrivals)))
+    jitter = np.abs(np.diff([when for _, when in times]) - 1 / OUTPUT_FPS) * 1000
+    return [
+        Result("overhead_share", 1 - sum(networks[1:]) / (arrivals[-1] - arrivals[0]), "", at_most=0.05),
+        Result("latency_median_frames", float(np.median(latencies)) / frame, "frame times", at_most=1.6),
+        Result("latency_p99_frames", float(np.percentile(latencies, 99)) / frame, "frame times", at_most=2.1),
+        Result("pacing_jitter_p99_ms", float(np.percentile(jitter, 99)), "ms", at_most=4),
+        Result("latency_median_ms", float(np.median(latencies)) * 1000, "ms"),
+        Result("mini_fps", 1 / frame, "pictures/s"),
+        Result("changes", len(latencies), ""),
+        Result("frames_out", len(jitter), ""),
+    ]
+
+
+@contextlib.contextmanager
+def frame_times(name: str) -> Iterator[list[tuple[int, float]]]:
+    """The numbers and times of all frames that go out meanwhile, as another process finds them in shared memory."""
+    context = multiprocessing.get_context("spawn")
+    mine, its = context.Pipe()
+    watching = context.Process(target=watch, args=(name, its), daemon=True)
+    watching.start()
+    times: list[tuple[int, float]] = []
+    yield times
+    mine.send("stop")
+    times += mine.recv()
+    watching.join(10)
+
+
+def main() -> None:
+    if "--gpu" in sys.argv:
+        from . import live_gpu
+
+        return live_gpu.main()
+    wanted = sys.argv[1:] or ["null", "mini"]
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory() as folder:
+        if "null" in wanted:
+            results += null(Path(folder) / "null")
+        if "mini" in wanted:
+            results += mini(Path(folder) / "mini")
+    report("live", results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What a stream travels through: between prompts, between seeds' noises, between frames."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ..worker_messages import Blend
+from . import conditioning
+from .conditioning import Conditioning
+from .loading import Model
+
+KEPT = 128
+"""Prompts whose embeddings are kept."""
+
+
+def slerp(a: torch.Tensor, b: torch.Tensor, share: float, dims: int = 1) -> torch.Tensor:
+    """Spherical interpolation (Shoemake 1985) from a to b, of vectors that lie in the last `dims` dimensions.
+
+    At 0 and 1 it is exactly a and b; between noises it keeps their variance. Nearly parallel vectors are mixed linearly.
+    """
+    if share <= 0 or share >= 1:
+        return a if share <= 0 else b
+    flat_a, flat_b = a.flatten(-dims).float(), b.flatten(-dims).float()
+    cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b, dim=-1).clamp(-1, 1)
+    angle = torch.acos(cosine)[..., None]
+    near = torch.sin(angle) < 1e-4
+    safe = torch.where(near, torch.full_like(angle, math.pi / 2), angle)
+    weight_a = torch.where(near, torch.full_like(angle, 1 - share), torch.sin((1 - share) * safe) / torch.sin(safe))
+    weight_b = torch.where(near, torch.full_like(angle, share), torch.sin(share * safe) / torch.sin(safe))
+    return (weight_a * flat_a + weight_b * flat_b).reshape(a.shape).to(a.dtype)
+
+
+def mix(parts: Sequence[tuple[torch.Tensor, float]]) -> torch.Tensor:
+    """Several of them by weights that sum to 1, one after the other."""
+    result, total = parts[0]
+    for value, weight in parts[1:]:
+        total += weight
+        result = slerp(result, value, weight / total if total > 0 else 0.0)
+    return result
+
+
+class Prompts:
+    """Embeddings of prompts and blends, each prompt encoded once."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._known: OrderedDict[tuple[str, int, int], Conditioning] = OrderedDict()
+
+    def embed(self, text: str, width: int, height: int) -> Conditioning:
+        key = text, width, height
+        if key not in self._known:
+            self._known[key] = conditioning.encode(self._model, text, "", width, height, guided=False)
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+    def blend(self, prompts: Sequence[Blend], width: int, height: int) -> Conditioning:
+        """The conditioning between the prompts; without one, that of the empty text."""
+        wanted = [blend for blend in prompts if blend.weight > 0] or [Blend("", 1.0)]
+        parts = [(self.embed(blend.text, width, height), blend.weight) for blend in wanted]
+        first = parts[0][0]
+        added = first.added and {
+            **first.added,
+            "text_embeds": mix([(part.added["text_embeds"], weight) for part, weight in parts if part.added]),
+        }
+        return Conditioning(mix([(part.embeds, weight) for part, weight in parts]), added)
+
+
+def noises(seed: int, travel: float, shape: tuple[int, ...], count: int) -> torch.Tensor:
+    """float32 (count, *shape): what a job with this seed draws, step by step; `travel` of the way to the next seed's."""
+    drawn: list[torch.Tensor] = []
+    draw: Callable[[torch.Generator], torch.Tensor] = lambda source: torch.cat(  # noqa: E731
+        [torch.randn((1, *shape), generator=source, dtype=torch.float32) for _ in range(count)]
+    )
+    for number in (seed, (seed + 1) % 2**31):
+        if number == seed or travel > 0:
+            drawn.append(draw(torch.Generator("cpu").manual_seed(number)))
+    return slerp(drawn[0], drawn[-1], travel if len(drawn) > 1 else 0.0, dims=len(shape))
+
+
+def warped(picture: torch.Tensor, zoom: float, degrees: float, x: float, y: float) -> torch.Tensor:
+    """float32 (1, 3, H, W) with a picture scaled about its centre, turned counter-clockwise, then shifted.
+
+    x and y are shares of width and height, right and up. What comes in from outside is the picture mirrored.
+    """
+    if (zoom, degrees, x, y) == (1.0, 0.0, 0.0, 0.0):
+        return picture
+    theta = warp_matrix(zoom, degrees, x, y, picture.shape[-1] / picture.shape[-2])
+    return warp(picture, theta.to(picture.device))
+
+
+def warp_matrix(zoom: float, degrees: float, x: float, y: float, aspect: float) -> torch.Tensor:
+    """float32 (1, 2, 3): where each pixel of the warped picture comes from, as affine_grid wants it (y down, −1…1)."""
+    cosine, sine = math.cos(math.radians(degrees)) / zoom, math.sin(math.radians(degrees)) / zoom
+    right, down = 2 * x, -2 * y
+    rows = [[cosine, -sine / aspect], [sine * aspect, cosine]]
+    offsets = [-(row[0] * right + row[1] * down) for row in rows]
+    return torch.tensor([[[*row, offset] for row, offset in zip(rows, offsets, strict=True)]])
+
+
+def warp(picture: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    grid = torch.nn.functional.affine_grid(theta, list(picture.shape), align_corners=False)
+    return torch.nn.functional.grid_sample(
+        picture, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )

@@ -1,0 +1,335 @@
+"""The stream of frames that the diffusers engine paints (engine.Stream).
+
+Each frame's buffers are filled with what has changed since the last one, then its function runs (frame.py). Another
+model, or a ControlNet that is switched on, loads in a thread beside the running one and is taken at a frame's border; a
+new model fades in over the last picture of the old one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from paintover.bridge.errors import PaintoverError, ServerFailure
+from paintover.bridge.live import LiveSettings
+from paintover.bridge.live_messages import LOADING, RUNNING, WARMING
+from paintover.bridge.messages import Failure
+
+from .. import models
+from ..engine import Frame, failure_of
+from ..models import ModelEntry
+from ..worker_messages import StreamControl, StreamSettings, StreamState
+from . import denoise, loading
+from .blending import Prompts, noises, warp_matrix
+from .conditioning import Conditioning
+from .frame import NEGATIVE, RESIDUAL, UNGUIDED, Buffers, FrameFunction, Shape
+from .live_hints import image_of, live_hint
+from .loading import Model
+from .schedule import make_schedule
+
+log = logging.getLogger(__name__)
+
+CROSSFADE = 1.0
+"""Seconds in which a new model's pictures come over the old one's last."""
+LOOK = 0.05
+"""Seconds between looks at what loads."""
+KEPT = 3
+"""Functions of other shapes that are kept for when they are wanted again: each holds memory."""
+SETTLED = 0.5 / 255
+"""A smoothed frame that differs from the last by less than this looks the same."""
+
+Say = Callable[[Any], None]
+
+
+class DiffusersStream:
+    """See engine.Stream."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, say: Say) -> None:
+        self._device, self._dtype, self._say = device, dtype, say
+        self._painter: ModelStream | None = None
+        self._loader: Loader | None = None
+        self._refused: set[tuple[str, str]] = set()
+        """What could not be loaded, until something else is wanted: (model, control or nothing)."""
+        self._still = False
+        self._input: tuple[StreamControl | None, StreamSettings | None] = None, None
+        """What the last frame was painted from."""
+        self._old: torch.Tensor | None = None
+        """The last picture of the model before this one."""
+        self._since = 0.0
+
+    @property
+    def model(self) -> Model | None:
+        return self._painter.model if self._painter else None
+
+    @property
+    def patience(self) -> float | None:
+        """See engine.Stream."""
+        if self._old is not None or not self._still:
+            return 0.0
+        if self._loader:
+            return 0.0 if self._loader.done else LOOK
+        return None
+
+    @torch.no_grad()
+    def frame(self, control: StreamControl | None, settings: StreamSettings) -> Frame | None:
+        """See engine.Stream. Raises MissingModel, BadModelFile, OutOfMemory, ServerFailure."""
+        begun = time.perf_counter()
+        self._have(settings.settings, control is not None)
+        painter = self._painter
+        assert painter is not None
+        function = painter.prepare(control, settings, self._say)
+        prepared = time.perf_counter()
+        # While prompts travel over a scene that stands still, residuals are used again; the frame at which they arrive
+        # is exact.
+        exact, self._input = self._input == (control, settings), (control, settings)
+        reused = painter.run(function, exact)
+        pixels = self._faded(function.buffers)
+        image = pixels.cpu().numpy() if pixels.is_cuda else pixels.numpy().copy()
+        painted = time.perf_counter()
+        if not bool(function.buffers.sound):
+            painter.forget()
+            raise ServerFailure(reason=f"{painter.model.entry.name} painted values that are not numbers")
+        # Smoothing goes this share of the way with each frame.
+        way = 1 - settings.settings.smooth
+        moving = settings.settings.feedback_amount > 0 or way < 1
+        self._still = not reused and (not moving or float(function.buffers.moved) < SETTLED * way)
+        seconds = {"prepare": prepared - begun, "paint": painted - prepared, "network": function.network_seconds}
+        return Frame(image, settings.settings.seed, seconds, reused)
+
+    # ------------------------------------------------------------ models
+
+    def _have(self, settings: LiveSettings, steered: bool) -> None:
+        """Have a model, and the one that is wanted as soon as it is there."""
+        name = settings.model
+        wanted = [control.name for control in settings.controls if control.scale > 0] if steered else []
+        if self._painter is None:
+            entry = models.resolve(name)
+            loader = Loader(entry, wanted, self._device, self._dtype, self._say, first=True)
+            loader.join()
+            self._take(loader, name)
+            return
+        if self._loader and self._loader.done:
+            loader, self._loader = self._loader, None
+            self._take(loader, name)
+        running = self._painter.model
+        missing = [
+            control
+            for control in (wanted if running.entry.name == name else [])
+            if control not in running.controlnets and (name, control) not in self._refused
+        ]
+        if self._loader is None and (missing or (running.entry.name != name and (name, "") not in self._refused)):
+            self._loader = Loader(models.resolve(name), wanted, self._device, self._dtype, self._say)
+        if running.entry.name == name:
+            self._refused = {refused for refused in self._refused if refused[0] == name}
+
+    def _take(self, loader: Loader, wanted: str) -> None:
+        """Go on with what was loaded, or say why not."""
+        name = loader.entry.name
+        for control, error in loader.errors.items():
+            self._refused.add((name, control))
+            failure = failure_of(error)
+            if not control and self._painter is None:
+                self._refused.clear()
+                raise error
+            refused = "" if control else name
+            self._say(StreamState(RUNNING, failure=failure, refused=refused))
+        if loader.model is None or (self._painter and self._painter.model is loader.model):
+            return
+        if self._painter:
+            self._old, self._since = self._painter.last, time.monotonic()
+        self._painter = ModelStream(loader.model)
+        log.info("The stream paints with %s", name)
+
+    def _faded(self, buffers: Buffers) -> torch.Tensor:
+        """uint8 (H, W, 3): the new model's picture over the old one's last, while that fades."""
+        share = (time.monotonic() - self._since) / CROSSFADE
+        if self._old is None or share >= 1:
+            self._old = None
+            return buffers.pixels
+        old = torch.nn.functional.interpolate(self._old, buffers.shown.shape[-2:], mode="bilinear")
+        mixed = torch.lerp(old, buffers.shown, max(share, 0.0))
+        return (mixed[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+class Loader(threading.Thread):
+    """Loads a model and some of its ControlNets; what is loaded already it takes from there."""
+
+    def __init__(
+        self, entry: ModelEntry, controls: list[str], device: torch.device, dtype: torch.dtype, say: Say,
+        first: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(name="paintover-load", daemon=True)
+        self.entry, self._controls, self._first = entry, controls, first
+        self._where, self._say = (device, dtype), say
+        self.model: Model | None = None
+        self.errors: dict[str, Exception] = {}
+        """What could not be loaded: a control, or "" for the model."""
+        self.done = False
+        self._told = -1.0
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.model = loading.shared_model(self.entry, *self._where, self._report)
+        except Exception as error:  # noqa: BLE001 - told by whoever asked for it
+            self.errors[""] = error
+        for control in self._controls if self.model else []:
+            try:
+                loading.load_control(self.model, control)
+            except Exception as error:  # noqa: BLE001 - the picture goes on without it
+                self.errors[control] = error
+        self.done = True
+
+    def _report(self, share: float) -> None:
+        if share - self._told >= 0.05:
+            self._told = share
+            self._say(StreamState(LOADING if self._first else RUNNING, f"Loading {self.entry.name}", share))
+
+
+class ModelStream:
+    """The frames of one model: its prompts, its functions and what their buffers hold."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.last: torch.Tensor | None = None
+        """float32 (1, 3, H, W): the last frame."""
+        self._prompts = Prompts(model)
+        self._functions: OrderedDict[Shape, tuple[FrameFunction, dict[str, Any]]] = OrderedDict()
+        """With what each buffer was filled with last."""
+        self._resets = 0
+
+    def forget(self) -> None:
+        """Clear the temporal state."""
+        self.last = None
+        for function, _ in self._functions.values():
+            function.buffers.shown.zero_()
+
+    def prepare(self, control: StreamControl | None, wanted: StreamSettings, say: Say) -> FrameFunction:
+        """The function for these settings, its buffers filled."""
+        settings = wanted.settings
+        if wanted.resets != self._resets:
+            self._resets = wanted.resets
+            self.forget()
+        shape = self._shape(control, settings)
+        conditioning = self._prompts.blend(wanted.prompts, shape.width, shape.height)
+        if shape not in self._functions:
+            say(StreamState(WARMING, f"Preparing {self.model.entry.name} at {shape.width} × {shape.height}"))
+            buffers = Buffers(self.model, shape, conditioning.embeds, conditioning.added)
+            self._functions[shape] = FrameFunction(self.model, shape, buffers), {}
+            while len(self._functions) > KEPT:
+                self._functions.popitem(last=False)
+        self._functions.move_to_end(shape)
+        function, filled = self._functions[shape]
+        self._fill(function, filled, control, wanted, conditioning)
+        return function
+
+    def run(self, function: FrameFunction, exact: bool) -> bool:
+        """Paint; True where the ControlNets' residuals were those of an earlier frame, which had another prompt."""
+        filled = self._functions[function.shape][1]
+        reuse = not exact and filled.get("residuals") is not None and filled["residuals"] == filled["steering"]
+        function.run(reuse)
+        if not reuse:
+            filled["residuals"], filled["seen"] = filled["steering"], filled["prompt"]
+        self.last = function.buffers.shown
+        return reuse and filled["seen"] != filled["prompt"]
+
+    def _shape(self, control: StreamControl | None, settings: LiveSettings) -> Shape:
+        has_image = control is not None and (control.image is not None or control.passes.color is not None)
+        feeds_back = settings.feedback_amount > 0 and self.last is not None
+        active = (
+            tuple(
+                entry.name
+                for entry in settings.controls
+                if entry.scale > 0 and entry.name in self.model.controlnets
+            )
+            if control
+            else ()
+        )
+        guided = settings.guidance > 1 and self.model.unet.config.time_cond_proj_dim is None
+        return Shape(
+            settings.output_width, settings.output_height, settings.steps, active,
+            from_image=feeds_back or (has_image and settings.strength < 1),
+            guidance=UNGUIDED if not guided else NEGATIVE if settings.negative_prompt else RESIDUAL,
+        )  # fmt: skip
+
+    def _fill(
+        self, function: FrameFunction, filled: dict[str, Any], control: StreamControl | None, wanted: StreamSettings,
+        conditioning: Conditioning,
+    ) -> None:  # fmt: skip
+        b, shape, settings = function.buffers, function.shape, wanted.settings
+
+        def changed(what: str, value: Any) -> bool:
+            differs = bool(filled.get(what) != value)
+            filled[what] = value
+            return differs
+
+        if changed("prompt", (wanted.prompts, settings.negative_prompt if shape.guidance == NEGATIVE else None)):
+            self._fill_prompts(b, shape, settings, conditioning)
+        if changed("noise", (settings.seed, settings.seed_travel)):
+            b.noise.copy_(noises(settings.seed, settings.seed_travel, tuple(b.noise.shape[1:]), shape.steps))
+        strength = self._fill_start(b, shape, control, settings, changed)
+        feeds_back = shape.from_image and settings.feedback_amount > 0
+        if changed("schedule", (settings.scheduler, strength)):
+            b.set_schedule(make_schedule(self.model, settings.scheduler, shape.steps, strength))
+        if changed("guidance", settings.guidance):
+            b.guidance.fill_(settings.guidance)
+            if b.guidance_embedding is not None:
+                b.guidance_embedding.copy_(denoise.guidance_embedding(self.model, settings.guidance))
+        b.smooth.fill_(settings.smooth if self.last is not None else 0.0)
+        if self.last is not None and self.last is not b.shown:  # another shape has painted it
+            b.shown.copy_(torch.nn.functional.interpolate(self.last, b.shown.shape[-2:], mode="bilinear"))
+        if control and changed("control", control.number):
+            for name in shape.controls:
+                hint = live_hint(
+                    control.passes, name, self.model.entry.normals, shape.width, shape.height, self.model.device
+                )
+                b.hints[name].copy_(hint)
+        scales = tuple((entry.name, entry.scale) for entry in settings.controls)
+        for name, scale in scales:
+            if name in b.scales:
+                b.scales[name].fill_(scale)
+        # ControlNets see the latents, too: with other noise under them their residuals would leave it in the picture.
+        # Another prompt changes little of what they say.
+        filled["steering"] = None if feeds_back else (filled.get("control"), scales, filled["schedule"], filled["noise"])
+
+    def _fill_prompts(self, b: Buffers, shape: Shape, settings: LiveSettings, conditioning: Conditioning) -> None:
+        parts = [conditioning]
+        if shape.guidance == NEGATIVE:
+            parts.insert(0, self._prompts.embed(settings.negative_prompt, shape.width, shape.height))
+        b.embeds.copy_(torch.cat([part.embeds for part in parts]))
+        for name, value in (b.added or {}).items():
+            value.copy_(torch.cat([part.added[name] for part in parts if part.added]))
+
+    def _fill_start(
+        self, b: Buffers, shape: Shape, control: StreamControl | None, settings: LiveSettings,
+        changed: Callable[[str, Any], bool],
+    ) -> float:  # fmt: skip
+        """Fill what the start image is made of; returns the strength with which it is painted over.
+
+        Of the start, `feedback` is the last frame's share and, of the rest, 1 − strength the source's: together they are
+        what the noise leaves.
+        """
+        if not shape.from_image:
+            return 1.0
+        amount = settings.feedback_amount if self.last is not None else 0.0
+        image = None
+        if control is not None:
+            image = control.passes.color if control.image is None else control.image
+        from_source = (1 - amount) * (1 - settings.strength) if image is not None else 0.0
+        if from_source > 0 and control and image is not None and changed("source", control.number):
+            b.source.copy_(image_of(image, shape.width, shape.height, self.model.device))
+        b.feedback.fill_(amount / (amount + from_source) if amount else 0.0)
+        if amount:
+            aspect = shape.width / shape.height
+            b.warp.copy_(
+                warp_matrix(
+                    settings.feedback_zoom, settings.feedback_rotate, settings.feedback_x, settings.feedback_y, aspect
+                )
+            )
+        return 1 - (amount + from_source)

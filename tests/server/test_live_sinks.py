@@ -1,0 +1,213 @@
+"""The optional outputs at their import seam: libraries that are missing, and stand-ins of those that cannot be here."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paintover.bridge.errors import SinkMissing
+from paintover.server.live.sinks import OutputFrame, make
+from paintover.server.live.sinks.threaded import ThreadedSink
+
+HERE = {"ndi": "cyndilib", "spout": "SpoutGL", "syphon": "syphon", "camera": "pyvirtualcam"}
+
+
+def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    limit = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < limit, "it never came"
+        time.sleep(0.002)
+
+
+def frame(value: int, width: int = 64, height: int = 32) -> OutputFrame:
+    return OutputFrame(1, 0.0, np.full((height, width, 3), value, np.uint8))
+
+
+@pytest.mark.parametrize(("name", "library"), HERE.items())
+def test_a_missing_library_is_said_with_the_next_step(name: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)  # what Python does where it is not installed
+    with pytest.raises(SinkMissing) as caught:
+        make(name, frames="unused", fps=30)
+    assert library.lower().split("lib")[0] in str(caught.value).lower()
+    assert caught.value.hint
+
+
+def test_an_unknown_name_names_the_known_ones() -> None:
+    with pytest.raises(SinkMissing, match="shared, ndi, spout, syphon, camera"):
+        make("hdmi", frames="unused", fps=30)
+
+
+def module(monkeypatch: pytest.MonkeyPatch, name: str, **content: Any) -> types.ModuleType:
+    made = types.ModuleType(name)
+    for key, value in content.items():
+        setattr(made, key, value)
+    monkeypatch.setitem(sys.modules, name, made)
+    return made
+
+
+class Recorder:
+    """Stands in for a library's object: keeps its calls, and on which thread they came."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.threads: set[int] = set()
+        self._answers = answers
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            copies = tuple(a.copy() if isinstance(a, np.ndarray) else a for a in arguments)
+            self.calls.append((name, (*copies, *more.values())))
+            self.threads.add(threading.get_ident())
+            return self._answers.get(name)
+
+        return call
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        return [arguments for called, arguments in list(self.calls) if called == name]
+
+
+def test_spout_gets_rgba_on_one_thread_and_is_opened_anew_for_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = Recorder(sendImage=True)
+    module(monkeypatch, "SpoutGL", SpoutSender=lambda: sender)
+    sink = make("spout", frames="unused", fps=30)
+    sink.start()
+    sink.send(frame(7))
+    until(lambda: len(sender.of("sendImage")) == 1)
+    sink.send(frame(8, width=128))
+    until(lambda: len(sender.of("sendImage")) == 2)
+    sink.close()
+    pixels, width, height = sender.of("sendImage")[0][:3]
+    assert (width, height) == (64, 32)
+    assert pixels.shape == (32, 64, 4)
+    assert tuple(pixels[0, 0]) == (7, 7, 7, 255)
+    assert sender.of("sendImage")[1][1] == 128
+    assert len(sender.of("createOpenGL")) == len(sender.of("releaseSender")) == 2
+    assert len(sender.threads) == 1
+    assert threading.get_ident() not in sender.threads
+
+
+def test_syphon_publishes_a_texture(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, copied = Recorder(), []
+    server.device = "the device"
+    module(monkeypatch, "syphon", SyphonMetalServer=lambda title: server)
+    module(monkeypatch, "syphon.utils")
+    module(monkeypatch, "syphon.utils.raw", create_mtl_texture=lambda device, width, height: (device, width, height))
+    module(monkeypatch, "syphon.utils.numpy", copy_image_to_mtl_texture=lambda image, _: copied.append(image.copy()))
+    loop = Recorder()
+    module(
+        monkeypatch, "Foundation", NSDate=types.SimpleNamespace(date=lambda: 0),
+        NSRunLoop=types.SimpleNamespace(currentRunLoop=lambda: loop),
+    )  # fmt: skip
+    sink = make("syphon", frames="unused", fps=30)
+    sink.start()
+    sink.send(frame(9))
+    until(lambda: len(server.of("publish_frame_texture")) == 1)
+    sink.close()
+    assert server.of("publish_frame_texture")[0][0] == ("the device", 64, 32)
+    assert tuple(copied[0][0, 0]) == (9, 9, 9, 255)
+    assert server.of("stop")
+
+
+def test_a_virtual_camera_is_tried_before_the_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    cameras: list[Recorder] = []
+
+    def camera(width: int, height: int, fps: float) -> Recorder:
+        cameras.append(Recorder())
+        return cameras[-1]
+
+    module(monkeypatch, "pyvirtualcam", Camera=camera)
+    sink = make("camera", frames="unused", fps=30)
+    assert cameras[0].of("close"), "the one for trying is closed again"
+    sink.start()
+    sink.send(frame(5))
+    until(lambda: len(cameras) == 2 and len(cameras[1].of("send")) == 1)
+    sink.close()
+    assert cameras[1].of("send")[0][0].shape == (32, 64, 3)
+
+    def none(width: int, height: int, fps: float) -> Recorder:
+        raise RuntimeError("No v4l2 loopback device found")
+
+    module(monkeypatch, "pyvirtualcam", Camera=none)
+    with pytest.raises(SinkMissing, match="modprobe v4l2loopback"):
+        make("camera", frames="unused", fps=30)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("cyndilib"), reason="cyndilib is not installed")
+def test_ndi_takes_frames_of_changing_size() -> None:
+    sink = make("ndi", frames="unused", fps=59.94)
+    assert isinstance(sink, ThreadedSink)
+    sink.start()
+    try:
+        for count, width in enumerate((64, 128, 64), 1):
+            sink.send(frame(5, width=width))
+            until(lambda count=count: sink.shown == count)  # type: ignore[misc]
+    finally:
+        sink.close()
+
+
+class Stubborn:
+    """A driver that holds everything up until it is let go, or fails."""
+
+    name = "stubborn"
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.shown: list[int] = []
+        self.fail = 0
+        self.opened = self.closed = 0
+
+    def check(self) -> None: ...
+
+    def open(self, width: int, height: int) -> None:
+        self.opened += 1
+
+    def show(self, image: np.ndarray) -> None:
+        assert self.go.wait(20)
+        if self.fail:
+            self.fail -= 1
+            raise OSError("unplugged")
+        self.shown.append(int(image[0, 0, 0]))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_library_that_holds_up_gets_the_newest_frame_and_holds_nobody_up() -> None:
+    driver = Stubborn()
+    sink = ThreadedSink(driver)
+    sink.start()
+    sink.send(frame(1))
+    until(lambda: driver.opened == 1)
+    for value in range(2, 50):
+        sink.send(frame(value))  # would never return if it waited for the driver
+    driver.go.set()
+    until(lambda: len(driver.shown) == 2)
+    assert driver.shown == [1, 49]
+    sink.close()
+    assert driver.closed == 1
+
+
+def test_a_library_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    monkeypatch.setattr("paintover.server.live.sinks.threaded.RETRY", 0.01)
+    driver = Stubborn()
+    driver.go.set()
+    driver.fail = 3
+    sink = ThreadedSink(driver)
+    sink.start()
+    for _ in range(1000):
+        sink.send(frame(1))
+        if driver.shown:
+            break
+        time.sleep(0.005)
+    sink.close()
+    assert driver.shown
+    assert driver.opened == driver.closed == 4
+    assert sum("stubborn failed" in record.getMessage() for record in caplog.records) == 1

@@ -1,0 +1,106 @@
+"""The stage's values outlive the server: a real file, also a damaged one and a disk that takes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from paintover.bridge.errors import NotStored, PaintoverError
+from paintover.server.live.state import LiveState
+from paintover.server.live.store import Store
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def task(work: Awaitable[None]):  # type: ignore[no-untyped-def]
+    running = asyncio.ensure_future(work)
+    yield running
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_what_is_set_is_kept_by_itself_and_at_the_end(tmp_path: Path) -> None:
+    path, live = tmp_path / "not there yet" / "live-9700.json", LiveState()
+    store = Store(path, live)
+    assert store.load(0) == []
+    troubles: list[PaintoverError] = []
+    async with task(store.keep(troubles.append)):
+        live.set("prompt", "moß", origin=None, now=0)
+        live.store(7)
+        await until(lambda: path.exists() and "moß" in path.read_text(encoding="utf-8"))
+        live.set("strength", 0.25, origin=None, now=0)
+    again = LiveState()
+    assert Store(path, again).load(0) == []
+    assert (again.values, again.presets) == (live.values, live.presets)
+    assert again.values["strength"] == 0.25
+    names = sorted(entry.name for entry in path.parent.iterdir())
+    assert names == ["live-9700-presets.json", "live-9700.json"]
+    assert not troubles
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"values": {"pro', b"[1]", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_a_damaged_file_is_set_aside_and_said(tmp_path: Path, damage: bytes) -> None:
+    path, live = tmp_path / "live.json", LiveState()
+    path.write_bytes(damage)
+    before = dict(live.values)
+    (trouble,) = Store(path, live).load(0)
+    assert "live.damaged" in trouble.hint
+    assert (tmp_path / "live.damaged").read_bytes() == damage
+    assert live.values == before
+    Store(path, live).save()
+    assert path.exists()
+
+
+def test_damaged_presets_leave_the_values(tmp_path: Path) -> None:
+    live, again = LiveState(), LiveState()
+    live.set("prompt", "brick", origin=None, now=0)
+    for number in (1, 128):
+        live.store(number)
+    store = Store(tmp_path / "live.json", live)
+    store.save()
+    live.store(2)
+    store.save()
+    assert Store(tmp_path / "live.json", again).load(0) == []
+    assert again.presets == live.presets
+    (tmp_path / "live-presets.json").write_text("{")
+    other = LiveState()
+    (trouble,) = Store(tmp_path / "live.json", other).load(0)
+    assert "live-presets.damaged" in trouble.hint
+    assert (other.values["prompt"], other.presets) == ("brick", {})
+
+
+def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
+    live = LiveState()
+    store = Store(tmp_path / "live.json", live)
+    live.store(1)
+    store.save()
+    (tmp_path / "live-presets.json").unlink()
+    live.set("strength", 0.5, origin=None, now=0)
+    store.save()
+    assert not (tmp_path / "live-presets.json").exists()
+    live.store(1)
+    store.save()
+    assert (tmp_path / "live-presets.json").exists()
+
+
+async def test_a_disk_that_fails_is_told_once_and_tried_on(tmp_path: Path) -> None:
+    folder, live = tmp_path / "data", LiveState()
+    folder.write_text("in the way")
+    troubles: list[PaintoverError] = []
+    async with task(Store(folder / "live.json", live).keep(troubles.append)):
+        await until(lambda: bool(troubles))
+        live.set("strength", 0.5, origin=None, now=0)
+        folder.unlink()
+        await until((folder / "live.json").exists)
+    (trouble,) = troubles
+    assert isinstance(trouble, NotStored)
