@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import properties
+from paintover import cameras, properties
 from paintover.bridge.errors import ConnectionLost, NoCamera, OutOfMemory
 from paintover.bridge.live import LIVE, LIVE_BY_NAME
 from paintover.bridge.live_messages import (
@@ -27,7 +27,9 @@ from paintover.bridge.live_messages import (
 from paintover.bridge.messages import Failure
 from paintover.link import LinkState
 from paintover.live import events, painter, record
+from paintover.live.capture import Capture
 from paintover.live.painter import LiveView
+from paintover.passes import gpu_context
 from paintover.session import Session
 
 from .scenes import add_camera, add_sphere
@@ -394,3 +396,20 @@ def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: 
     scene.paintover.live_folder = "//paintings"
     with pytest.raises(Exception, match="never saved"):
         record.Recording(scene)
+
+
+def test_where_image_to_image_starts_from_is_the_viewports_own_picture(session: Session) -> None:
+    scene = bpy.context.scene
+    gpu_context.ensure()
+    add_camera(scene, location=(0, -6, 0))
+    add_sphere(scene, (0, 0, 1.2))
+    scene.view_layers[0].update()
+    window = bpy.context.window_manager.windows[0]
+    area = next(a for a in window.screen.areas if a.type == "VIEW_3D")
+    image = Capture.image((window, area), cameras.from_object(scene, scene.camera, 96, 64))
+    assert image.shape == (64, 96, 3)
+    assert image.dtype == np.uint8
+    upper, lower = image[16, 48].astype(int), image[56, 48].astype(int)
+    assert np.abs(upper - lower).max() > 20, "the ball is in the upper half"
+    assert np.abs(lower - image[56, 5]).max() <= 2, "no grid, no outline: overlays are left out"
+    assert area.spaces.active.overlay.show_overlays

@@ -1,4 +1,4 @@
-"""Live in real Blender against a real server: the stage paints what the scene's camera sees, and comes back by itself."""
+"""Live in real Blender against a real server: it paints what the scene's camera sees, and comes back by itself."""
 
 from __future__ import annotations
 
