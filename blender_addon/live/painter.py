@@ -79,6 +79,8 @@ class LiveView:
         self.latency = 0.0
         """Seconds from beginning a frame's passes to the arrival of its painting, of the newest one."""
         self._arrivals: deque[float] = deque(maxlen=16)
+        self.pictures = 0
+        """How many paintings have arrived."""
         self.recording: Recording | None = None
         self._overlay = overlay.Overlay(self)
 
@@ -216,6 +218,7 @@ class LiveView:
     def _show(self, message: LivePicture) -> None:
         now = time.monotonic()
         self._arrivals.append(now)
+        self.pictures += 1
         if self.recording:
             self.recording.add(message.image)
         if flown := self._flying.get(message.number):

@@ -14,7 +14,7 @@ import numpy as np
 from .. import textures
 from ..bridge.errors import PaintoverError, RenderFailed, SceneError
 
-WAITING = 64
+WAITING = 16
 """Paintings that may wait for the disk; what comes beyond that is left out, and said."""
 
 
@@ -79,6 +79,8 @@ class Recording:
             try:
                 moment, image = self._queue.get(timeout=0.05)
             except queue.Empty:
+                if data:  # as it goes, so that a long hold leaves nothing to do at the end
+                    self._write(data, int((time.monotonic() - begun) * self.rate))
                 if self._ended.is_set():
                     break
                 continue
@@ -87,7 +89,7 @@ class Recording:
                 self._write(data, int((moment - begun) * self.rate))
             data = textures.png(image)
         if data:
-            self._write(data, max(self.frames + 1, int((time.monotonic() - begun) * self.rate)))
+            self._write(data, self.frames + 1)
 
     def _write(self, data: bytes, until: int) -> None:
         """Write the frame as often as it was seen."""

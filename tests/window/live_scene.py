@@ -55,6 +55,7 @@ def watch():
             "size": list(live.size),
             "number": live._number,
             "flying": len(live._flying),
+            "pictures": live.pictures,
             "draws": live._overlay.draws,
             "state": live.status.state,
             "latency": live.latency,

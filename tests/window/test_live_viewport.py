@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mar
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with running(tmp_path / "server", engine=os.environ.get("PAINTOVER_LIVE_ENGINE", "fake")) as process:
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
+    with running(tmp_path / "server", engine=getattr(request, "param", "fake")) as process:
         yield process
 
 
@@ -118,6 +118,38 @@ def test_the_viewport_paints_as_it_moves(blender: host.Windowed, server: ServerP
     blender.press("bpy.ops.paintover.live_toggle()")
     blender.wait_for(lambda state: not state["live"], "the end")
     blender.screenshot(OUT / "live-3.png")
+    quit_blender(blender)
+
+
+@pytest.mark.parametrize("server", ["diffusers"], indirect=True)
+def test_a_real_model(blender: host.Windowed) -> None:
+    """mini-turbo paints; between its paintings the viewport shows the newest one in the view of the moment."""
+    go_live(blender)
+    blender.do("bpy.context.scene.paintover.prompt = 'red brick'")
+    blender.do("bpy.context.scene.paintover.control_depth = True")
+    state = blender.wait_for(lambda state: state["state"] == "running" and not state["flying"], "a painting", 600)
+    blender.screenshot(OUT / "live-mini-1.png")
+    viewport = state["viewport"]
+    x, y = viewport["left"] + viewport["width"] // 3, viewport["top"] + viewport["height"] // 2
+    blender.move(x, y)
+    blender.look()
+    blender.x("xdotool", "mousedown", "2")
+    views = []
+    for step in range(10):
+        blender.move(x + 6 * (step + 1), y)
+        views.append(blender.look())
+    blender.screenshot(OUT / "live-mini-2.png")
+    blender.x("xdotool", "mouseup", "2")
+    painted = views[-1]["pictures"] - state["pictures"]
+    drawn = views[-1]["draws"] - state["draws"]
+    assert views[-1]["view"] != state["view"]
+    assert drawn > painted, "more views were shown than painted"
+    blender.wait_for(lambda state: not state["flying"], "the last painting", 600)
+    blender.screenshot(OUT / "live-mini-3.png")
+    blender.do("bpy.context.scene.paintover.live_camera = 'SCENE'")
+    blender.look()
+    blender.wait_for(lambda state: not state["flying"], "the scene camera's painting", 600)
+    blender.screenshot(OUT / "live-mini-4.png")
     quit_blender(blender)
 
 
