@@ -148,6 +148,8 @@ class LiveView:
     def _send(self, scene: bpy.types.Scene, link: Link) -> bool:
         values = self._parameters.values
         waiting = sum(number > self._answered for number in self._flying)
+        if bpy.app.is_job_running("RENDER"):
+            return False  # the graphics card is Blender's until that is done
         if not values or not values["play"] or waiting >= IN_FLIGHT or self._sender.busy:
             return False
         try:

@@ -3,6 +3,7 @@
 import importlib
 
 import bpy
+import numpy as np
 
 
 def part(name):
@@ -15,6 +16,11 @@ def build():
     bpy.ops.mesh.primitive_monkey_add(size=2.5)
     bpy.context.object.modifiers.new("Subdivision", "SUBSURF")
     bpy.ops.object.shade_smooth()
+    turning = bpy.context.object
+    for frame, angle in ((1, 0), (100, 3)):
+        turning.rotation_euler.z = angle
+        turning.keyframe_insert("rotation_euler", frame=frame)
+    turning.rotation_euler.z = 0
     bpy.ops.mesh.primitive_plane_add(size=12, location=(0, 0, -1.2))
     bpy.ops.object.select_all(action="DESELECT")
     bpy.data.objects["Suzanne"].select_set(True)
@@ -34,6 +40,22 @@ def close_viewport():
         bpy.ops.screen.area_close()
 
 
+def sculpt():
+    """A dense ball in the middle, in Sculpt Mode."""
+    for ob in list(bpy.data.objects):
+        if ob.type == "MESH":
+            bpy.data.objects.remove(ob)
+    with bpy.context.temp_override(area=viewport()):
+        bpy.ops.mesh.primitive_uv_sphere_add(radius=2, segments=96, ring_count=48)
+        bpy.ops.object.mode_set(mode="SCULPT")
+
+
+def depth(known):
+    """A number that tells one frame's depth from another's."""
+    values = known.seen[..., 0]
+    return round(float(values[np.isfinite(values)].sum()), 2)
+
+
 def watch():
     session = part("session").session
     live = session.live
@@ -42,6 +64,7 @@ def watch():
     found = {
         "live": live is not None,
         "prompt": settings.prompt,
+        "frame": bpy.context.scene.frame_current,
         "steps": settings.live_steps,
         "trouble": str((live and live.error) or session.error or ""),
         "painted": image.name if image else "",
@@ -56,6 +79,7 @@ def watch():
             "number": live._number,
             "flying": len(live._flying),
             "pictures": live.pictures,
+            "depth": depth(live.known) if live.known else None,
             "draws": live._overlay.draws,
             "state": live.status.state,
             "latency": live.latency,
