@@ -120,5 +120,4 @@ def place(scene: bpy.types.Scene, path: Path, files: list[str], frame: int) -> s
     strip = strips.new_image(name=path.name, filepath=str(path / files[0]), channel=channel, frame_start=frame)
     for name in files[1:]:
         strip.elements.append(name)
-    strip.frame_final_duration = len(files)
     return str(strip.name)
