@@ -55,6 +55,8 @@ class Overlay:
         found = None if Capture.running or self._live.closed else self._live.viewport
         if found is None or context.area is None or context.area.as_pointer() != found[1].as_pointer():
             return
+        if found[0].scene != self._live.scene:  # the window shows another one by now
+            return
         try:
             self.draw(context.area, context.region)
         except PaintoverError as error:
