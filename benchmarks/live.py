@@ -1,18 +1,18 @@
 """How fast does the stage run, and how soon does a change show? Real server processes, frames through shared memory.
 
-**null**: an engine that sleeps for 10 ms in the network's place. A client streams depth, normals and edges (with object
-ids, as Blender does: 3.4 MB a frame) of a still life at 512², a new frame every 10 ms, and takes the painted 512²
-pictures. A picture's overhead is the time since the one before it *arrived at the client*, less what the engine says
-that it took for it: all that the worker's loop, two hops through the front, the codec and the client add, and every
-frame that went missing. `null_fps` counts pictures at the client.
+**null**: an engine that sleeps for 10 ms in the network's place. A client streams depth, normals and edges (with
+object ids, as Blender does: 3.4 MB a frame) of a still life at 512², a new frame every 10 ms, and takes the painted
+512² pictures. A picture's overhead is the time since the one before it *arrived at the client*, less what the engine
+says that it took for it: all that the worker's loop, two hops through the front, the codec and the client add, and
+every frame that went missing. `null_fps` counts pictures at the client.
 
 **mini**: mini-turbo on the CPU, one step at 256² under depth, normal and edge, one thread to compute with (the other
-core is the front's, and the client's). Control frames of that size come 30 times a second, each with other values, so that
-nothing is reused. `overhead_share` is all but the network's compute: of the time from the first picture's arrival at the
-client to the last's, what did not pass within UNet, ControlNets and decoder. Latency: the client sets the seed at a random
-moment, and waits for the first picture that was painted with it; in units of the median time between pictures. The output's
-pace is read from the times of its frames in shared memory, meanwhile, at 30 a second; its jitter is how far the time
-between two is off their interval.
+core is the front's, and the client's). Control frames of that size come 30 times a second, each with other values, so
+that nothing is reused. `overhead_share` is all but the network's compute: of the time from the first picture's
+arrival at the client to the last's, what did not pass within UNet, ControlNets and decoder. Latency: the client sets
+the seed at a random moment, and waits for the first picture that was painted with it; in units of the median time
+between pictures. The output's pace is read from the times of its frames in shared memory, meanwhile, at 30 a second;
+its jitter is how far the time between two is off their interval.
 
 **--gpu**: see live_gpu.py.
 
@@ -52,7 +52,7 @@ CONTROL_INTERVAL = 0.01
 WARM_UP = 100
 """Pictures before anything is measured."""
 MINI_SIDE = 256
-MINI_CHANGES, MINI_WARM_UP = 150, 5
+MINI_CHANGES, WARM_FRAMES = 150, 5
 OUTPUT_FPS = 30.0
 
 
@@ -128,50 +128,91 @@ def null(folder: Path) -> list[Result]:
     ]
 
 
+@dataclasses.dataclass
+class Measured:
+    """What a stage did while a parameter was changed at random moments. Times in seconds."""
+
+    arrivals: list[float]
+    networks: list[float]
+    latencies: list[float]
+    pictures: list[int]
+    """That arrived from a change to the first that shows it, which counts: two, where none is late."""
+
+    @property
+    def frame(self) -> float:
+        return float(np.median(np.diff(self.arrivals)))
+
+    @property
+    def overhead_share(self) -> float:
+        return 1 - sum(self.networks[1:]) / (self.arrivals[-1] - self.arrivals[0])
+
+
+def measure(watcher: Watcher, changes: int) -> Measured:
+    """Set the seed at random moments, each phase of a frame as often, and wait for the first picture that shows it."""
+    chance = random.Random(7)
+    before = [watcher.next()[0] for _ in range(WARM_FRAMES)]
+    arrivals: list[float] = []
+    networks: list[float] = []
+    latencies: list[float] = []
+    pictures: list[int] = []
+    for seed in range(1, changes + 1):
+        frame = float(np.median(np.diff(arrivals[-50:] if len(arrivals) > 1 else before)))
+        until, asked, since = time.monotonic() + chance.uniform(0, 2) * frame, 0.0, 0
+        while True:
+            if not asked and time.monotonic() >= until:
+                asked, since = time.monotonic(), len(arrivals)
+                watcher.client.send(LiveSet({"seed": seed}))
+            try:
+                now, picture = watcher.next(60.0 if asked else until - time.monotonic())
+            except TimeoutError:
+                continue
+            networks.append(picture.seconds["network"])
+            arrivals.append(now)
+            if asked and picture.seed == seed:
+                latencies.append(now - asked)
+                pictures.append(len(arrivals) - since)
+                break
+    return Measured(arrivals, networks, latencies, pictures)
+
+
+def latency_results(measured: Measured, prefix: str = "") -> list[Result]:
+    frames = np.array(measured.latencies) / measured.frame
+    return [
+        Result(f"{prefix}latency_median_frames", float(np.median(frames)), "frame times", at_most=1.6),
+        Result(f"{prefix}latency_p99_frames", float(np.percentile(frames, 99)), "frame times", at_most=2.1),
+        Result(f"{prefix}latency_pictures_mean", float(np.mean(measured.pictures)), "pictures until the change shows"),
+        Result(
+            f"{prefix}frame_p99_over_median",
+            float(np.percentile(np.diff(measured.arrivals), 99)) / measured.frame,
+            "how evenly the machine paints",
+        ),
+        Result(f"{prefix}latency_median_ms", float(np.median(measured.latencies)) * 1000, "ms"),
+    ]
+
+
 def mini(folder: Path) -> list[Result]:
     os.environ["OMP_NUM_THREADS"] = "1"
-    chance = random.Random(7)
     settings = {
         "model": "mini-turbo", "steps": 1, "prompt": "brick, white background", "seed": 0, "output_width": MINI_SIDE,
         "output_height": MINI_SIDE, "control_depth": True, "control_normal": True, "control_edge": True,
         "output_fps": OUTPUT_FPS,
     }  # fmt: skip
-    networks, arrivals, latencies = [], [], []
     with running(folder, "diffusers", "--no-standby", "--sink", "shared") as server:
         watcher = Watcher(server, **settings)
         source = Source(watcher.client, passes_of(MINI_SIDE), 1 / 30)
         source.start()
-        before = [watcher.next()[0] for _ in range(MINI_WARM_UP)]
+        watcher.next()
         with frame_times(f"paintover-{server.port}") as times:
-            for seed in range(1, MINI_CHANGES + 1):
-                frame = float(np.median(np.diff(arrivals[-50:] if len(arrivals) > 1 else before)))
-                until = time.monotonic() + chance.uniform(0, 2) * frame  # every phase of a frame as often
-                asked = None
-                while True:
-                    if asked is None and time.monotonic() >= until:
-                        asked = time.monotonic()
-                        watcher.client.send(LiveSet({"seed": seed}))
-                    try:
-                        now, picture = watcher.next(60.0 if asked else until - time.monotonic())
-                    except TimeoutError:
-                        continue
-                    networks.append(picture.seconds["network"])
-                    arrivals.append(now)
-                    if asked and picture.seed == seed:
-                        latencies.append(now - asked)
-                        break
+            measured = measure(watcher, MINI_CHANGES)
         source.stop()
         watcher.client.close()
-    frame = float(np.median(np.diff(arrivals)))
-    jitter = np.abs(np.diff([when for _, when in times]) - 1 / OUTPUT_FPS) * 1000
+    jitter = np.abs(between(times) - 1 / OUTPUT_FPS) * 1000
     return [
-        Result("overhead_share", 1 - sum(networks[1:]) / (arrivals[-1] - arrivals[0]), "", at_most=0.05),
-        Result("latency_median_frames", float(np.median(latencies)) / frame, "frame times", at_most=1.6),
-        Result("latency_p99_frames", float(np.percentile(latencies, 99)) / frame, "frame times", at_most=2.1),
+        Result("overhead_share", measured.overhead_share, "", at_most=0.05),
+        *latency_results(measured),
         Result("pacing_jitter_p99_ms", float(np.percentile(jitter, 99)), "ms", at_most=4),
-        Result("latency_median_ms", float(np.median(latencies)) * 1000, "ms"),
-        Result("mini_fps", 1 / frame, "pictures/s"),
-        Result("changes", len(latencies), ""),
+        Result("mini_fps", 1 / measured.frame, "pictures/s"),
+        Result("changes", len(measured.latencies), ""),
         Result("frames_out", len(jitter), ""),
     ]
 
@@ -188,6 +229,14 @@ def frame_times(name: str) -> Iterator[list[tuple[int, float]]]:
     mine.send("stop")
     times += mine.recv()
     watching.join(10)
+
+
+def between(times: list[tuple[int, float]]) -> np.ndarray:
+    """Seconds between frames that went out one after the other. Where the reader missed one, its neighbours are left
+    out: the output counts what it sends, and leaves ticks out that it misses, so its own gaps are all here."""
+    numbers, when = np.array(times).T
+    gaps: np.ndarray = np.diff(when)[np.diff(numbers) == 1]
+    return gaps
 
 
 def main() -> None:

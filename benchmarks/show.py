@@ -36,7 +36,7 @@ from paintover.bridge.live_messages import LiveJoin, LivePicture, LiveSet, LiveV
 from paintover.server.live.osc_codec import encode
 from tests.server_process import ServerProcess, running
 
-from .live import Source, Watcher, frame_times, passes_of
+from .live import Source, Watcher, between, frame_times, passes_of
 from .report import Result, report
 
 SIDE, FPS, EVERY, RATE = 128, 30.0, 30.0, 600
@@ -168,7 +168,8 @@ def perform(server: ServerProcess, osc_port: int, minutes: float) -> list[Result
         thread.over.set()
         thread.join(30)
     source.stop()
-    gaps = np.diff([when for _, when in times]) * FPS
+    gaps = between(times) * FPS
+    print("largest gaps:", ", ".join(f"{gap:.2f}" for gap in sorted(gaps)[-5:]))
     return [
         Result("largest_gap_intervals", float(gaps.max()), "intervals of the output", at_most=2),
         Result("fresh_frame_after_kill_p95_s", float(np.percentile(back, 95)), "s", at_most=5),
@@ -176,7 +177,8 @@ def perform(server: ServerProcess, osc_port: int, minutes: float) -> list[Result
         Result("front_memory_growth_mb", last - (first or last), "MB", at_most=2),
         Result("fresh_frame_after_kill_median_s", float(np.median(back)), "s"),
         Result("kills", len(back), ""),
-        Result("frames_out", len(times), ""),
+        Result("frames_out", times[-1][0] - times[0][0], ""),
+        Result("frames_that_the_reader_missed", times[-1][0] - times[0][0] - len(gaps), ""),
         Result("osc_messages", program.sent, ""),
         Result("visitors", visitors.count, ""),
     ]

@@ -45,6 +45,10 @@ class LiveSettings(Settings):
         2, "Steps", "Denoising steps of a frame: more are slower and cleaner", "image", "steps",
         minimum=1, maximum=50,
     )  # fmt: skip
+    in_flight: bool = _live(
+        False, "Overlap Frames", "Paint the steps of several frames together: more frames a second, each shown later",
+        "image", "steps/overlap",
+    )  # fmt: skip
     guidance: float = _live(
         1.0, "Guidance", "How closely the painting follows the prompt: 1 is as the model was trained", "image",
         "guidance", minimum=0.0, maximum=30.0,

@@ -66,7 +66,7 @@ debian_packages() {  # debian_packages NAME…: install what is missing, or say 
 }
 
 # Programs of others that tests talk to, where they are at hand or can be installed.
-peer_packages="liblo-tools puredata-core"
+peer_packages="liblo-tools puredata-core ffmpeg chromium chromium-driver"
 
 optional_packages() {  # optional_packages NAME…: install what is missing as root; as somebody else, say what is not there
     local missing="" package

@@ -66,7 +66,11 @@ def serve(
         int, typer.Option(help="Port of the monitor page and OSCQuery; 0: none.", min=0, max=65535)
     ] = HTTP_PORT,
     sink: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help=f"Also send frames out by: {', '.join(SINKS)}.")
+        list[str] | None, typer.Option(metavar="NAME", help=f"Send frames out by: {', '.join(SINKS)}, none. [shared]")
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Take frames of another program from shared memory of this name."),
     ] = None,
     fallback: Annotated[
         Path | None, typer.Option(help="Picture that is sent out while none can be painted.", dir_okay=False)
@@ -101,7 +105,8 @@ def serve(
         ) from reason
     live = LiveOptions(
         osc_port, osc_reply, osc_root.rstrip("/"), osc_networks(osc_allow or ()), osc_timetags, http_port,
-        tuple(dict.fromkeys(sink or ())), fallback, zeroconf,
+        tuple(dict.fromkeys(name for name in sink if name != "none")) if sink else None, tuple(source or ()),
+        fallback, zeroconf,
     )  # fmt: skip
     front = Front(token=make_token(), data=data, engine=engine, standby=standby, live=live)
 

@@ -55,6 +55,8 @@ class Frame:
     """Time by stage."""
     rough: bool = False
     """A finer one of the same follows if nothing changes."""
+    control: int | None = None
+    """Number of the control frame that it was painted from, where that is not the newest."""
 
 
 class Stream(Protocol):

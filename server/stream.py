@@ -63,5 +63,5 @@ class StreamLoop:
             return
         self._failed = False
         if frame is not None:
-            number = control.number if control else -1
+            number = frame.control if frame.control is not None else control.number if control else -1
             self._send(StreamPicture(number, settings.number, frame.image, frame.seed, frame.seconds))

@@ -118,9 +118,10 @@ class StreamControl:
     """The newest control frame, for all streamed frames from now on. A newer one supersedes it."""
 
     number: int
-    passes: Passes
+    passes: Passes | None
+    """None: there is an image and no scene, and no ControlNet acts."""
     image: np.ndarray | None = None
-    """uint8 (H, W, 3): where image-to-image starts from."""
+    """uint8 (H, W, 3), of any size: where image-to-image starts from."""
 
     def supersedes(self) -> str:
         return "StreamControl"

@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the tables of parameters and OSC addresses: python -m tools.reference"""
+"""Writes what is made from the tables of parameters and OSC addresses, and copies: python -m tools.reference"""
 
 from __future__ import annotations
 
@@ -101,10 +101,16 @@ def cheat_sheet() -> str:
     return "\n".join(lines) + "\n"
 
 
+def frames() -> str:
+    """touchdesigner/paintover_frames.py: a copy, so that the folder needs nothing else."""
+    return (ROOT_FOLDER / "bridge" / "frames.py").read_text(encoding="utf-8")
+
+
 PAGES = {
     ROOT_FOLDER / "docs" / "parameters.md": parameters,
     ROOT_FOLDER / "docs" / "osc.md": osc,
     ROOT_FOLDER / "touchdesigner" / "osc_addresses.tsv": cheat_sheet,
+    ROOT_FOLDER / "touchdesigner" / "paintover_frames.py": frames,
 }
 
 

@@ -89,9 +89,9 @@ class Guard:
         if not _equal(str(form.get("token", "")).strip(), self._token):
             said = "That is not this server's token."
             return web.Response(status=401, text=ASK.format(said=said), content_type="text/html")
-        response = web.HTTPSeeOther("/")
-        response.set_cookie(COOKIE, self._cookie, max_age=MONTH, httponly=True, samesite="Strict")
-        return response
+        answer = web.HTTPSeeOther("/")
+        answer.set_cookie(COOKIE, self._cookie, max_age=MONTH, httponly=True, samesite="Strict")
+        raise answer
 
 
 def is_loopback(remote: str | None) -> bool:

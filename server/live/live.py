@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from paintover.bridge.errors import PaintoverError, PortInUse, ServerStartFailed
+from paintover.bridge.errors import PaintoverError, PortInUse, ServerStartFailed, SinkMissing
 from paintover.bridge.live_messages import (
     LiveEvent,
     LiveFrame,
@@ -37,6 +37,7 @@ from .osc import Osc
 from .osc_addresses import HTTP_PORT, OSC_PORT, OSC_REPLY, ROOT
 from .oscquery import OscQuery
 from .output import Output
+from .outside import Outside
 from .stage import Picture, Stage
 from .state import LiveState
 from .store import Store
@@ -55,7 +56,10 @@ class LiveOptions:
     osc_allow: tuple[ipaddress.IPv4Network, ...] = ()
     osc_timetags: bool = False
     http_port: int = HTTP_PORT
-    sinks: tuple[str, ...] = ()
+    sinks: tuple[str, ...] | None = None
+    """None: shared memory, where there is any."""
+    sources: tuple[str, ...] = ()
+    """Names of shared memory from which frames of other programs come in."""
     fallback: Path | None = None
     """A picture that is shown while none can be painted."""
     zeroconf: bool = False
@@ -90,6 +94,7 @@ class Live:
         }
         self._jpeg = JpegSink()
         self._output: Output | None = None
+        self._outside: Outside | None = None
         self._store: Store | None = None
         self._osc: Osc | None = None
         self._web: Web | None = None
@@ -107,11 +112,12 @@ class Live:
         self._store = Store(self._data / f"live-{port}.json", self.state)
         for trouble in self._store.load(time.monotonic()):
             self._note(trouble)
-        chosen = [sinks.make(name, frames=f"paintover-{actual}", fps=self._fps()) for name in options.sinks]
-        fallback = _picture(options.fallback) if options.fallback else None
-        output = Output(self.stage, self.state.values, [self._jpeg, *chosen], fallback=fallback)
-        output.start()
-        self._output = output
+        try:
+            self._outside = Outside(options.sources, self.stage.outside)
+        except ValueError as reason:
+            raise ServerStartFailed(f"{reason}.", hint="Choose another name for --source.") from reason
+        self._open_output(f"paintover-{actual}")
+        self._outside.start()
         self.stage.on_picture.append(self._painted)
         self.stage.on_event.append(self._event)
         self._open_osc()
@@ -122,6 +128,22 @@ class Live:
         # All that was loaded stays: looking through it for garbage takes 30 ms and more, in which no frame goes out.
         gc.collect()
         gc.freeze()
+
+    def _open_output(self, name: str) -> None:
+        """Send frames out. Raises SinkMissing, unless it is about what nobody has asked for."""
+        wanted = ("shared",) if self._options.sinks is None else self._options.sinks
+        chosen = [sinks.make(sink, frames=name, fps=self._fps()) for sink in wanted]
+        fallback = _picture(self._options.fallback) if self._options.fallback else None
+        output = Output(self.stage, self.state.values, [self._jpeg, *chosen], fallback=fallback)
+        try:
+            output.start()
+        except SinkMissing as error:
+            if self._options.sinks is not None:
+                raise
+            self._note(error)
+            output = Output(self.stage, self.state.values, [self._jpeg], fallback=fallback)
+            output.start()
+        self._output = output
 
     def _open_osc(self) -> None:
         options = self._options
@@ -177,6 +199,8 @@ class Live:
             await self._announcement.close()
         if self._osc:
             self._osc.close()
+        if self._outside:
+            await asyncio.to_thread(self._outside.close)
         if self._output:
             await asyncio.to_thread(self._output.close)
         if self._web:

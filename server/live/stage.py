@@ -40,9 +40,11 @@ from paintover.bridge.live_messages import (
     Value,
 )
 from paintover.bridge.messages import Failure
+from paintover.bridge.scene import Passes
 
 from ..supervisor import Supervisor
 from ..worker_messages import StreamControl, StreamPicture, StreamSettings, StreamState
+from .outside import passes_of
 from .state import LiveState
 
 log = logging.getLogger("paintover.front")
@@ -111,6 +113,8 @@ class Stage:
         self._wake = asyncio.Event()
         # What the worker has, or will have next.
         self._control: StreamControl | None = None
+        self._outside: np.ndarray | None = None
+        """What another program gives to start from, where the source gives nothing."""
         self._settings: StreamSettings | None = None
         self._number = 0
         self._origins: dict[int, tuple[Channel, int]] = {}
@@ -167,9 +171,21 @@ class Stage:
         except PaintoverError as error:
             channel.send(LiveTrouble(Failure.of(error)))
             return
-        self._number += 1
+        self._paint_from(message.passes, self._outside if message.image is None else message.image)
         self._origins[self._number] = (channel, message.number)
-        self._control = StreamControl(self._number, message.passes, message.image)
+
+    def outside(self, frame: np.ndarray) -> None:
+        """Take a frame of another program (outside.py): what image-to-image starts from or, with one channel, depth."""
+        passes = self._control.passes if self._control else None
+        if frame.shape[2] == 1:
+            passes = passes_of(frame)
+        else:
+            self._outside = np.ascontiguousarray(frame[..., :3])
+        self._paint_from(passes, self._outside)
+
+    def _paint_from(self, passes: Passes | None, image: np.ndarray | None) -> None:
+        self._number += 1
+        self._control = StreamControl(self._number, passes, image)
         self.start()
         self._hand_on(self._control)
 
@@ -357,7 +373,8 @@ class Stage:
         if size := wanted.pop("size", None):
             wanted["output_width"] = wanted["output_height"] = min(size, MAX_OUTPUT)
         wanted = {name: value for name, value in wanted.items() if name in LIVE_BY_NAME}
-        self._before_model = {"model": self._model} | {name: self.state.values[name] for name in wanted}
+        before: dict[str, Value] = {name: self.state.values[name] for name in wanted}
+        self._before_model = {"model": self._model, **before}
         self._model = model
         for name, value in wanted.items():
             self.state.set(name, value, origin=None, now=time.monotonic())

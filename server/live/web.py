@@ -90,7 +90,6 @@ class Web:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises PortInUse."""
-        self._sources.jpeg.attach()
         self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
@@ -101,6 +100,7 @@ class Web:
                 hint = "Stop that program, or choose another port with --http-port (0: none)."
                 raise PortInUse(host=host, port=port, hint=hint) from reason
             raise
+        self._sources.jpeg.attach()
         self._sources.state.listeners.append(self._changed)
         self._sources.state.triggered.append(self._triggered)
         self._ticking = asyncio.create_task(self._tick())
@@ -137,7 +137,7 @@ class Web:
             await asyncio.sleep(TICK)
             if not self._pages:
                 continue
-            status = {**asdict(self._sources.status()), **self._sources.pace()}
+            status = {**asdict(self._sources.status()), "pace": dict(self._sources.pace())}
             messages, errors = (list(entries)[-12:] for entries in self._sources.heard())
             for page in self._pages:
                 page.status(status)

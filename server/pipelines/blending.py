@@ -20,7 +20,7 @@ KEPT = 128
 def slerp(a: torch.Tensor, b: torch.Tensor, share: float, dims: int = 1) -> torch.Tensor:
     """Spherical interpolation (Shoemake 1985) from a to b, of vectors that lie in the last `dims` dimensions.
 
-    At 0 and 1 it is exactly a and b; between noises it keeps their variance. Nearly parallel vectors are mixed linearly.
+    At 0 and 1 it is exactly a and b; between noises it keeps their variance. Nearly parallel ones are mixed linearly.
     """
     if share <= 0 or share >= 1:
         return a if share <= 0 else b
@@ -72,7 +72,7 @@ class Prompts:
 
 
 def noises(seed: int, travel: float, shape: tuple[int, ...], count: int) -> torch.Tensor:
-    """float32 (count, *shape): what a job with this seed draws, step by step; `travel` of the way to the next seed's."""
+    """float32 (count, *shape): what a job with this seed draws at its steps; `travel` of the way to the next seed's."""
     drawn: list[torch.Tensor] = []
     draw: Callable[[torch.Generator], torch.Tensor] = lambda source: torch.cat(  # noqa: E731
         [torch.randn((1, *shape), generator=source, dtype=torch.float32) for _ in range(count)]

@@ -39,6 +39,8 @@ class Shape:
     controls: tuple[str, ...]
     from_image: bool
     guidance: str
+    in_flight: bool = False
+    """As many frames as there are steps are under way, each at another step (stream batch, Kodaira et al. 2023)."""
 
 
 class Buffers:
@@ -60,6 +62,11 @@ class Buffers:
         }
         """The negative prompt comes first, if it is there."""
         self.hints = {name: zeros(1, 3, shape.height, shape.width, dtype=dtype) for name in shape.controls}
+        rows = shape.steps if shape.in_flight else 0
+        self.rows, self.row_clean = zeros(rows, *cells), zeros(rows, *cells)
+        """Of the frames under way, the newest first: their latents, and the clean latents of their starts."""
+        self.row_hints = {name: zeros(rows, 3, shape.height, shape.width, dtype=dtype) for name in shape.controls}
+        """Each keeps its own control image."""
         self.scales = {name: zeros(1, dtype=dtype) for name in shape.controls}
         self.guidance = zeros(1)
         distilled = model.unet.config.time_cond_proj_dim
@@ -103,7 +110,7 @@ class FrameFunction:
     @torch.no_grad()
     def run(self, reuse: bool = False) -> None:
         """Paint. With `reuse` the residuals are those of the last run without."""
-        reuse = reuse and bool(self.shape.controls)
+        reuse = reuse and bool(self.shape.controls) and not self.shape.in_flight
         if reuse not in self._replays:
             self._replays[reuse] = self._capture(lambda: self._paint(reuse))
         self.network_seconds = 0.0
@@ -124,7 +131,8 @@ class FrameFunction:
     def _capture(self, work: Callable[[], None]) -> Callable[[], None]:
         if self._model.device.type != "cuda":
             return work
-        shown = self.buffers.shown.clone()
+        b = self.buffers
+        kept = [(value, value.clone()) for value in (b.shown, b.rows, b.row_clean, *b.row_hints.values())]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -134,12 +142,16 @@ class FrameFunction:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             work()
-        self.buffers.shown.copy_(shown)  # what the warm-up has painted is nobody's last frame
+        for value, before in kept:  # what the warm-up has painted is nobody's last frame
+            value.copy_(before)
         return graph.replay
 
     # ------------------------------------------------------------ the frame
 
     def _paint(self, reuse: bool) -> None:
+        if self.shape.in_flight:
+            self._paint_rows()
+            return
         b = self.buffers
         clean = self._start_image() if self.shape.from_image else torch.zeros_like(b.noise[:1])
         latents = b.start[0] * clean + b.start[1] * b.noise[:1]
@@ -148,6 +160,27 @@ class FrameFunction:
             if step == 0 and self.shape.guidance == NEGATIVE:
                 latents, clean = latents
         self._finish(latents)
+
+    def _paint_rows(self) -> None:
+        """One step of every frame under way: a new one enters, the oldest is finished."""
+        b, count, table = self.buffers, self.shape.steps, self.buffers.table.reshape(self.shape.steps, 7, 1, 1, 1)
+        clean = self._start_image() if self.shape.from_image else torch.zeros_like(b.noise[:1])
+        b.rows[:1].copy_(b.start[0] * clean + b.start[1] * b.noise[:1])
+        b.row_clean[:1].copy_(clean)
+        for name, hints in b.row_hints.items():
+            hints[:1].copy_(b.hints[name])
+        batch, embeds = b.rows.to(self._model.dtype), b.embeds.expand(count, -1, -1)
+        added = b.added and {name: value.expand(count, *value.shape[1:]) for name, value in b.added.items()}
+        down, middle = self._control(batch, b.timesteps, embeds, added, b.row_hints)
+        output = self._denoise(batch, b.timesteps, embeds, added, down, middle)
+        if self.shape.guidance:
+            virtual = table[:, 3] * b.rows + table[:, 4] * b.row_clean
+            output = virtual + b.guidance * (output - virtual)
+        following = table[:, 0] * b.rows + table[:, 1] * output
+        following[:-1] += table[:-1, 2] * b.noise[1:]
+        for rows, moved in ((b.rows, following), (b.row_clean, b.row_clean), *((h, h) for h in b.row_hints.values())):
+            rows[1:].copy_(moved[:-1].clone())
+        self._finish(following[-1:])
 
     def _start_image(self) -> torch.Tensor:
         """Clean latents of the source and the last frame, mixed and moved."""
@@ -180,21 +213,30 @@ class FrameFunction:
         added = b.added and {name: value[-count:] for name, value in b.added.items()}
         time = b.timesteps[step]
         if not reuse and self._nets:
-            self._keep(step, self._control(batch, time, embeds, added))
+            hints = {name: hint.expand(count, -1, -1, -1) for name, hint in b.hints.items()}
+            self._keep(step, self._control(batch, time, embeds, added, hints))
         down, middle = self._residuals[step] or (None, None)
+        return self._denoise(batch, time, embeds, added, down, middle)
+
+    def _denoise(self, batch: torch.Tensor, time: torch.Tensor, embeds: torch.Tensor, added: Any, down: Any,
+                 middle: Any) -> torch.Tensor:  # fmt: skip
+        """float32: what the UNet says."""
+        condition = self.buffers.guidance_embedding
         return self._unet(
             batch, time, encoder_hidden_states=embeds, added_cond_kwargs=added,
-            timestep_cond=b.guidance_embedding, down_block_additional_residuals=down, mid_block_additional_residual=middle,
-            return_dict=False,
+            timestep_cond=None if condition is None else condition.expand(len(batch), -1),
+            down_block_additional_residuals=down, mid_block_additional_residual=middle, return_dict=False,
         )[0].float()  # fmt: skip
 
-    def _control(self, batch: torch.Tensor, time: torch.Tensor, embeds: torch.Tensor, added: Any) -> Any:
-        """The summed residuals of the ControlNets."""
+    def _control(
+        self, batch: torch.Tensor, time: torch.Tensor, embeds: torch.Tensor, added: Any, hints: dict[str, torch.Tensor]
+    ) -> Any:
+        """The summed residuals of the ControlNets; (None, None) without any."""
         b, down, middle = self.buffers, None, None
         for name, net in self._nets.items():
             more, mid = net(
                 batch, time, encoder_hidden_states=embeds, added_cond_kwargs=added,
-                controlnet_cond=b.hints[name].expand(len(batch), -1, -1, -1), conditioning_scale=b.scales[name],
+                controlnet_cond=hints[name], conditioning_scale=b.scales[name],
                 return_dict=False,
             )  # fmt: skip
             down = list(more) if down is None else [a + b for a, b in zip(down, more, strict=True)]

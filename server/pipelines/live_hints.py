@@ -13,7 +13,9 @@ from paintover.bridge.hints import make_hint
 from paintover.bridge.scene import Passes
 
 
-def live_hint(passes: Passes, control: str, normals: str, width: int, height: int, device: torch.device) -> torch.Tensor:
+def live_hint(
+    passes: Passes, control: str, normals: str, width: int, height: int, device: torch.device
+) -> torch.Tensor:
     """float32 (1, 3, height, width) in 0…1 on the device. `normals` as in hints.normal_hint."""
     if device.type == "cpu":
         hint = torch.from_numpy(make_hint(passes, control, normals)).permute(2, 0, 1)[None]

@@ -1,7 +1,7 @@
 """Few-step sampling as a table of numbers, so that a captured graph can do it from tensors.
 
-A step of every sampler here is linear in the latents, the network's output and fresh noise. Consistency models (LCM, Luo
-et al. 2023, and what is distilled like it) go to the clean latents and noise them anew; all others follow the
+A step of every sampler here is linear in the latents, the network's output and fresh noise. Consistency models (LCM,
+Luo et al. 2023, and what is distilled like it) go to the clean latents and noise them anew; all others follow the
 probability flow's ODE in first-order steps (DDIM, Song et al. 2021; Euler in σ is the same thing), which is what turbo
 and Lightning models are made for. With strength below 1 the whole schedule moves to lower noise, however few steps it
 has, so that strength acts smoothly.
@@ -82,8 +82,8 @@ def make_schedule(model: Model, name: str, steps: int, strength: float) -> Sched
 def _clean(kind: str, a: float, s: float) -> tuple[tuple[float, float], tuple[float, float]]:
     """Clean latents from latents and output, and a perfect network's output from latents and clean latents.
 
-    With latents = a · clean + s · noise: the output is the noise (Ho et al. 2020), v = a · noise − s · clean (Salimans &
-    Ho 2022), or the clean latents.
+    With latents = a · clean + s · noise: the output is the noise (Ho et al. 2020), v = a · noise − s · clean (Salimans
+    & Ho 2022), or the clean latents.
     """
     if kind == "v_prediction":
         return (a, -s), (a / s, -(a * a / s + s))

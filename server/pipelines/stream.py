@@ -10,16 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
-from paintover.bridge.errors import PaintoverError, ServerFailure
+from paintover.bridge.errors import ServerFailure
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.live_messages import LOADING, RUNNING, WARMING
-from paintover.bridge.messages import Failure
 
 from .. import models
 from ..engine import Frame, failure_of
@@ -80,7 +80,7 @@ class DiffusersStream:
     def frame(self, control: StreamControl | None, settings: StreamSettings) -> Frame | None:
         """See engine.Stream. Raises MissingModel, BadModelFile, OutOfMemory, ServerFailure."""
         begun = time.perf_counter()
-        self._have(settings.settings, control is not None)
+        self._have(settings.settings, control is not None and control.passes is not None)
         painter = self._painter
         assert painter is not None
         function = painter.prepare(control, settings, self._say)
@@ -98,9 +98,10 @@ class DiffusersStream:
         # Smoothing goes this share of the way with each frame.
         way = 1 - settings.settings.smooth
         moving = settings.settings.feedback_amount > 0 or way < 1
-        self._still = not reused and (not moving or float(function.buffers.moved) < SETTLED * way)
+        settled = not moving or float(function.buffers.moved) < SETTLED * way
+        self._still = settled and not reused and not painter.unfinished
         seconds = {"prepare": prepared - begun, "paint": painted - prepared, "network": function.network_seconds}
-        return Frame(image, settings.settings.seed, seconds, reused)
+        return Frame(image, settings.settings.seed, seconds, reused, painter.control)
 
     # ------------------------------------------------------------ models
 
@@ -179,7 +180,9 @@ class Loader(threading.Thread):
             self.model = loading.shared_model(self.entry, *self._where, self._report)
         except Exception as error:  # noqa: BLE001 - told by whoever asked for it
             self.errors[""] = error
-        for control in self._controls if self.model else []:
+        for control in self._controls:
+            if self.model is None:
+                break
             try:
                 loading.load_control(self.model, control)
             except Exception as error:  # noqa: BLE001 - the picture goes on without it
@@ -199,6 +202,10 @@ class ModelStream:
         self.model = model
         self.last: torch.Tensor | None = None
         """float32 (1, 3, H, W): the last frame."""
+        self.control: int | None = None
+        """Number of the control frame that the last frame was painted from."""
+        self.unfinished = False
+        """Frames under way differ from the one that is finished."""
         self._prompts = Prompts(model)
         self._functions: OrderedDict[Shape, tuple[FrameFunction, dict[str, Any]]] = OrderedDict()
         """With what each buffer was filled with last."""
@@ -232,6 +239,15 @@ class ModelStream:
     def run(self, function: FrameFunction, exact: bool) -> bool:
         """Paint; True where the ControlNets' residuals were those of an earlier frame, which had another prompt."""
         filled = self._functions[function.shape][1]
+        begun = filled.get("control"), filled["prompt"], filled["noise"], filled["schedule"]
+        under_way = function.shape.steps if function.shape.in_flight else 1
+        if "rows" not in filled:
+            for _ in range(under_way - 1):  # the first picture waits for its steps
+                function.run()
+            filled["rows"] = deque([begun] * under_way, maxlen=under_way)
+        filled["rows"].append(begun)
+        self.unfinished = len(set(filled["rows"])) > 1
+        self.control = filled["rows"][0][0]
         reuse = not exact and filled.get("residuals") is not None and filled["residuals"] == filled["steering"]
         function.run(reuse)
         if not reuse:
@@ -240,7 +256,7 @@ class ModelStream:
         return reuse and filled["seen"] != filled["prompt"]
 
     def _shape(self, control: StreamControl | None, settings: LiveSettings) -> Shape:
-        has_image = control is not None and (control.image is not None or control.passes.color is not None)
+        has_image = source_of(control) is not None
         feeds_back = settings.feedback_amount > 0 and self.last is not None
         active = (
             tuple(
@@ -248,14 +264,17 @@ class ModelStream:
                 for entry in settings.controls
                 if entry.scale > 0 and entry.name in self.model.controlnets
             )
-            if control
+            if control and control.passes
             else ()
         )
+        overlap = settings.in_flight and settings.steps > 1
         guided = settings.guidance > 1 and self.model.unet.config.time_cond_proj_dim is None
         return Shape(
             settings.output_width, settings.output_height, settings.steps, active,
             from_image=feeds_back or (has_image and settings.strength < 1),
-            guidance=UNGUIDED if not guided else NEGATIVE if settings.negative_prompt else RESIDUAL,
+            # Where frames overlap, the negative prompt would have to be asked at every step.
+            guidance=UNGUIDED if not guided else NEGATIVE if settings.negative_prompt and not overlap else RESIDUAL,
+            in_flight=overlap,
         )  # fmt: skip
 
     def _fill(
@@ -280,11 +299,13 @@ class ModelStream:
         if changed("guidance", settings.guidance):
             b.guidance.fill_(settings.guidance)
             if b.guidance_embedding is not None:
-                b.guidance_embedding.copy_(denoise.guidance_embedding(self.model, settings.guidance))
+                embedded = denoise.guidance_embedding(self.model, settings.guidance)
+                assert embedded is not None
+                b.guidance_embedding.copy_(embedded)
         b.smooth.fill_(settings.smooth if self.last is not None else 0.0)
         if self.last is not None and self.last is not b.shown:  # another shape has painted it
             b.shown.copy_(torch.nn.functional.interpolate(self.last, b.shown.shape[-2:], mode="bilinear"))
-        if control and changed("control", control.number):
+        if control and control.passes and changed("control", control.number):
             for name in shape.controls:
                 hint = live_hint(
                     control.passes, name, self.model.entry.normals, shape.width, shape.height, self.model.device
@@ -296,7 +317,8 @@ class ModelStream:
                 b.scales[name].fill_(scale)
         # ControlNets see the latents, too: with other noise under them their residuals would leave it in the picture.
         # Another prompt changes little of what they say.
-        filled["steering"] = None if feeds_back else (filled.get("control"), scales, filled["schedule"], filled["noise"])
+        begun = filled.get("control"), scales, filled["schedule"], filled["noise"]
+        filled["steering"] = None if feeds_back else begun
 
     def _fill_prompts(self, b: Buffers, shape: Shape, settings: LiveSettings, conditioning: Conditioning) -> None:
         parts = [conditioning]
@@ -312,15 +334,13 @@ class ModelStream:
     ) -> float:  # fmt: skip
         """Fill what the start image is made of; returns the strength with which it is painted over.
 
-        Of the start, `feedback` is the last frame's share and, of the rest, 1 − strength the source's: together they are
-        what the noise leaves.
+        Of the start, `feedback` is the last frame's share and, of the rest, 1 − strength the source's: together they
+        are what the noise leaves.
         """
         if not shape.from_image:
             return 1.0
         amount = settings.feedback_amount if self.last is not None else 0.0
-        image = None
-        if control is not None:
-            image = control.passes.color if control.image is None else control.image
+        image = source_of(control)
         from_source = (1 - amount) * (1 - settings.strength) if image is not None else 0.0
         if from_source > 0 and control and image is not None and changed("source", control.number):
             b.source.copy_(image_of(image, shape.width, shape.height, self.model.device))
@@ -333,3 +353,10 @@ class ModelStream:
                 )
             )
         return 1 - (amount + from_source)
+
+
+def source_of(control: StreamControl | None) -> np.ndarray | None:
+    """uint8 (h, w, 3…): where image-to-image starts from, if not from the last frame alone."""
+    if control is None or control.image is not None:
+        return control.image if control else None
+    return control.passes.color if control.passes else None

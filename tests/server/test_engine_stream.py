@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ class Painted:
     def again(self) -> np.ndarray:
         frame = self.stream.frame(self.control, self.last)
         assert frame
-        self.rough = frame.rough
+        self.rough, self.painted_from = frame.rough, frame.control
         return frame.image
 
     def forget(self) -> None:
@@ -77,11 +76,11 @@ def shared() -> Painted:
 
 
 @pytest.fixture
-def paint(shared: Painted) -> Iterator[Painted]:
+def paint(shared: Painted) -> Painted:
     shared.forget()
     shared.move(StreamControl(shared.control.number + 1, PASSES))
     shared.said.clear()
-    yield shared
+    return shared
 
 
 def close(a: np.ndarray, b: np.ndarray, levels: int = 1) -> bool:
@@ -228,6 +227,16 @@ def test_strength_keeps_the_scenes_own_render(paint: Painted) -> None:
     assert apart(paint(strength=0.1), image) < 30, "an image of its own comes first"
 
 
+def test_an_image_without_a_scene_is_painted_over_without_controls(paint: Painted) -> None:
+    image = np.zeros((50, 70, 3), np.uint8)
+    image[:, :35] = 255
+    paint.move(StreamControl(paint.control.number + 1, None, image))
+    kept = paint(strength=0.3, steps=4).astype(float).mean(axis=(0, 2))
+    assert kept[: SIDE // 2].mean() > kept[SIDE // 2 :].mean() + 60
+    none = {f"control_{name}": False for name in CONTROLS}
+    assert close(paint(strength=0.3, steps=4, **none), paint(strength=0.3, steps=4))
+
+
 def test_smoothing_settles(paint: Painted) -> None:
     first = paint(prompt="brick")
     paint.move()
@@ -282,7 +291,9 @@ def test_another_model_loads_beside_and_fades_in() -> None:
     assert close(before, after), "it still loads"
     wait_for_model(paint, "mini", **values)
     assert apart(paint(model="mini", **values), before) > 0.5
-    assert close(paint(model="mini", scheduler="ddim", **values), job(paint.engine, model="mini", scheduler="ddim", **values))
+    values |= {"model": "mini", "scheduler": "ddim"}
+    assert close(paint(**values), job(paint.engine, **values))
+    values = {"prompt": "gold"}
     assert paint.engine.held().model == "mini"
     wait_for_model(paint, "mini-turbo", **values)
     assert close(paint(**values), before)
@@ -312,7 +323,8 @@ def test_a_model_that_does_not_load_is_said_and_the_running_one_goes_on(
 
 
 def test_a_control_that_a_model_lacks_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = dataclasses.replace(models.MINI_TURBO, name="bare", controls={"normal": models.MINI_TURBO.controls["normal"]})
+    normal = {"normal": models.MINI_TURBO.controls["normal"]}
+    entry = dataclasses.replace(models.MINI_TURBO, name="bare", controls=normal)
     monkeypatch.setattr(models, "BUILT_IN", (*models.BUILT_IN, entry))
     paint = Painted()
     for _ in range(3):
@@ -354,13 +366,36 @@ def test_slerp_keeps_the_variance_of_noise() -> None:
     assert torch.allclose(slerp(a, a, 0.3), a, atol=1e-5)
 
 
+def test_overlapping_frames_keep_their_own_control(paint: Painted) -> None:
+    """Each shows, steps later, what it was begun with: the same picture as without."""
+    other = StreamControl(paint.control.number + 100, make_passes(SIDE // 2, SIDE))
+    plain = {}
+    for control in (paint.control, other):
+        paint.move(control)
+        plain[control.number] = paint(steps=3)
+    paint.move(StreamControl(paint.control.number + 1, PASSES))
+    shown = [paint(steps=3, in_flight=True)]
+    first = paint.control.number
+    assert paint.painted_from == first
+    assert close(shown[0], plain[min(plain)]), "the first picture is whole"
+    paint.move(other)
+    assert close(paint(steps=3, in_flight=True), shown[0])
+    assert paint.painted_from == first
+    assert paint.stream.patience == 0.0, "what is under way is still to be seen"
+    assert close(paint.again(), shown[0])
+    assert close(paint.again(), plain[other.number])
+    assert paint.painted_from == other.number
+    assert paint.stream.patience is None
+
+
 def test_no_growth(paint: Painted) -> None:
     """Of memory, over frames whose every input changes."""
 
     def some(count: int) -> int:
         for number in range(count):
             paint.move()
-            paint(prompt=f"stone {number}", seed=number, steps=1, feedback_amount=0.3, output_width=64, output_height=64)
+            size = {"output_width": 64, "output_height": 64}
+            paint(prompt=f"stone {number}", seed=number, steps=1, feedback_amount=0.3, **size)
         return int(psutil.Process().memory_info().rss)
 
     before = some(150)  # more prompts than are kept

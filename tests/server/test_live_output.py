@@ -262,3 +262,14 @@ def test_frames_reach_another_program_through_shared_memory(stage: Stage) -> Non
     finally:
         output.close()
     assert reader.read() is None
+
+
+def test_a_larger_frame_gets_new_memory_under_the_same_name() -> None:
+    name = f"paintover-test-{uuid.uuid4().hex[:12]}"
+    sink, reader = SharedSink(name), FrameReader(name)
+    sink.start()
+    for side in (256, 2048, 512):
+        sink.send(OutputFrame(1, 0.0, np.full((side, side, 3), side // 16, np.uint8)))
+        until(lambda side=side: (frame := reader.read()) is not None and frame.image.shape[0] == side)  # type: ignore[misc]
+    sink.close()
+    assert reader.read() is None

@@ -230,6 +230,19 @@ async def test_presets_see_the_values_that_came_before_them() -> None:
         ]  # fmt: skip
 
 
+async def test_values_apply_in_the_order_of_the_last_ones() -> None:
+    async with endpoint() as (_, live, peer):
+        one = peer()
+        await one.join()
+        order: list[tuple[str, Any]] = []
+        live.listeners.append(lambda name, value, _: order.append((name, value)))
+        one.raw(
+            bundle(*(encode(f"/paintover/{n}", v) for n, v in (("smooth", 0.25), ("guidance", 2.0), ("smooth", 0.5))))
+        )
+        await one.settled()
+        assert order == [("guidance", 2.0), ("smooth", 0.5)]
+
+
 async def test_a_seed_that_was_chosen_is_told_to_everybody() -> None:
     async with endpoint() as (_, live, peer):
         one, other = peer(), peer()

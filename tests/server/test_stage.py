@@ -181,6 +181,17 @@ def test_a_worker_that_ends_in_a_frame_is_replaced(server: ServerProcess, live: 
     assert live.picture(lambda picture: picture.seed == 9)
 
 
+def test_a_stream_that_hangs_is_replaced(server: ServerProcess, live: LiveClient) -> None:
+    live.send(1)
+    live.picture()
+    hung = server.worker()
+    live.set(prompt="deadlock")
+    live.set(prompt="moss", seed=21)
+    server.said(r"painted\s+no\s+frame\s+for\s+20\s+seconds")
+    assert live.picture(lambda picture: picture.seed == 21)
+    assert server.worker().pid != hung.pid
+
+
 def test_a_model_that_is_not_there_changes_nothing(live: LiveClient) -> None:
     live.send(1)
     live.set(seed=3)

@@ -114,9 +114,11 @@ function status(now) {
   document.body.dataset.state = now.state;
   at("state").textContent = now.state;
   at("text").textContent = now.text;
-  const short = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
-  for (const name of ["fps", "latency_ms", "frame_age_ms", "jitter_ms", "vram_gb"]) at(name).textContent = short(now[name]);
-  at("frame_age_ms").textContent = now.frame_age_ms > 9999 ? "–" : now.frame_age_ms.toFixed(0);
+  const short = (value) => (value >= 100 ? value.toFixed(0) : value > 0 ? value.toFixed(1) : "–");
+  for (const name of ["fps", "latency_ms", "vram_gb"]) at(name).textContent = short(now[name]);
+  const age = now.pace.frame_age_ms;
+  at("frame_age_ms").textContent = age > 9999 ? "–" : age.toFixed(0);
+  at("jitter_ms").textContent = short(now.pace.jitter_ms ?? 0);
   at("dropped").textContent = now.dropped;
   at("progress").value = now.progress;
   at("progress").classList.toggle("on", now.progress > 0 && now.progress < 1);

@@ -122,7 +122,7 @@ class Entry extends Control {
   // A number whose range is too wide for a slider.
   constructor(row, set) {
     super(row, set);
-    this.number = number(row, (value) => this.send(value), "long");
+    this.number = number(row, (value) => this.send(value), row.maximum > 99999 ? "long" : "");
     this.number.id = this.id;
     const more = row.name === "seed"
       ? [element("button", { class: "quiet", type: "button", title: "Choose another seed", onclick: () => set(-1) }, "New"),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from paintover.bridge.errors import SinkMissing
 from paintover.bridge.frames import FrameWriter
-from paintover.bridge.live import LIVE_BY_NAME
 
 from . import OutputFrame
 
-CAPACITY = int((LIVE_BY_NAME["output_width"].maximum or 0) * (LIVE_BY_NAME["output_height"].maximum or 0) * 3)
-"""Bytes of the largest frame."""
+FIRST = 512 * 512 * 3
+"""Bytes of the frames that there is room for at first. A larger one gets new memory, under the same name."""
 
 
 class SharedSink:
@@ -23,7 +22,7 @@ class SharedSink:
 
     def start(self) -> None:
         try:
-            self._writer = FrameWriter(self.frames, CAPACITY)
+            self._writer = FrameWriter(self.frames, FIRST)
         except FileExistsError as reason:
             taken = f"another program sends frames as “{self.frames}”"
             raise SinkMissing(name=self.name, reason=taken, next="Stop it, and try again.") from reason
@@ -31,6 +30,9 @@ class SharedSink:
             raise SinkMissing(name=self.name, reason=f"there is no memory for it ({reason})", next="") from reason
 
     def send(self, frame: OutputFrame) -> None:
+        if self._writer and frame.image.nbytes > self._writer.capacity:
+            self._writer.close()  # readers see that, and look for the name again
+            self._writer = FrameWriter(self.frames, frame.image.nbytes)
         if self._writer:
             self._writer.write(frame.image, frame.time, frame.fresh)
 

@@ -1,0 +1,79 @@
+"""Frames of other programs (bridge.frames) as what the stage paints from: TouchDesigner's picture, a depth map.
+
+Three or four channels: what image-to-image starts from, at a strength below 1. One channel: a depth map, near white and
+black where nothing is, for the ControlNet for depth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from paintover.bridge.frames import FrameReader
+from paintover.bridge.scene import Camera, Passes
+
+LOOK = 1 / 120
+"""Seconds between two looks at what the other programs have written."""
+
+
+class Outside:
+    """Reads in a thread, and hands the newest frame of each name over to the running event loop."""
+
+    def __init__(self, names: Iterable[str], take: Callable[[np.ndarray], None]) -> None:
+        """`take` gets uint8 (H, W, channels), in the loop. Raises ValueError for what is no name."""
+        self._readers = [FrameReader(name) for name in names]
+        self._take = take
+        self._waiting: dict[int, np.ndarray] = {}
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._read, args=(loop,), name="paintover-outside", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread:
+            self._thread.join(2.0)
+        for reader in self._readers:
+            reader.close()
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        seen = [(0, 0)] * len(self._readers)
+        while not self._closing.wait(LOOK):
+            for i, reader in enumerate(self._readers):
+                number, picture = seen[i]
+                frame = reader.read(number)
+                if frame is None:
+                    continue
+                seen[i] = frame.number, frame.picture
+                if frame.picture == picture and frame.number > number:
+                    continue  # the same pixels once more
+                self._waiting[i] = frame.image
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        while self._waiting:
+            with contextlib.suppress(KeyError):
+                self._take(self._waiting.popitem()[1])
+
+
+def passes_of(depth_map: np.ndarray) -> Passes:
+    """What a depth map, uint8 (H, W, 1), near white, says of a scene: depths whose inverse it is, and nothing else."""
+    height, width = depth_map.shape[:2]
+    near = depth_map[..., 0].astype(np.float32) / 255
+    with np.errstate(divide="ignore"):
+        depth = np.where(near > 0, 1 / near, np.inf).astype(np.float32)
+    return Passes(
+        Camera("outside", np.eye(4), np.diag([1.0, 1.0, -0.01, 1.0]), width, height),
+        depth,
+        np.zeros((height, width, 3), np.float16),
+        np.zeros((height, width), np.uint8),
+        np.zeros((height, width), np.uint16),
+    )
