@@ -1,6 +1,7 @@
 """Writes docs/benchmarks.md from benchmarks' outputs: python -m benchmarks.docs OUTPUT [OUTPUT …]
 
-Each OUTPUT is a file with what a benchmark printed; its last line is the JSON that counts.
+Each OUTPUT is a file with what a benchmark printed; its last line is the JSON that counts. How passes grow becomes a
+table of its own, and a picture (docs/images/passes_growth.png).
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+from . import growth_picture
+
+DOCS = Path(__file__).parent.parent / "docs"
+TARGET = DOCS / "benchmarks.md"
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks.docs` from what the benchmarks printed. Run one with `python -m benchmarks.NAME`, on a
@@ -27,16 +31,38 @@ def section(outcome: dict[str, Any]) -> str:
         "| figure | value | bar | holds |",
         "|---|---|---|---|",
     ]
+    grown = growth_picture.read(outcome["results"])
     for row in outcome["results"]:
+        if growth_picture.NAME.fullmatch(row["name"]):
+            continue
         holds = {True: "yes", False: "**no**", None: ""}[row["holds"]]
         lines.append(f"| `{row['name']}` | {row['value']:g} {row['unit']} | {row['bar'] or ''} | {holds} |")
+    if grown:
+        lines += growth_table(grown)
     return "\n".join(lines) + "\n"
+
+
+def growth_table(grown: growth_picture.Growth) -> list[str]:
+    lines = [
+        "\nHow a frame grows with one thing at a time; the first frame reads the scene.\n",
+        "![milliseconds a frame against triangles, instances and pixels](images/passes_growth.png)\n",
+        "| what | how many | a frame | the first |",
+        "|---|---|---|---|",
+    ]
+    for axis, rows in grown.items():
+        for count, frame, first in rows:
+            many = f"{count:,}²" if axis == "pixels" else f"{count:,}"
+            lines.append(f"| {axis} | {many} | {frame:.4g} ms | {first:.4g} ms |")
+    return lines
 
 
 def main() -> None:
     outcomes = [json.loads(Path(name).read_text(encoding="utf-8").splitlines()[-1]) for name in sys.argv[1:]]
     TARGET.write_text(HEAD + "".join(section(outcome) for outcome in outcomes), encoding="utf-8")
     print(TARGET)
+    for outcome in outcomes:
+        if grown := growth_picture.read(outcome["results"]):
+            print(growth_picture.save(grown, DOCS / "images" / "passes_growth.png"))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 Every scene is drawn by the graphics card's route (without a card: by Mesa in software), at 6,000 random pixel centres
 compared with Blender's own ray casts, the hit triangle intersected again in double precision. Pixels next to a
-silhouette are left out. The figures with bars are those of the worst scene. Edges are not measured here yet, and not
-among what is drawn against the clock.
+silhouette are left out. The figures with bars are those of the worst scene. Edges are compared with the lines of
+analytic solids, and followed through frames in which the solids turn.
 
-Run: python -m benchmarks.passes [SCENE …] [--pixels N] [--pictures FOLDER] [--no-speed]
+Run: python -m benchmarks.passes [SCENE …] [--pixels N] [--pictures FOLDER] [--only PART …]
+PARTS: accuracy, edges, speed, growth
 It goes on in Blender's Python: PAINTOVER_BLENDER_PYTHON, or the one that scripts/test has set up in .blender/4.5.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+PARTS = ("accuracy", "edges", "speed", "growth")
 BARS = {
     "hit_mismatch": ("", 0.001),
     "id_mismatch": ("", 0.001),
@@ -67,13 +69,13 @@ def pictures(frame: Any, path: Path) -> None:
     import numpy as np
 
     from paintover.operators import export_passes
+    from paintover.passes import pictures as draw
     from paintover.passes.assemble import assemble
 
-    seen = assemble(frame.camera, frame.depth, frame.normal, frame.object_id, frame.material, frame.names)
-    found = export_passes.pictures(seen)
-    motion = np.concatenate([np.clip(frame.motion / 8 * 0.5 + 0.5, 0, 1), np.full((*frame.depth.shape, 1), 0.5)], 2)
+    seen = assemble(frame.camera, frame.depth, frame.normal, frame.object_id, None, frame.names)
+    found = draw.of_passes(seen)
     upper = np.concatenate([found["depth"], found["normal"]], 1)
-    lower = np.concatenate([found["object_id"], motion], 1)
+    lower = np.concatenate([found["object_id"], draw.motion_colors(frame.motion)], 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     export_passes.save_png(np.concatenate([upper, lower]).astype(np.float32), path)
 
@@ -85,21 +87,25 @@ def inside() -> None:
     stage = tempfile.TemporaryDirectory(prefix="paintover-stage-")
     build_addon.stage(Path(stage.name))
     sys.path.insert(0, stage.name)
-    from . import passes_scenes, passes_speed
+    from . import passes_edges, passes_growth, passes_scenes, passes_speed
     from .report import report
 
     parser = argparse.ArgumentParser()
     parser.add_argument("scenes", nargs="*", default=list(passes_scenes.SCENES))
     parser.add_argument("--pixels", type=int, default=6000)
     parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--no-speed", action="store_true")
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)
     options = parser.parse_args()
-    results = [] if options.no_speed else speed(passes_speed)
-    report("passes", accuracy(options.scenes, options.pixels, options.pictures) + results)
-
-
-def speed(measured: Any) -> list[Any]:
-    return [*measured.against_engines(), *measured.unchanged(), *measured.instances()]
+    results = []
+    if "speed" in options.only:
+        results += [*passes_speed.against_engines(), *passes_speed.unchanged(), *passes_speed.instances()]
+    if "edges" in options.only:
+        results += [*passes_edges.accuracy(), passes_edges.flicker()]
+    if "growth" in options.only:
+        results += passes_growth.growth()
+    if "accuracy" in options.only:
+        results += accuracy(options.scenes, options.pixels, options.pictures)
+    report("passes", results)
 
 
 def main() -> None:

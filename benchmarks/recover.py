@@ -9,7 +9,9 @@ warm; how long it takes to be so again is reported. A job counts as lost if it d
 from __future__ import annotations
 
 import contextlib
+import queue
 import random
+import re
 import statistics
 import tempfile
 import time
@@ -34,6 +36,8 @@ SETTINGS = Settings(prompt="brick", seed=1, steps=20, texture_size=256)
 class Bench:
     def __init__(self, server: ServerProcess, client: Client) -> None:
         self.server, self.client = server, client
+        self._killed = 0
+        """The worker that was killed last."""
         mesh, soup = ring.scene()
         (name,) = client.upload([mesh])
         views = tuple(ring.render_passes(soup, camera) for camera in ring.cameras(6, 128))
@@ -51,8 +55,9 @@ class Bench:
             message = self._next(started, kill_after if killed is None else None)
             now = time.monotonic()
             if message is None:
-                self.server.worker().kill()
-                killed = now
+                worker = self.server.worker()
+                worker.kill()
+                self._killed, killed = worker.pid, now
                 continue
             if getattr(message, "job", "") != job:
                 continue
@@ -66,25 +71,35 @@ class Bench:
             if isinstance(message, JobState) and message.state in ENDED:
                 if killed and requeued and back is None:
                     back = now - killed  # all was finished but the last word
-                return now - (started or now), back, texture
+                assert started, "no step of it was seen: the kill's moment would mean nothing"
+                return now - started, back, texture
 
     def _next(self, started: float | None, kill_after: float | None) -> Any:
         """The next message, or None when it is time to kill."""
         if started is None or kill_after is None:
             return self.client.receive(120)
-        with contextlib.suppress(Exception):  # queue.Empty: its time has come
+        with contextlib.suppress(queue.Empty):  # its time has come
             return self.client.receive(max(0.0, started + kill_after - time.monotonic()))
         return None
 
     def wait_until_warm(self) -> float:
-        """Seconds until the standby holds the model."""
+        """Seconds until a standby holds the model, beside a worker that lives."""
         begun = time.monotonic()
-        self.server.said("holds mini ready", self.server.log.read_text().count("takes the jobs"), timeout=900)
+        while not self._warm():
+            if time.monotonic() > begun + 300:
+                raise TimeoutError(f"no standby became warm:\n{self.server.log.read_text()[-4000:]}")
+            time.sleep(0.05)
         return time.monotonic() - begun
+
+    def _warm(self) -> bool:
+        active = {worker.pid for worker in self.server.workers()} - {self._killed}  # the server may not know it yet
+        alive = {process.pid for process in self.server.processes()}
+        ready = {int(pid) for pid in re.findall(r"Worker (\d+) holds mini ready", self.server.log.read_text())}
+        return bool(active) and bool(ready & alive - active)
 
 
 def at_work(message: Progress) -> bool:
-    return "step" in message.stage or message.stage.startswith("Baking")
+    return ": Step " in message.stage or message.stage.startswith("Baking")
 
 
 def measure(folder: Path, standby: bool) -> tuple[list[float], int, int, list[float], float]:

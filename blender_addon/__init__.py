@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import bpy
 
-from . import operators, panels, preferences, properties, pump, server_process
+from . import operators, overlay, panels, preferences, properties, pump, server_process
 from .passes import gpu_route
 from .session import session
 
 HANDLERS = (
     (bpy.app.handlers.load_post, pump.file_opened),
+    (bpy.app.handlers.save_pre, pump.file_is_saved),
     (bpy.app.handlers.undo_post, pump.undone),
     (bpy.app.handlers.redo_post, pump.undone),
 )
-PARTS = (preferences, properties, operators, panels)
+PARTS = (preferences, properties, overlay, operators, panels)
 
 
 def register() -> None:

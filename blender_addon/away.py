@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
+import os
 import socket
 import uuid
 from collections.abc import Container, Iterable
@@ -14,31 +16,46 @@ from .bridge.messages import CANCELLED, DONE, FAILED, JobSummary
 from .bridge.origin import LONGEST_LABEL, Origin
 
 REMEMBERED = 64
-"""Jobs that a scene keeps in mind."""
+"""Jobs, and places, that a scene keeps in mind."""
 
 
 def origin(scene: bpy.types.Scene) -> Origin:
-    """How jobs of this scene are labelled. Names only: the server learns no path."""
-    file, name = bpy.path.basename(bpy.data.filepath), scene.name
-    return Origin(
-        _client()[:LONGEST_LABEL], file[:LONGEST_LABEL], name[:LONGEST_LABEL], scene.paintover.identity[:LONGEST_LABEL]
-    )
+    """How jobs of this scene are labelled. The server learns names, but no path."""
+    path = bpy.data.filepath
+    labels = (_client(), bpy.path.basename(path), scene.name, _place(path), scene.paintover.identity)
+    return Origin(*(label[:LONGEST_LABEL] for label in labels))
 
 
 def identify(scene: bpy.types.Scene) -> None:
-    """Give the scene an identity if it has none of its own (a copy of a scene has the other's)."""
-    others = (other.paintover.identity for other in bpy.data.scenes if other != scene)
-    if not scene.library and (not scene.paintover.identity or scene.paintover.identity in others):
-        scene.paintover.identity = uuid.uuid4().hex
+    """Give the scene an identity if it has none of its own (a copy of a scene has the other's), and note its file.
+
+    Files that were copied share identities. By the files that it was before it got its name, the one that *Save As*
+    makes finds the jobs of the one that it was, but neither that one nor another copy finds its jobs.
+    """
+    if scene.library:
+        return
+    own, others = scene.paintover, (other.paintover.identity for other in bpy.data.scenes if other != scene)
+    if not own.identity or own.identity in others:
+        own.identity = uuid.uuid4().hex
+    here, places = _place(bpy.data.filepath), own.places.split()
+    if places[-1:] != [here]:
+        own.places = " ".join([*(place for place in places if place != here), here][-REMEMBERED:])
 
 
-def identify_all() -> None:
-    """After a file was opened: before its first step to undo, so that no undo takes an identity away. What a new file
-    has is that of the start-up file."""
+def identify_all(*, opened: bool = False) -> None:
+    """Identify every scene: after a file was opened, before its first step to undo, so that no undo takes an identity
+    away, and before it is saved. What a new file has is that of the start-up file."""
     for scene in bpy.data.scenes:
-        if not bpy.data.filepath and not scene.library:
-            scene.paintover.identity = ""
+        if opened and not bpy.data.filepath and not scene.library:
+            scene.paintover.identity = scene.paintover.places = ""
         identify(scene)
+
+
+@cache  # panels ask at every redraw
+def _place(path: str) -> str:
+    """Stands for a file, on this machine, without telling where it is."""
+    place = f"{_client()}\n{os.path.normcase(os.path.realpath(path)) if path else ''}"
+    return hashlib.blake2b(place.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 @cache  # panels ask at every redraw
@@ -66,16 +83,17 @@ def offers(
 ) -> list[JobSummary]:
     """Of all the server's jobs, those of this scene that can be taken over or resumed; the newest first.
 
-    A scene is known by its identity, or by the names of it and its file: one that was not saved since has no identity.
-    Not those that this session (`under_way`) or another one listens to (to those that are `left` nobody does), nor
-    those that stopped with nothing finished.
+    A scene is known by its identity and one of the files that it was in; or by its name and the file that it is in: one
+    that was not saved since has no identity. Not those that this session (`under_way`) or another one listens to (to
+    those that are `left` nobody does), nor those that stopped with nothing finished.
     """
     ours = origin(scene)
     known = {*applied(scene), *under_way}
+    places = {ours.place, *scene.paintover.places.split()}
 
     def wanted(job: JobSummary) -> bool:
-        named = (job.client, job.file, job.scene) == (ours.client, ours.file, ours.scene)
-        here = named or (ours.identity != "" and job.identity == ours.identity)
+        named = (job.place, job.scene) == (ours.place, ours.scene)
+        here = named or (job.place in places and job.identity == ours.identity != "")
         stopped = job.state in (CANCELLED, FAILED)
         free = job.state == DONE or not job.followed or job.job in left
         useful = job.resumable and job.painted > 0 if stopped else free

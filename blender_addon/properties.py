@@ -15,7 +15,7 @@ import bpy
 from .bridge.live import LIVE
 from .bridge.live_messages import Value
 from .bridge.messages import ModelInfo
-from .bridge.parameters import BY_NAME, PARAMETERS, Parameter, Settings
+from .bridge.parameters import BLENDER_UNITS, BY_NAME, PARAMETERS, Parameter, Settings
 
 
 def _property(parameter: Parameter, *, live: bool = False) -> Any:
@@ -35,7 +35,9 @@ def _property(parameter: Parameter, *, live: bool = False) -> Any:
         return bpy.props.StringProperty(**common)
     limits = {"min": parameter.minimum, "max": parameter.maximum}
     if parameter.type is float:
-        return bpy.props.FloatProperty(**common, **limits, precision=2, step=5)
+        of_space = parameter.unit == BLENDER_UNITS
+        subtype, precision = ("DISTANCE", 3) if of_space else ("NONE", 2)
+        return bpy.props.FloatProperty(**common, **limits, precision=precision, step=5, subtype=subtype)
     subtype = "PIXEL" if parameter.unit == "px" else "NONE"
     update = _rounded(parameter) if parameter.step else None
     return bpy.props.IntProperty(
@@ -163,6 +165,8 @@ class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     recommended: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     identity: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     """The scene's own for good (away.identify): its jobs find it under whatever name, in whatever file."""
+    places: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    """Of the files that it was in (Origin.place), newest last."""
     applied: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     """Names of the jobs whose results the scene got, newest last. It is saved, and undone, with them: a file that lost
     a result by a crash asks for it again."""

@@ -27,7 +27,7 @@ def start() -> None:
 def file_opened(*_: Any) -> None:
     """After another file was opened (not before: that may fail): the server may have something for it."""
     session.leave_file()
-    away.identify_all()
+    away.identify_all(opened=True)
     with contextlib.suppress(PaintoverError):  # the connection has just ended: the next tick says so
         session.refresh()
 
@@ -37,6 +37,12 @@ def undone(*_: Any) -> None:
     """After an undo or a redo."""
     if session.live:
         session.live.undone()
+
+
+@bpy.app.handlers.persistent
+def file_is_saved(*_: Any) -> None:
+    """Before it is, maybe under another name."""
+    away.identify_all()
 
 
 def stop() -> None:

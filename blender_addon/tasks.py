@@ -282,7 +282,7 @@ class ViewTask(Task):
         yield f"Rendering passes of {self._camera}"
         scene = find_scene(self._scene)
         camera = cameras.from_scene(scene, self.settings.size)  # in the tick of the render: both at the same frame
-        seen = passes.render(scene, camera, color=self.settings.strength < 1, say=self.note)
+        seen = passes.render(scene, camera, color=self.settings.strength < 1, edges=self.settings.edges, say=self.note)
         image = None if seen.color is None else np.ascontiguousarray(seen.color[..., :3])
         self._request = Generate(self.settings, camera.width, camera.height, seen, image)
 

@@ -127,7 +127,9 @@ class TextureTask(Task):
 
         scene = find_scene(self._scene)
         color = self.settings.strength < 1
-        self.views.append(passes.render(scene, camera, color=color, also=look, frame=frame, say=self.note))
+        self.views.append(
+            passes.render(scene, camera, color=color, edges=self.settings.edges, also=look, frame=frame, say=self.note)
+        )
         return found[0]
 
     def _choose_uvs(self, target: Target) -> Steps[None]:

@@ -210,6 +210,8 @@ class JobSummary:
     resumable: bool = False
     followed: bool = False
     """A client listens to it now."""
+    place: str = ""
+    """Of the file that it comes from: Origin.place."""
     identity: str = ""
     """Of the scene that it comes from: Origin.identity."""
 

@@ -28,8 +28,10 @@ class Origin:
     file: str = ""
     """The file's name without its folder; empty if it was never saved."""
     scene: str = ""
+    place: str = ""
+    """Stands for the file's folder and name, and the client, and tells neither: files of one name are told apart."""
     identity: str = ""
-    """Of the scene: it stays when the file or the scene gets another name."""
+    """Of the scene: it stays when the file or the scene gets another name, and copies of the file have it, too."""
     camera: str = ""
     """Of an image: the camera that it is the view of."""
     lit: bool = False
@@ -37,6 +39,6 @@ class Origin:
 
     def __post_init__(self) -> None:
         names = (target.name for target in self.targets)
-        for label in (self.client, self.file, self.scene, self.identity, self.camera, *names):
+        for label in (self.client, self.file, self.scene, self.place, self.identity, self.camera, *names):
             if len(label) > LONGEST_LABEL:
                 raise BadMessage(name="Origin", reason=f"a label is longer than {LONGEST_LABEL} characters")

@@ -19,7 +19,10 @@ CONTROLS = ("depth", "normal", "edge")
 """The passes that can condition the painting, in the order in which their ControlNets run."""
 
 SCHEDULERS = ("default", "ddim", "euler", "euler_a", "dpmpp_2m", "unipc", "lcm")
+METHODS = ("synchronised", "sequential")
 CAMERA_SOURCES = ("automatic", "scene", "selected")
+DEPTH_RANGES = ("automatic", "fixed")
+BLENDER_UNITS = "Blender units"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ def _bound(control: str, default: float, label: str, which: str) -> Any:
     )  # fmt: skip
 
 
+def _kind(name: str, label: str, where: str) -> Any:
+    return parameter(True, label, f"Draw lines {where}", "edge", address=f"edge/{name}")
+
+
 @dataclass(frozen=True)
 class Settings:
     """A snapshot of every parameter. Construction checks all values: an instance is always valid."""
@@ -161,6 +168,35 @@ class Settings:
     control_edge_scale: float = _scale("edge")
     control_edge_start: float = _bound("edge", 0.0, "Start", "after")
     control_edge_end: float = _bound("edge", 1.0, "End", "until")
+    edge_width: float = parameter(
+        1.0, "Line Width", "Width of the edge pass's lines", "edge",
+        minimum=0.5, maximum=16.0, unit="px", address="edge/width",
+    )  # fmt: skip
+    edge_crease_angle: float = parameter(
+        30.0, "Crease Angle", "Faces that meet at more than this angle make a crease, unless they are shaded smooth",
+        "edge", minimum=1.0, maximum=180.0, unit="°", address="edge/crease_angle",
+    )  # fmt: skip
+    edge_silhouette: bool = _kind("silhouette", "Silhouettes", "where a surface ends or hides another one")
+    edge_crease: bool = _kind("crease", "Creases", "where faces meet at an angle")
+    edge_border: bool = _kind("border", "Borders", "where one object or material ends and another begins")
+    edge_mark: bool = _kind("mark", "Freestyle Marks", "along edges marked for Freestyle (Edge > Mark Freestyle Edge)")
+    edge_intersection: bool = _kind("intersection", "Intersections", "where surfaces pass through each other")
+    depth_range: str = parameter(
+        "automatic", "Range", "Which distances the depth hint tells apart: those in each image, or from Near to Far in "
+        "all of them", "depth", choices=DEPTH_RANGES, live=True, address="depth/range",
+    )  # fmt: skip
+    depth_near: float = parameter(
+        1.0, "Near", "Distance from the camera that is white in the depth hint, with a fixed range", "depth",
+        minimum=0.001, maximum=1e6, unit=BLENDER_UNITS, live=True, address="depth/near",
+    )  # fmt: skip
+    depth_far: float = parameter(
+        10.0, "Far", "Distance from the camera that is darkest in the depth hint, with a fixed range", "depth",
+        minimum=0.001, maximum=1e6, unit=BLENDER_UNITS, live=True, address="depth/far",
+    )  # fmt: skip
+    method: str = parameter(
+        "synchronised", "Method", "All views at once, so that they agree from the first step on; or one after the "
+        "other, each going on where the last one ended", "texture", choices=METHODS,
+    )  # fmt: skip
     cameras: str = parameter(
         "automatic", "Cameras", "From where to paint: placed around the objects, all cameras of the scene, or the "
         "selected ones", "texture", choices=CAMERA_SOURCES,
@@ -179,6 +215,9 @@ class Settings:
         for control in CONTROLS:
             if getattr(self, f"control_{control}_start") > getattr(self, f"control_{control}_end"):
                 raise BadParameter(name=f"control_{control}_start", reason="it is after the end")
+        if self.depth_range == "fixed" and self.depth_near >= self.depth_far:
+            reason = f"{self.depth_near:g} is not nearer than Far, {self.depth_far:g}"
+            raise BadParameter(name="depth_near", reason=reason, hint="Set Near below Far, or the range to Automatic.")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
@@ -188,6 +227,11 @@ class Settings:
             if name not in known:
                 raise BadParameter(name=str(name), reason="there is no such parameter")
         return cls(**values)
+
+    @property
+    def depth_limits(self) -> tuple[float, float] | None:
+        """Near and far of the depth hint in Blender units; None if every image has its own."""
+        return (self.depth_near, self.depth_far) if self.depth_range == "fixed" else None
 
     @property
     def controls(self) -> tuple[Control, ...]:
@@ -202,6 +246,26 @@ class Settings:
             for name in CONTROLS
             if getattr(self, f"control_{name}")
         )
+
+    @property
+    def edges(self) -> EdgeStyle:
+        """How the edge pass is drawn."""
+        return EdgeStyle(*(getattr(self, f"edge_{f.name}") for f in fields(EdgeStyle)))
+
+
+@dataclass(frozen=True)
+class EdgeStyle:
+    """Which lines the edge pass has, and how wide they are."""
+
+    width: float = 1.0
+    """Pixels."""
+    crease_angle: float = 30.0
+    """Degrees between the normals of two faces."""
+    silhouette: bool = True
+    crease: bool = True
+    border: bool = True
+    mark: bool = True
+    intersection: bool = True
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,14 @@ class Camera:
         """float64 (3,): the camera's place in the world."""
         return np.linalg.inv(self.view)[:3, 3]
 
+    @property
+    def clip(self) -> tuple[float, float]:
+        """View-space depth of the near and the far end."""
+        p = self.projection
+        if self.orthographic:
+            return float((p[2, 3] + 1) / p[2, 2]), float((p[2, 3] - 1) / p[2, 2])
+        return float(p[2, 3] / (p[2, 2] - 1)), float(p[2, 3] / (p[2, 2] + 1))
+
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World points (N, 3) -> pixels (N, 2), x right and y down, and view-space depth (N,).
 

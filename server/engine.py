@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,6 +82,21 @@ class Held:
     """Bytes of the GPU's own memory that this process takes, and that are free; None where it shares the RAM."""
 
 
+Agree = Callable[[float, Sequence[Any]], Sequence[Any]]
+"""Lets pictures that are painted together agree. It gets the share of the steps that is done, and for every picture the
+finished latents that are foreseen now, float32 tensors (h, w, channels), and returns what shall be foreseen instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unfinished:
+    """Pictures that are painted together, between two steps."""
+
+    step: int
+    """The next one."""
+    latents: tuple[np.ndarray, ...]
+    """float32 (1, channels, h, w) of every picture."""
+
+
 class Engine(Protocol):
     """Paints pictures from requests. Every method may take long; errors are PaintoverErrors."""
 
@@ -89,6 +104,14 @@ class Engine(Protocol):
 
     def paint(self, request: Generate, monitor: Monitor) -> Painting:
         """The picture for `request`. The same request with the same seed (never −1 here) gives the same picture."""
+
+    def paint_together(
+        self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None
+    ) -> Iterator[Unfinished | Painting]:
+        """The pictures for `requests`, which differ in nothing but passes, images and seed, one after the other.
+
+        Before them come states every few steps. With any of these as `begin`, the same pictures come out.
+        """
 
     def hold(self, model: str, controls: Sequence[str]) -> None:
         """Have this model loaded with these ControlNets; without a name: none, but all that loading one needs."""

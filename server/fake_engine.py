@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from paintover.bridge.live_messages import RUNNING
 from paintover.bridge.messages import Failure, Generate
 from paintover.bridge.parameters import Settings
 
-from .engine import Frame, Held, Monitor, Painting
+from .engine import Agree, Frame, Held, Monitor, Painting, Unfinished
 from .worker_messages import StreamControl, StreamSettings, StreamState
 
 SECONDS_PER_STEP = 0.01
@@ -50,6 +50,8 @@ class FakeEngine:
         self._held = Held()
 
     def hold(self, model: str, controls: Sequence[str]) -> None:
+        if model == "deadly":
+            os._exit(3)
         # A model that is called “when PATH” takes until that file exists to load.
         while model.startswith("when ") and model != self._held.model and not os.path.exists(model[5:]):
             time.sleep(SECONDS_PER_STEP)
@@ -73,6 +75,11 @@ class FakeEngine:
 
     def stream(self, say: Callable[[Any], None]) -> NullStream:
         return NullStream(self, say)
+
+    def paint_together(
+        self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None
+    ) -> Iterator[Unfinished | Painting]:
+        return (self.paint(request, monitor) for request in requests)
 
     def _picture(self, request: Generate) -> np.ndarray:
         color = color_of(request.settings)

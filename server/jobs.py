@@ -24,6 +24,7 @@ from paintover.bridge.messages import (
     Preview,
     Progress,
     Texture,
+    TextureResult,
 )
 from paintover.bridge.origin import Origin
 from paintover.bridge.parameters import Settings
@@ -31,6 +32,7 @@ from paintover.bridge.scene import MeshData
 from paintover.bridge.schema import array_bytes
 
 from .journal import Part, Record, part_name
+from .worker_messages import Run, ViewDone
 
 NEXT: dict[str, set[str]] = {
     QUEUED: {RUNNING, CANCELLED, FAILED},
@@ -87,6 +89,8 @@ class Job:
     """All of it is in the journal."""
     resumable: bool = True
     """Its request is still there."""
+    loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is read back from the journal."""
     writes: set[asyncio.Future[None]] = field(default_factory=set)
     """Journal entries that are under way."""
     latest: dict[type, Any] = field(default_factory=dict)
@@ -127,6 +131,14 @@ class Job:
             self.ended, failure if state else self.failure, self.attempts, self.parts_before,
         )  # fmt: skip
 
+    def to_run(self) -> Run:
+        """What a worker is told to do. Its request must be in memory."""
+        assert self.request is not None
+        parts = self.parts.values()
+        views = tuple(part for part in parts if isinstance(part, ViewDone))
+        baked = tuple(part.object_id for part in parts if isinstance(part, TextureResult))
+        return Run(self.name, self.request, self.meshes, views, baked)
+
     def keep(self, part: Part) -> None:
         """Take a finished part."""
         name = part_name(part)
@@ -155,6 +167,7 @@ class Job:
             sum(name.startswith("view-") for name in self.finished),
             self.state in (CANCELLED, FAILED) and self.resumable,
             bool(self.followers) and self.state not in ENDED,
+            self.origin.place,
             self.origin.identity,
         )
 

@@ -4,6 +4,7 @@
                   request.frames    Submit; removed when the job is done
                   meshes.frames     MeshUpload of each object
                   view-003.frames, texture-00001.frames, image.frames     what is finished of it
+                  halfway-005.frames                                      a state from which it can go on
 
 Every file is written whole or not at all. All methods block; the runner calls them on threads of their own.
 """
@@ -37,7 +38,7 @@ from paintover.bridge.origin import Origin
 from paintover.bridge.parameters import Settings
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed, encode
 
-from .worker_messages import ViewDone
+from .worker_messages import Halfway, ViewDone
 
 MAX_KEPT = 4 << 30
 """Jobs that ended first are removed beyond this."""
@@ -65,16 +66,20 @@ class Record:
     """Finished parts when the last run began."""
 
 
-Part = ViewDone | ImageResult | TextureResult
+Part = ViewDone | ImageResult | TextureResult | Halfway
 STORED: dict[str, type] = {
-    cls.__name__: cls for cls in (Record, Submit, MeshUpload, ViewDone, ImageResult, TextureResult)
+    cls.__name__: cls for cls in (Record, Submit, MeshUpload, ViewDone, ImageResult, TextureResult, Halfway)
 }
+HALFWAY = "halfway-"
+"""What names of parts begin with that nobody wants to see."""
 
 
 def part_name(part: Part) -> str:
     """Under what name a finished part is kept: a part that is painted anew takes the place of the old one."""
     if isinstance(part, ViewDone):
         return f"view-{part.index:03}"
+    if isinstance(part, Halfway):
+        return f"{HALFWAY}{part.step:03}"
     return f"texture-{part.object_id:05}" if isinstance(part, TextureResult) else "image"
 
 
@@ -158,7 +163,8 @@ class Journal:
     def drop_request(self, job: str) -> None:
         """Let go of what only another run would need. Raises NotStored."""
         with self._told("an old request"):
-            (self._of(job) / "request.frames").unlink(missing_ok=True)
+            for path in (self._of(job) / "request.frames", *self._of(job).glob(f"{HALFWAY}*.frames")):
+                path.unlink(missing_ok=True)
 
     def remove(self, job: str) -> None:
         """Remove a job and all of its files. Raises NotStored."""
@@ -227,7 +233,7 @@ class Journal:
     def part_names(self, job: str) -> list[str]:
         """Names of the finished parts, in order."""
         names = [path.stem for path in self._of(job).glob("*.frames")]
-        return in_order(name for name in names if name.startswith(("view-", "texture-", "image")))
+        return in_order(name for name in names if name.startswith(("view-", "texture-", "image", HALFWAY)))
 
     def size(self, job: str) -> int:
         """Bytes of what another run of the job would need in memory, about: its request and meshes."""

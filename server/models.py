@@ -52,6 +52,11 @@ class ModelEntry:
     decoder: str = ""
     """A folder with an AutoencoderTiny that decodes in place of the VAE."""
 
+    @property
+    def lines(self) -> str:
+        """How its edge ControlNet wants lines drawn (see hints.edge_hint), which its name tells."""
+        return "canny" if "canny" in self.controls.get("edge", "").lower() else "lineart"
+
 
 _MINI = Path(__file__).parent / "mini"
 MINI = ModelEntry(

@@ -22,7 +22,6 @@ from paintover.bridge.errors import (
     OutOfMemory,
     PaintoverError,
     ServerFailure,
-    ServerStartFailed,
     UnknownJob,
     WorkerDied,
 )
@@ -49,9 +48,9 @@ from paintover.bridge.origin import Origin
 from paintover.bridge.scene import MeshData
 
 from .jobs import Job, Jobs
-from .journal import Journal, Part, Record, in_order
+from .journal import HALFWAY, Journal, Part, Record, in_order
 from .supervisor import Supervisor
-from .worker_messages import Run, ViewDone
+from .worker_messages import Halfway, ViewDone
 
 log = logging.getLogger("paintover.front")
 
@@ -168,7 +167,7 @@ class Runner:
         """
         job = await self._find(name)
         told: set[str] = set()
-        while left := in_order(job.finished - told):
+        while left := [name for name in in_order(job.finished - told) if not name.startswith(HALFWAY)]:
             for part_name in left:
                 if part := job.parts.get(part_name) or await self._read(self._part_if_there, name, part_name):
                     follower(_report_of(part))
@@ -287,27 +286,35 @@ class Runner:
     # ------------------------------------------------------------ work
 
     async def work(self) -> None:
-        """Run one job after the other, for ever."""
+        """Run one job after the other, for ever. A bug costs the job that it meets, not all that wait behind it."""
         while True:
-            trouble: PaintoverError | None = None
+            trouble: Exception | None = None
             try:
                 await self.supervisor.ready()
-            except ServerStartFailed as error:
-                log.error("%s", error)
+            except Exception as error:
+                log.error("There is no worker: %s", error, exc_info=not isinstance(error, PaintoverError))
                 trouble = error if self._jobs.waiting else None  # for one that comes later it is tried again
             job = await self._jobs.next()
-            self._jobs.change(job, RUNNING)
-            if trouble:
-                await self._end(job, FAILED, trouble)
-                continue
             try:
+                self._jobs.change(job, RUNNING)
+                if trouble:
+                    raise trouble
                 await self._run(job)
-            except PaintoverError as error:
+            except Exception as error:  # noqa: BLE001 - logged there
+                await self._fail(job, error)
+
+    async def _fail(self, job: Job, error: Exception) -> None:
+        """End a job by an error, whatever else goes wrong. One that is over stays as it is."""
+        if not isinstance(error, PaintoverError):
+            log.error("Job %s failed unexpectedly", job.name, exc_info=error)
+            error = ServerFailure(reason=f"{type(error).__name__}: {error}")
+        try:
+            if job.state not in ENDED:
                 await self._end(job, FAILED, error)
-            except Exception as error:  # a bug here costs this job, not all that wait behind it
-                log.error("Job %s failed unexpectedly", job.name, exc_info=error)
-                if job.state not in ENDED:
-                    await self._end(job, FAILED, ServerFailure(reason=f"{type(error).__name__}: {error}"))
+        except Exception as another:
+            log.error("The end of job %s was not stored", job.name, exc_info=another)
+            if job.state not in ENDED:
+                self._jobs.change(job, FAILED, error)
 
     async def _run(self, job: Job) -> None:
         await self._load(job)
@@ -316,7 +323,7 @@ class Runner:
         # Counted on disk before it runs: a job may take the whole server down with it.
         self._write(job, self._journal.record, job.record(self._journal.owner))
         try:
-            failure = await self.supervisor.run(_run_message(job), partial(self._report, job), lambda: job.cancelled)
+            failure = await self.supervisor.run(job.to_run(), partial(self._report, job), lambda: job.cancelled)
             reason = failure.error() if failure else None
         except WorkerDied as error:
             log.error("%s", error)
@@ -335,19 +342,21 @@ class Runner:
 
     async def _load(self, job: Job) -> None:
         """Have in memory what a run needs. Raises UnknownJob or ServerFailure."""
-        if job.request is None:
-            submit = await self._read(self._journal.load_request, job.name)
-            job.meshes = await self._read(self._journal.load_meshes, job.name)
-            job.parts = await self._read(self._journal.load_parts, job.name)
-            job.finished = set(job.parts)
-            job.request = submit.request
+        async with job.loading:  # a second one that read at the same time would put older parts over newer ones
+            if job.request is None:
+                submit = await self._read(self._journal.load_request, job.name)
+                job.meshes = await self._read(self._journal.load_meshes, job.name)
+                job.parts = await self._read(self._journal.load_parts, job.name)
+                job.finished = set(job.parts)
+                job.request = submit.request
 
     def _report(self, job: Job, message: Any) -> None:
         """Take what the worker says: finished parts are kept and stored, all of it goes to the followers."""
-        if isinstance(message, (ViewDone, ImageResult, TextureResult)):
+        if isinstance(message, (ViewDone, ImageResult, TextureResult, Halfway)):
             job.keep(message)
             self._write(job, self._journal.part, job.name, message)
-        job.report(_report_of(message))
+        if not isinstance(message, Halfway):
+            job.report(_report_of(message))
 
     async def _end(self, job: Job, state: str, error: PaintoverError | None = None) -> None:
         """Finish a job: all of it is on disk before anybody hears that it is over."""
@@ -387,11 +396,3 @@ async def _settled(job: Job) -> None:
 def _report_of(part: Any) -> Any:
     """What clients get to see of a finished part."""
     return part.painted if isinstance(part, ViewDone) else part
-
-
-def _run_message(job: Job) -> Run:
-    assert job.request is not None
-    parts = job.parts.values()
-    views = tuple(part for part in parts if isinstance(part, ViewDone))
-    baked = tuple(part.object_id for part in parts if isinstance(part, TextureResult))
-    return Run(job.name, job.request, job.meshes, views, baked)

@@ -16,7 +16,7 @@ from typing import Any
 
 from paintover.bridge.aio import Channel
 from paintover.bridge.errors import PaintoverError, WorkerDied
-from paintover.bridge.messages import Failure
+from paintover.bridge.messages import Failure, Texture
 
 from .ending import end
 from .worker_messages import (
@@ -41,7 +41,7 @@ SLOW = 5
 """Looks in a row at which a standby that has nothing to do is at low priority before it is replaced: threads that end
 take a moment."""
 BACK_OFF = 60.0
-"""Seconds after which a standby that did not start is tried again."""
+"""Seconds after which a standby that did not start, or that died twice in a row, is tried again."""
 AGAIN = 5.0
 """Seconds after which a worker that did not start is tried again."""
 
@@ -65,6 +65,10 @@ class Supervisor:
         """Also while it starts."""
         self._standing_by = ""
         """The model that the standby holds."""
+        self._deaths = 0
+        """Of standbys in a row, none of which got to hold a model."""
+        self._last: Warm | None = None
+        """What the last job that succeeded wants loaded, until the worker was asked for it."""
         self._slow = 0
         self._busy = False
         self._changing = asyncio.Lock()
@@ -144,6 +148,8 @@ class Supervisor:
                 if message.job != run.job:
                     log.warning("The worker reported on job %s, which is over", message.job)
                 elif isinstance(message, Ended):
+                    if message.failure is None:
+                        self._last = _wanted_by(run)
                     return message.failure
                 else:
                     report(message)
@@ -226,6 +232,7 @@ class Supervisor:
                 self._died.set()
                 continue
             try:
+                self._warm_active()
                 await self._tend_standby()
             except PaintoverError as error:
                 log.warning("%s", error)
@@ -233,6 +240,13 @@ class Supervisor:
             except Exception as error:  # a bug here costs the standby for a while, not for ever
                 log.error("The standby was not tended", exc_info=error)
                 self._not_before = asyncio.get_running_loop().time() + BACK_OFF
+
+    def _warm_active(self) -> None:
+        """A worker that took over a job of which nothing was left to paint holds no model: have it load the job's."""
+        if self._active and self._last and not self._busy:
+            if not self._active.beat.model:
+                self._active.send(self._last)
+            self._last = None  # once: a model whose loading kills would do so for ever
 
     async def _tend_standby(self) -> None:
         """Start, warm or end the standby, as memory allows."""
@@ -263,9 +277,13 @@ class Supervisor:
             how = await task.result().bury()  # raises why it did not start, if so
             if standby is None:
                 log.warning("The standby stopped: %s", how)
+                self._deaths += 1
+                if self._deaths > 1:
+                    self._not_before = asyncio.get_running_loop().time() + BACK_OFF
             return
         if standby.asked and standby.beat.model == standby.asked.model != self._standing_by:
             log.info("Worker %d holds %s ready", standby.pid, standby.beat.model)
+            self._deaths = 0
         self._standing_by = standby.beat.model
         wanted = Warm(*_holds(ours))
         if ours.model and standby.asked != wanted and not self._busy and may_warm(ours):
@@ -279,6 +297,14 @@ def _loads(standby: WorkerProcess) -> bool:
     if asked is None or not asked.model:
         return False
     return asked.model != beat.model or not set(asked.controls) <= set(beat.controls)
+
+
+def _wanted_by(run: Run) -> Warm:
+    """The model that the job's request is painted with, and its ControlNets."""
+    request = run.request
+    sees = isinstance(request, Texture) or request.passes is not None
+    controls = tuple(control.name for control in request.settings.controls if control.scale > 0 and sees)
+    return Warm(request.settings.model, controls)
 
 
 def _holds(beat: Beat) -> tuple[str, tuple[str, ...]]:

@@ -80,6 +80,17 @@ class ViewDone:
 
 
 @dataclass(frozen=True, eq=False)
+class Halfway:
+    """Where the painting of all views at once stands: enough to go on from there."""
+
+    job: str
+    step: int
+    """The next one."""
+    latents: tuple[np.ndarray, ...]
+    """float32 (1, channels, h, w) of every view."""
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     job: str
     request: Generate | Texture
@@ -88,6 +99,8 @@ class Run:
     """Views that an earlier run has finished."""
     baked: tuple[int, ...] = ()
     """Object ids whose textures an earlier run has finished."""
+    halfway: Halfway | None = None
+    """Where an earlier run that paints all views at once was last."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +195,7 @@ TO_WORKER: dict[str, type] = {
 TO_FRONT: dict[str, type] = {
     cls.__name__: cls
     for cls in (
-        WorkerHello, LaneProof, Beat, Ended, Progress, Preview, ViewDone, ImageResult, TextureResult, StreamPicture,
-        StreamState,
+        WorkerHello, LaneProof, Beat, Ended, Progress, Preview, ViewDone, Halfway, ImageResult, TextureResult,
+        StreamPicture, StreamState,
     )
 }  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 import bpy
 import numpy as np
 
+from .. import properties
 from ..bridge.errors import ConnectionLost, PaintoverError, SceneError
 from ..bridge.live import LIVE_BY_NAME
 from ..bridge.live_messages import (
@@ -28,6 +29,7 @@ from ..bridge.live_messages import (
     LiveTrouble,
     LiveValues,
 )
+from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
 from ..link import Link
 from ..passes.changes import Changes
@@ -65,6 +67,7 @@ class LiveView:
         self._answered = 0
         """Up to which number the stage has said something to the frames."""
         self._camera: Camera | None = None
+        self._edges: EdgeStyle | None = None
         """Of the frame that was sent last."""
         self._changed = True
         self.closed = False
@@ -154,13 +157,15 @@ class LiveView:
             return False
         try:
             camera = self._present_camera(scene)
-            if camera is None or not (self._changed or not view.same(camera, self._camera)):
+            edges = properties.snapshot(scene).edges if values["control_edge"] else None
+            same = view.same(camera, self._camera) and edges == self._edges
+            if camera is None or (same and not self._changed):
                 return False
             begun = time.monotonic()
             found = self._viewport.find() if self._viewport else None
             space = found[1].spaces.active if found and scene.paintover.live_camera == "VIEWPORT" else None
             stage = self._live.read(space)
-            frame = self._live.draw(stage, camera)
+            frame = self._live.draw(stage, camera, edges=edges)
             known = Known.of(stage, frame)
             image = Capture.image(found, camera) if float(values["strength"]) < 1 and found else None
             self._changes.take()  # what was evaluated for this frame is in it
@@ -168,7 +173,7 @@ class LiveView:
             new = str(error) != str(self.error)
             self.error, self._camera = error, None
             return new
-        self._changed, self._camera = False, camera
+        self._changed, self._camera, self._edges = False, camera, edges
         self._number += 1
         self._flying[self._number] = known, begun
         self._sender.send(link, self._number, frame, image)

@@ -1,4 +1,4 @@
-"""Makes messages of frames in a thread: edges are looked for, halves are made of floats, and Blender goes on."""
+"""Makes messages of frames in a thread: halves are made of floats, values are checked, and Blender goes on."""
 
 from __future__ import annotations
 
@@ -71,6 +71,6 @@ class Sender:
 
     def _send(self, asked: int, work: Work) -> None:
         link, number, frame, image = work
-        passes = assemble(frame.camera, frame.depth, frame.normal, frame.object_id, frame.material, frame.names)
+        passes = assemble(frame.camera, frame.depth, frame.normal, frame.object_id, frame.edge, frame.names)
         if asked == self._round:
             link.send(LiveFrame(number, passes, image))

@@ -12,22 +12,25 @@ import numpy as np
 
 from .. import cameras, passes, properties
 from ..bridge.errors import PaintoverError, RenderFailed
-from ..bridge.hints import make_hint
+from ..bridge.hints import Limits
 from ..bridge.scene import Passes
-from ..passes import exr
-from .common import needs_renderer, refuse
+from ..passes import exr, pictures
+from .common import needs_renderer
+from .frames import OverFrames
 
 if TYPE_CHECKING:
     from bpy.types import Context
 
 
-class PAINTOVER_OT_export_passes(bpy.types.Operator):
+class PAINTOVER_OT_export_passes(OverFrames, bpy.types.Operator):
     """Render the camera's passes and save them: an OpenEXR file with the exact values, the pictures that ControlNets
     are shown as PNG, and the camera"""
 
     bl_idname = "paintover.export_passes"
     bl_label = "Export Passes"
     bl_options = {"REGISTER"}
+    verb = "saves passes"
+    _said = ""
 
     directory: bpy.props.StringProperty(
         name="Folder", description="Where to save the passes", subtype="DIR_PATH", default="//passes"
@@ -45,55 +48,7 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def execute(self, context: Context) -> set[Any]:
-        self._scene = context.scene
-        self._frame = context.scene.frame_current, context.scene.frame_subframe
-        self._frames = self._export(context.scene)
-        self._done = 0
-        self._timer = None
-        if self.animation and not bpy.app.background:
-            self._manager = context.window_manager
-            self._timer = self._manager.event_timer_add(0.01, window=context.window)
-            self._manager.modal_handler_add(self)
-            return {"RUNNING_MODAL"}
-        while (result := self._step()) == {"RUNNING_MODAL"}:
-            pass
-        return result
-
-    def modal(self, context: Context, event: bpy.types.Event) -> set[Any]:
-        result = {"RUNNING_MODAL"}
-        if event.type == "ESC":
-            self._finish()
-            self.report({"WARNING"}, f"Stopped after {self._done} frames")
-            result = {"CANCELLED"}
-        elif event.type == "TIMER":
-            context.workspace.status_text_set(f"Paintover saves passes: {self._done} frames. Esc stops.")
-            result = self._step()
-        return result
-
-    def cancel(self, context: Context) -> None:
-        """Blender ends it: it quits, or another file is opened."""
-        self._finish()
-
-    def _step(self) -> set[Any]:
-        """One more frame."""
-        try:
-            next(self._frames)
-            self._done += 1
-            return {"RUNNING_MODAL"}
-        except StopIteration:
-            self._finish()
-            self.report({"INFO"}, f"Saved the passes in {bpy.path.abspath(self.directory)}")
-            return {"FINISHED"}
-        except OSError as reason:
-            self._finish()
-            where = reason.filename or bpy.path.abspath(self.directory)
-            return refuse(self, RenderFailed(reason=f"{where} cannot be written ({reason.strerror})"))
-        except PaintoverError as error:
-            self._finish()
-            return refuse(self, error)
-        except BaseException:
-            self._finish()
-            raise
+        return self.begin(context, self._export(context.scene), modal=self.animation)
 
     def _export(self, scene: bpy.types.Scene) -> Iterator[None]:
         folder = Path(bpy.path.abspath(self.directory))
@@ -101,27 +56,28 @@ class PAINTOVER_OT_export_passes(bpy.types.Operator):
         for frame in frames:
             if frame is not None:
                 scene.frame_set(frame)
-            camera = cameras.from_scene(scene, properties.snapshot(scene).size)
-            seen = passes.render(scene, camera, say=lambda text: self.report({"INFO"}, text))
-            export(seen, folder, "" if frame is None else f"_{frame:04d}")
+            settings = properties.snapshot(scene)
+            camera = cameras.from_scene(scene, settings.size)
+            seen = passes.render(scene, camera, edges=settings.edges, say=self._say)
+            export(seen, folder, "" if frame is None else f"_{frame:04d}", settings.depth_limits)
             yield
 
-    def _finish(self) -> None:
-        """Back to the frame where the artist was."""
-        self._frames.close()
-        if self._timer:
-            self._manager.event_timer_remove(self._timer)
-            bpy.context.workspace.status_text_set(None)
-            self._timer = None
-        if self.animation:
-            self._scene.frame_set(self._frame[0], subframe=self._frame[1])
+    def _say(self, text: str) -> None:
+        if text != self._said:  # once, not for every frame
+            self._said = text
+            self.report({"INFO"}, text)
+
+    def done(self, scene: bpy.types.Scene) -> None:
+        self.report({"INFO"}, f"Saved the passes in {bpy.path.abspath(self.directory)}")
+
+    def explain(self, reason: OSError) -> PaintoverError:
+        where = reason.filename or bpy.path.abspath(self.directory)
+        return RenderFailed(reason=f"{where} cannot be written ({reason.strerror})")
 
 
-def export(seen: Passes, folder: Path, suffix: str = "") -> None:
-    """Write `seen` into `folder`: passes.exr, camera.json, and one PNG each for depth, normal, edge and object ids.
-
-    depth, normal and edge are the hints of SD1.5's and SDXL's ControlNets. `suffix` goes behind every name. Raises
-    OSError or RenderFailed.
+def export(seen: Passes, folder: Path, suffix: str = "", depth_limits: Limits = None) -> None:
+    """Write `seen` into `folder`: passes.exr, camera.json, and the PNGs of `pictures.of_passes`, depth from near to far
+    as in `depth_limits`. `suffix` goes behind every name. Raises OSError or RenderFailed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     exr.save(seen, folder / f"passes{suffix}.exr")
@@ -133,16 +89,8 @@ def export(seen: Passes, folder: Path, suffix: str = "") -> None:
         "objects": seen.names,
     }
     (folder / f"camera{suffix}.json").write_text(json.dumps(camera, indent=1, ensure_ascii=False), encoding="utf-8")
-    for name, picture in pictures(seen).items():
+    for name, picture in pictures.of_passes(seen, depth_limits).items():
         save_png(picture, folder / f"{name}{suffix}.png")
-
-
-def pictures(seen: Passes) -> dict[str, np.ndarray]:
-    """Float (H, W, 3) pictures, 0…1: what ControlNets are shown, and a colour for every object."""
-    # Neighbouring numbers get colours far apart: steps of the golden ratio around the wheel.
-    wheel = (seen.object_id.astype(np.float32) * 0.618034 % 1)[..., None] + np.array([0, 1 / 3, 2 / 3], np.float32)
-    ids = np.where(seen.object_id[..., None] > 0, 0.5 + 0.5 * np.cos(2 * np.pi * wheel), 0)
-    return {**{name: make_hint(seen, name) for name in ("depth", "normal", "edge")}, "object_id": ids}
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:

@@ -201,6 +201,7 @@ class PAINTOVER_PT_texture(_Group, bpy.types.Panel):
         settings = context.scene.paintover
         layout.use_property_split = True
         layout.use_property_decorate = False
+        layout.prop(settings, "method")
         layout.prop(settings, "cameras")
         row = layout.row()
         row.active = settings.cameras == "automatic"
@@ -210,7 +211,11 @@ class PAINTOVER_PT_texture(_Group, bpy.types.Panel):
         if settings.shading == "UNLIT" and context.scene.view_settings.view_transform != "Standard":
             used = context.scene.view_settings.view_transform
             draw_text(layout, f"{used} changes its colours; the view transform Standard shows them as painted.", "INFO")
-        layout.operator("paintover.export_passes", icon="EXPORT")
+
+
+class PAINTOVER_PT_edges(_Group, bpy.types.Panel):
+    bl_label = "Edges"
+    groups = ("edge",)
 
 
 class PAINTOVER_PT_image(_Group, bpy.types.Panel):
@@ -218,4 +223,4 @@ class PAINTOVER_PT_image(_Group, bpy.types.Panel):
     groups = ("model", "image")
 
 
-CLASSES = (PAINTOVER_PT_main, PAINTOVER_PT_controls, PAINTOVER_PT_texture, PAINTOVER_PT_image)
+CLASSES = (PAINTOVER_PT_main, PAINTOVER_PT_controls, PAINTOVER_PT_texture, PAINTOVER_PT_edges, PAINTOVER_PT_image)

@@ -16,9 +16,11 @@ from dataclasses import replace
 import bpy
 
 from ..bridge.errors import NoGpu
+from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera, Passes
 from . import color as color_pass
-from . import cycles, gpu_route
+from . import cycles, gpu_route, instances
+from .assemble import check_size
 
 Say = Callable[[str], None]
 
@@ -29,12 +31,16 @@ def render(
     *,
     view_layer: str | None = None,
     color: bool = False,
+    edges: EdgeStyle | None = None,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
     frame: float | None = None,
     say: Say | None = None,
 ) -> Passes:
     """The passes of one camera. See `render_views`."""
-    return render_views(scene, [camera], view_layer=view_layer, color=color, also=also, frame=frame, say=say)[0]
+    (seen,) = render_views(
+        scene, [camera], view_layer=view_layer, color=color, edges=edges, also=also, frame=frame, say=say
+    )
+    return seen
 
 
 def render_views(
@@ -43,6 +49,7 @@ def render_views(
     *,
     view_layer: str | None = None,
     color: bool = False,
+    edges: EdgeStyle | None = None,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
     frame: float | None = None,
     say: Say | None = None,
@@ -50,26 +57,35 @@ def render_views(
     """The passes of several cameras at `frame` (the scene's current one), each of its camera's size.
 
     Blocks Blender's main thread. The scene, its render result and its data-blocks are left as they were.
-    `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `also` is
-    called once, with the depsgraph of the scene as it is evaluated for renders. `say` is told in a sentence if Cycles
-    renders, and why.
+    `view_layer` defaults to the one in use. With `color`, Passes.color is filled too (a slower render). `edges` says
+    which lines the edge pass has (all, one pixel wide). `also` is called once, with the depsgraph of the scene as it is
+    evaluated for renders. `say` is told in a sentence if Cycles renders, and why, and of
+    objects that are in no pass.
 
-    Raises RenderFailed if Blender does not render, SceneError if the scene has too many objects, BadPasses if
-    broken geometry gave passes that are not numbers.
+    Raises RenderFailed if Blender does not render, SceneError if the scene has too many objects, BadSize for too large
+    an image, BadPasses if broken geometry gave passes that are not numbers.
     """
+    for camera in cameras:
+        check_size(camera)
+
+    undrawn: set[str] = set()
 
     def once(depsgraph: bpy.types.Depsgraph) -> None:
         nonlocal also
+        undrawn.update(instances.undrawn(depsgraph))
         work, also = also, None
         if work:
             work(depsgraph)
 
     try:
-        seen = gpu_route.render(scene, cameras, view_layer, once, frame)
+        seen = gpu_route.render(scene, cameras, view_layer, once, frame, edges)
     except (NoGpu, gpu_route.LeftOut) as reason:
         if say:
             say(f"Passes are rendered by Cycles: {reason}")
-        seen = cycles.render(scene, cameras, view_layer, once, frame)
+        seen = cycles.render(scene, cameras, view_layer, once, frame, edges)
+    if undrawn and say:
+        first, more = sorted(undrawn)[:5], len(undrawn) - 5
+        say(f"Grease pencil is in no pass: {', '.join(map(repr, first))}" + f" and {more} more" * (more > 0))
     if color:
         colors = color_pass.render(scene, cameras, view_layer, frame)
         seen = [replace(one, color=image) for one, image in zip(seen, colors, strict=True)]

@@ -6,8 +6,24 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..bridge.errors import BadSize
 from ..bridge.scene import Camera, Passes
-from .edges import find_edges
+
+LARGEST = 8192
+"""Side of an image: of larger ones, Cycles gives a part only."""
+MOST_PIXELS = 8192 * 4096
+"""Of one image: passes of more would take more memory than most computers have."""
+
+
+def check_size(camera: Camera) -> None:
+    """Raise BadSize for an image that is too large."""
+    if max(camera.width, camera.height) > LARGEST or camera.width * camera.height > MOST_PIXELS:
+        raise BadSize(
+            width=camera.width,
+            height=camera.height,
+            reason=f"passes have at most {LARGEST:,} pixels on a side and {MOST_PIXELS:,} in all",
+            hint="Make it smaller, for example 8192 × 4096.",
+        )
 
 
 def assemble(
@@ -15,10 +31,10 @@ def assemble(
     depth: np.ndarray,
     normal: np.ndarray,
     object_id: np.ndarray,
-    material: np.ndarray,
+    edge: np.ndarray | None,
     names: Mapping[int, str],
 ) -> Passes:
-    """Passes with edges, of images of the camera's size. `normal` is unit length, in camera space.
+    """Passes, of images of the camera's size. `normal` is unit length, in camera space.
 
     Raises BadPasses if broken geometry gave values that are not numbers.
     """
@@ -27,7 +43,7 @@ def assemble(
         camera=camera,
         depth=np.ascontiguousarray(depth),
         normal=normal.astype(np.float16),
-        edge=find_edges(camera, depth, normal, object_id, material),
+        edge=edge if edge is not None else np.zeros(depth.shape, np.uint8),
         object_id=object_id,
         names={str(number): names[number] for number in np.unique(object_id).tolist() if number in names},
     )

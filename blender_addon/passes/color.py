@@ -26,7 +26,7 @@ def render(
         for camera in cameras:
             stage.aim(camera)
             found = render_passes(stage, {"color": ("Combined",)})
-            images.append(_as_shown(found["color"], stage.scene))
+            images.append(_as_shown(found["color"][: camera.height, : camera.width], stage.scene))
     return images
 
 

@@ -8,8 +8,10 @@ import bpy
 import numpy as np
 
 from ..bridge.errors import RenderFailed
+from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera, Passes
 from .assemble import assemble
+from .edges import find_edges
 from .ids import numbered, object_ids
 from .offstage import Offstage, offstage
 
@@ -31,6 +33,7 @@ def render(
     view_layer: str | None = None,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
     frame: float | None = None,
+    edges: EdgeStyle | None = None,
 ) -> list[Passes]:
     """The data passes of every camera. Raises RenderFailed, SceneError or BadPasses, and what `also` raises."""
     ids = object_ids()  # before the temporary camera is there, so that they are those of every other call
@@ -42,7 +45,7 @@ def render(
                 stage.aim(camera)
                 found = render_passes(stage, NAMES, also)
                 also = None
-                seen.append(_passes(camera, found, ids))
+                seen.append(_passes(camera, found, ids, edges or EdgeStyle()))
     return seen
 
 
@@ -93,7 +96,8 @@ def _set_up(scene: bpy.types.Scene) -> None:
     cycles.pixel_filter_type, cycles.filter_width = "BOX", 0.01
 
 
-def _passes(camera: Camera, found: dict[str, np.ndarray], ids: dict[str, int]) -> Passes:
+def _passes(camera: Camera, found: dict[str, np.ndarray], ids: dict[str, int], style: EdgeStyle) -> Passes:
+    found = {name: array[: camera.height, : camera.width] for name, array in found.items()}
     depth = found["depth"][..., 0]
     hit = ~(depth >= FAR)  # NaN counts as hit, so that check_values reports it
     depth = np.where(hit, depth, np.float32(np.inf))
@@ -103,4 +107,5 @@ def _passes(camera: Camera, found: dict[str, np.ndarray], ids: dict[str, int]) -
     normal = np.divide(normal, length, out=np.zeros_like(normal), where=(length != 0) & hit[..., None])
     object_id = np.where(hit, found["object"][..., 0], 0)
     material = np.where(hit, found["material"][..., 0], 0)
-    return assemble(camera, depth, normal, object_id, material, {number: name for name, number in ids.items()})
+    edge = find_edges(camera, depth, normal, object_id, material, style, outlines=True)
+    return assemble(camera, depth, normal, object_id, edge, {number: name for name, number in ids.items()})

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import gpu
 import numpy as np
 
+from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
+from .edges import find_edges
 from .geometry import Geometry
 from .instances import Group, Stage
+from .lines import LineDrawer
 from .materials import AlphaImage
-from .readback import Targets
+from .readback import Targets, drawing_state
 from .shaders import INSTANCES_PER_ROW, TEXELS, make_shader
 
 TILE = 4096
@@ -48,6 +50,8 @@ class Frame:
     """float32 (H, W, 3): world space, if asked for; NaN on background."""
     uv: np.ndarray | None = None
     """float32 (H, W, 2): v up; if asked for; 0 on background."""
+    edge: np.ndarray | None = None
+    """uint8 (H, W): 255 on lines, anti-aliased; if asked for."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +69,35 @@ class Drawer:
         self._shaders: dict[tuple[bool, ...], gpu.types.GPUShader] = {}
         self._masks: weakref.WeakKeyDictionary[AlphaImage, gpu.types.GPUTexture] = weakref.WeakKeyDictionary()
         self._batches: weakref.WeakKeyDictionary[Geometry, list[gpu.types.GPUBatch]] = weakref.WeakKeyDictionary()
+        self._lines = LineDrawer()
         self._targets: Targets | None = None
         self._count = 0
 
     def draw(
-        self, stage: Stage, camera: Camera, before: Before | None = None, *, position: bool = False, uv: bool = False
+        self,
+        stage: Stage,
+        camera: Camera,
+        before: Before | None = None,
+        *,
+        position: bool = False,
+        uv: bool = False,
+        edges: EdgeStyle | None = None,
     ) -> Frame:
-        """The passes of a stage. For `uv` the stage must have been read with UVs."""
+        """The passes of a stage, and edges in a style. For `uv` the stage must have been read with UVs."""
         count = 4 if uv else 3 if position else 2
         images = [np.empty((camera.height, camera.width, 4), np.float32) for _ in range(count)]
         places = Places(stage, camera, before)
+        lines = self._lines.prepare(stage, places.now, camera, edges) if edges else None
+        edge = np.empty((camera.height, camera.width), np.uint8) if edges else None
         for y in range(0, camera.height, TILE):
             for x in range(0, camera.width, TILE):
                 width, height = min(TILE, camera.width - x), min(TILE, camera.height - y)
                 window = _window(camera, x, y, width, height)
                 targets = self._targets_of(width, height, count)
                 self._draw_tile(targets, places, camera, before.camera if before else camera, window, position, uv)
+                if lines is not None and edge is not None:
+                    part = self._lines.draw(lines, stage, places.texture, targets.colors, camera, window)
+                    edge[y : y + height, x : x + width] = part
                 for slot, image in enumerate(images):
                     part = image[y : y + height, x : x + width]
                     into = part if part.flags.c_contiguous else np.empty((height, width, 4), np.float32)
@@ -89,6 +106,11 @@ class Drawer:
                         part[:] = into
         if camera.width * camera.height > KEPT:
             self._targets = None
+            self._lines.forget_target()
+        if (stage.ids < 0).any():
+            np.maximum(images[1][..., 3], 0, out=images[1][..., 3])  # depths of holdouts
+        if edges is not None and edge is not None:
+            np.maximum(edge, _cuts(stage, camera, images, edges), out=edge)
         return Frame(
             camera,
             depth=images[0][..., 3],
@@ -96,6 +118,7 @@ class Drawer:
             motion=images[1][..., :2],
             object_id=images[1][..., 2],
             material=images[1][..., 3],
+            edge=edge,
             names=stage.names,
             left_out={**stage.ignored, **stage.left_out},
             position=images[2][..., :3] if position else None,
@@ -120,7 +143,7 @@ class Drawer:
     ) -> None:
         clear = [(0, 0, 0, INF), (0, 0, 0, 0), (np.nan,) * 4, (0, 0, 0, 0)]
         cameras = uniforms(camera, camera_before, window, targets.size, position or uv)
-        with targets.bound(clear[: self._count]), state():
+        with targets.bound(clear[: self._count]), drawing_state():
             self.each(places, cameras, lambda *key: self._shader(position or uv, uv, *key))
 
     def each(
@@ -173,7 +196,8 @@ class Places:
     def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
         self._stage, self._before = stage, before
         self.threshold = stage.alpha_threshold
-        now = _times(camera.view, stage.matrices)
+        now = self.now = _times(camera.view, stage.matrices)
+        """float64 (N, 4, 4): local to camera space, of the stage's rows."""
         self._rows = None
         matrices_before = stage.matrices
         if before is not None and before.stage is not stage:
@@ -183,12 +207,13 @@ class Places:
             matrices_before[was] = before.stage.matrices[self._rows[was]]
         then = _times(before.camera.view if before else camera.view, matrices_before)
         order = np.concatenate([group.rows for group in stage.groups]) if stage.groups else np.empty(0, np.intp)
-        lines = max(1, -(-len(order) // INSTANCES_PER_ROW))
+        lines = -(-(len(order) + 1) // INSTANCES_PER_ROW)
         texels = np.zeros((lines * INSTANCES_PER_ROW, TEXELS, 4), np.float32)
         texels[: len(order), 0:3] = now[order, :3]
         texels[: len(order), 3:6] = then[order, :3]
         texels[: len(order), 6, 0] = stage.ids[order]
         texels[: len(order), 6, 1] = np.where(_mirrored(now[order]), -1, 1)
+        texels[len(order), 0:3] = np.eye(4)[:3]  # for what is in camera space already
         data = gpu.types.Buffer("FLOAT", texels.size, texels.reshape(-1))
         self.texture = gpu.types.GPUTexture((INSTANCES_PER_ROW * TEXELS, lines), format="RGBA32F", data=data)
 
@@ -223,20 +248,12 @@ def _mirrored(matrices: np.ndarray) -> np.ndarray:
     return (np.cross(x, y) * z).sum(1) < 0
 
 
-@contextmanager
-def state() -> Iterator[None]:
-    """Drawing geometry, whatever was drawn before it."""
-    test, mask, blend = gpu.state.depth_test_get(), gpu.state.depth_mask_get(), gpu.state.blend_get()
-    gpu.state.depth_test_set("LESS")  # of surfaces in one place the first is seen, as by Blender's rays
-    gpu.state.depth_mask_set(True)
-    gpu.state.blend_set("NONE")
-    gpu.state.face_culling_set("NONE")
-    try:
-        yield
-    finally:
-        gpu.state.depth_test_set(test)
-        gpu.state.depth_mask_set(mask)
-        gpu.state.blend_set(blend)
+def _cuts(stage: Stage, camera: Camera, images: list[np.ndarray], style: EdgeStyle) -> np.ndarray:
+    """uint8 (H, W): lines that are no edges of a mesh: intersections, and the outlines of masks."""
+    numbers = {look.number for group in stage.groups for look in group.looks if look.mask}
+    masked = np.isin(images[1][..., 3], list(numbers)) if numbers else None
+    depth, normal = images[0][..., 3], images[0][..., :3]
+    return find_edges(camera, depth, normal, images[1][..., 2], images[1][..., 3], style, masked=masked)
 
 
 def _window(camera: Camera, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -251,7 +268,7 @@ def uniforms(
     camera: Camera, before: Camera, window: np.ndarray, size: tuple[int, int], position: bool
 ) -> gpu.types.GPUUniformBuf:
     """The block `Cameras` of the shader."""
-    far = _far(camera)
+    far = camera.clip[1]
     values = np.concatenate(
         [
             (window @ camera.projection).T.ravel(),
@@ -261,11 +278,6 @@ def uniforms(
         ]
     ).astype(np.float32)
     return gpu.types.GPUUniformBuf(gpu.types.Buffer("FLOAT", values.size, values))
-
-
-def _far(camera: Camera) -> float:
-    p = camera.projection
-    return float((p[2, 3] - 1) / p[2, 2] if camera.orthographic else p[2, 3] / (p[2, 2] + 1))
 
 
 def _make_batches(geometry: Geometry, previous: np.ndarray | None) -> list[gpu.types.GPUBatch]:

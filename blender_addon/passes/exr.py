@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
+from ..bridge.errors import RenderFailed
 from ..bridge.scene import Passes
 from .offstage import empty_stage
 
@@ -24,8 +25,23 @@ def layers(seen: Passes) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def save(seen: Passes, path: Path) -> None:
-    """Write `seen` to `path`, 32 bits a channel. Raises OSError, or RenderFailed if another render is running."""
-    path.touch()  # the system's own words, where Blender would only say that it failed
+    """Write `seen` to `path`, 32 bits a channel. Raises OSError, or RenderFailed if Blender renders or writes nothing.
+
+    What is there already stays until all of the new file is written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(b"")  # the system's own words, where Blender would only say that it failed
+    try:
+        _write(seen, part)
+        if not part.is_file() or not part.stat().st_size:  # Blender says of some that it saved them
+            hint = "Export to another folder, or make room on this disk. Blender's console may say why."
+            raise RenderFailed(reason=f"{path} was not written", hint=hint)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write(seen: Passes, path: Path) -> None:
     height, width = seen.depth.shape
 
     def fill(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
@@ -48,6 +64,8 @@ def _set_up(render: bpy.types.RenderSettings, width: int, height: int, path: Pat
     render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
     render.use_compositing = render.use_sequencer = render.use_file_extension = False
     render.filepath = str(path)
+    if bpy.app.version >= (4, 5):  # braces are templates there
+        render.filepath = render.filepath.replace("{", "{{").replace("}", "}}")
     image = render.image_settings
     if hasattr(image, "media_type"):  # from 5.0 on
         image.media_type = "MULTI_LAYER_IMAGE"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from .wire import Wire, read_marks
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
@@ -25,6 +27,8 @@ class Geometry:
     """int32 (T, 3): vertices."""
     parts: tuple[tuple[int, int, int], ...]
     """Material slot, first triangle and number of triangles of every slot that has any."""
+    wire: Wire
+    """Its edges."""
 
     def follows(self, before: Geometry) -> bool:
         """Whether its vertices are those of `before`, moved."""
@@ -56,7 +60,9 @@ def _read(mesh: bpy.types.Mesh, uv_layer: str | None, mask_layer: str | None) ->
     triangles = _raw(mesh.loop_triangles, "loops", len(mesh.loop_triangles), 3)  # of corners
     vertices = _get(mesh.attributes[".corner_vert"].data, "value", len(mesh.loops), dtype=np.int32)
     uvs = mask_uvs = None
-    if uv_layer is None and mask_layer is None and mesh.normals_domain == "POINT":
+    corners, points = triangles, positions
+    of_corners = not (uv_layer is None and mask_layer is None and mesh.normals_domain == "POINT")
+    if not of_corners:
         # One normal a vertex: corners share theirs, and the graphics card transforms a quarter of the vertices.
         triangles = vertices[triangles]
         normals = _get(mesh.vertex_normals, "vector", len(mesh.vertices), 3)
@@ -70,9 +76,12 @@ def _read(mesh: bpy.types.Mesh, uv_layer: str | None, mask_layer: str | None) ->
     slots = _slots(mesh)
     if not np.isfinite(positions.sum(dtype=np.float64)):
         sound = np.isfinite(positions).all(1)[triangles].all(1)
-        triangles, slots = triangles[sound], slots if slots is None else slots[sound]
-        positions = np.nan_to_num(positions, nan=0.0, posinf=0.0, neginf=0.0)
-    return Geometry(positions, normals, uvs, mask_uvs, *_sorted(triangles, slots))
+        triangles, corners, slots = triangles[sound], corners[sound], slots if slots is None else slots[sound]
+        positions, points = (np.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0) for p in (positions, points))
+    edges = _get(mesh.attributes[".corner_edge"].data, "value", len(mesh.loops), dtype=np.int32)
+    starts = _raw(mesh.polygons, "loop_start", len(mesh.polygons))
+    wire = Wire(points, vertices, edges, starts, corners, slots, normals, of_corners, read_marks(mesh))
+    return Geometry(positions, normals, uvs, mask_uvs, *_sorted(triangles, slots), wire)
 
 
 def _uvs(mesh: bpy.types.Mesh, name: str) -> np.ndarray:

@@ -10,22 +10,36 @@ from ..bridge.errors import NoGpu
 IDNAME = "PAINTOVER_BOOT"
 
 
-def ensure() -> None:
-    """Make the `gpu` module usable. Raises NoGpu where it cannot be."""
+def ensure() -> bool:
+    """Make the `gpu` module usable. Returns whether there was another context before, which is gone with all that
+    belonged to it: in background, Blender lets go of it after a render with grease pencil. Raises NoGpu."""
     if _usable():
-        return
+        return False
+    lost = _backend()
     try:
         if hasattr(gpu, "init"):  # 5.1 and later
             gpu.init()
-        else:
+        if not _usable() and bpy.app.background:
             _boot()
     except Exception as reason:  # drivers fail in ways of their own
         raise NoGpu(reason=str(reason).strip() or type(reason).__name__) from reason
     if not _usable():
         raise NoGpu(reason="Blender has no graphics context in background here")
+    return lost
 
 
 def _usable() -> bool:
+    """Whether a context is active. Without one, Blender's graphics functions may crash it; this one only fails."""
+    if not _backend():
+        return False
+    try:
+        gpu.types.GPUTexture((1, 1))
+    except (RuntimeError, SystemError):
+        return False
+    return True
+
+
+def _backend() -> bool:
     try:
         return gpu.platform.backend_type_get() not in {"NONE", "UNKNOWN"}
     except SystemError:  # "GPU functions for drawing are not available in background mode"
@@ -33,7 +47,8 @@ def _usable() -> bool:
 
 
 def _boot() -> None:
-    """Before `gpu.init`, a render by an engine that asks for a context is what makes one."""
+    """Where `gpu.init` is not there, or does not bring a lost context back, a render by an engine that asks for a
+    context does."""
     had_result = "Render Result" in bpy.data.images
     scene = bpy.data.scenes.new("Paintover Boot")
     data = bpy.data.cameras.new("Paintover Boot")

@@ -10,6 +10,7 @@ import bpy
 import numpy as np
 
 from ..bridge.errors import NoGpu
+from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera, Passes
 from . import gpu_context
 from .assemble import assemble
@@ -37,6 +38,7 @@ def render(
     view_layer: str | None = None,
     also: Callable[[bpy.types.Depsgraph], None] | None = None,
     frame: float | None = None,
+    edges: EdgeStyle | None = None,
 ) -> list[Passes]:
     """The data passes of every camera, as `cycles.render` gives them.
 
@@ -57,15 +59,23 @@ def render(
     with offstage(scene, view_layer, with_cycles=False, frame=frame) as stand_in:
         stand_in.scene.render.resolution_x = stand_in.scene.render.resolution_y = 8
         stand_in.render(read)
-    drawn = [draw(stages[0], camera) for camera in cameras]
-    return [assemble(one.camera, one.depth, one.normal, one.object_id, one.material, one.names) for one in drawn]
+    drawn = [draw(stages[0], camera, edges=edges or EdgeStyle()) for camera in cameras]
+    return [assemble(one.camera, one.depth, one.normal, one.object_id, one.edge, one.names) for one in drawn]
 
 
 def draw(
-    stage: Stage, camera: Camera, before: Before | None = None, *, position: bool = False, uv: bool = False
+    stage: Stage,
+    camera: Camera,
+    before: Before | None = None,
+    *,
+    position: bool = False,
+    uv: bool = False,
+    edges: EdgeStyle | None = None,
 ) -> Frame:
     """`Drawer.draw` by the one that all share. A lost context costs one more try. Raises NoGpu."""
-    return _twice(lambda: _shared()[0].draw(stage, camera, before, position=position, uv=uv))
+    return _twice(
+        lambda: _shared()[0].draw(stage, camera, before, position=position, uv=uv, edges=edges)
+    )
 
 
 def reproject(stage: Stage, camera: Camera, painted: Callable[[], Painted]) -> Reprojector:
@@ -98,6 +108,8 @@ def _shared() -> tuple[Drawer, Reprojector]:
 
 
 def _twice(work: Callable[[], T]) -> T:
+    if gpu_context.ensure():
+        forget()
     for _ in range(2):
         try:
             return work()

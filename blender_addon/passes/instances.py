@@ -60,6 +60,11 @@ class Stage:
         return np.array([rows.get(key.tobytes(), -1) for key in self.keys], np.intp)
 
 
+def undrawn(depsgraph: bpy.types.Depsgraph) -> set[str]:
+    """Names of the objects that are in no pass, whoever draws it: grease pencil."""
+    return {one.object.original.name for one in depsgraph.object_instances if one.object.type in NOT_DRAWN}
+
+
 class Reader:
     """Reads stages off depsgraphs, and keeps the geometry that has not changed since the last one."""
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 import bpy
 
 from ..bridge.errors import SceneError
+from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
 from . import gpu_context, gpu_route
+from .assemble import check_size
 from .changes import Changes
 from .draw import Before, Frame
 from .ids import object_ids
@@ -44,16 +46,28 @@ class Live:
         self._narrowed = False
         self._depsgraph = 0
 
-    def frame(self, camera: Camera, *, position: bool = False, space: bpy.types.SpaceView3D | None = None) -> Frame:
-        """The passes of this moment. With `space`, of what that viewport shows (its local view and collections).
+    def frame(
+        self,
+        camera: Camera,
+        *,
+        position: bool = False,
+        edges: EdgeStyle | None = None,
+        space: bpy.types.SpaceView3D | None = None,
+    ) -> Frame:
+        """The passes of this moment, and edges in a style. With `space`, of what that viewport shows (its local view
+        and collections).
 
-        Raises NoGpu if drawing fails, SceneError if the scene or its view layer is gone.
+        Raises NoGpu if drawing fails, SceneError if the scene or its view layer is gone, BadSize for too
+        large an image.
         """
-        return self.draw(self.read(space), camera, position=position)
+        return self.draw(self.read(space), camera, position=position, edges=edges)
 
-    def draw(self, stage: Stage, camera: Camera, *, position: bool = False) -> Frame:
-        """The passes of what `read` gave. Raises NoGpu if drawing fails."""
-        frame = gpu_route.draw(stage, camera, self._before, position=position, uv=self._with_uvs)
+    def draw(
+        self, stage: Stage, camera: Camera, *, position: bool = False, edges: EdgeStyle | None = None
+    ) -> Frame:
+        """The passes of what `read` gave. Raises NoGpu if drawing fails, BadSize for too large an image."""
+        check_size(camera)
+        frame = gpu_route.draw(stage, camera, self._before, position=position, uv=self._with_uvs, edges=edges)
         self._before = Before(camera, stage)
         return frame
 

@@ -26,6 +26,10 @@ SENSOR = 1000.0
 """mm. The lens follows from it; this large, even the widest angle has a lens above Blender's minimum of 1 mm."""
 
 
+SMALLEST = 4
+"""Pixels on a side of what Blender renders."""
+
+
 class Offstage:
     """The temporary scene and its engine. Made by `offstage`."""
 
@@ -42,7 +46,9 @@ class Offstage:
         self._error: Exception | None = None
 
     def aim(self, camera: Camera) -> None:
-        """Make the temporary scene's camera and size those of `camera`."""
+        """Make the temporary scene's camera and size those of `camera`; of an image below Blender's smallest, larger:
+        then the camera's is the upper left part of what is rendered."""
+        camera = _at_least(camera, SMALLEST)
         p, data, render = camera.projection, self._camera.data, self.scene.render
         self._camera.matrix_parent_inverse = Matrix(np.linalg.inv(camera.view).tolist())
         render.resolution_x, render.resolution_y, render.resolution_percentage = camera.width, camera.height, 100
@@ -53,12 +59,10 @@ class Offstage:
         if camera.orthographic:
             data.type, data.ortho_scale = "ORTHO", 2 / p[0, 0]
             data.shift_x, data.shift_y = -p[0, 3] / 2, -p[1, 3] / 2 * p[0, 0] / p[1, 1]
-            near, far = (p[2, 3] + 1) / p[2, 2], (p[2, 3] - 1) / p[2, 2]
         else:
             data.type, data.lens = "PERSP", p[0, 0] * SENSOR / 2
             data.shift_x, data.shift_y = p[0, 2] / 2, p[1, 2] / 2 * p[0, 0] / p[1, 1]
-            near, far = p[2, 3] / (p[2, 2] - 1), p[2, 3] / (p[2, 2] + 1)
-        data.clip_start, data.clip_end = abs(near), abs(far)
+        data.clip_start, data.clip_end = map(abs, camera.clip)
 
     def render(self, work: Work, *, write: bool = False) -> None:
         """Render once; `work(engine, depsgraph)` runs inside. What it raises is raised here, else RenderFailed.
@@ -93,6 +97,17 @@ class Offstage:
         bpy.data.objects.remove(self._camera)
         bpy.data.objects.remove(self._rig)
         bpy.data.cameras.remove(data)
+
+
+def _at_least(camera: Camera, side: int) -> Camera:
+    """The camera with its image grown to the right and downward to at least `side` pixels."""
+    width, height = max(side, camera.width), max(side, camera.height)
+    if (width, height) == (camera.width, camera.height):
+        return camera
+    x, y = camera.width / width, camera.height / height
+    window = np.diag([x, y, 1.0, 1.0])
+    window[0, 3], window[1, 3] = x - 1, 1 - y
+    return Camera(camera.name, camera.view, window @ camera.projection, width, height)
 
 
 @contextmanager

@@ -33,3 +33,45 @@ class Targets:
         shared = gpu.types.Buffer("FLOAT", into.size, into.reshape(-1))
         with self._buffer.bind():
             self._buffer.read_color(0, 0, width, height, 4, slot, "FLOAT", data=shared)
+
+
+class LineTarget:
+    """One byte a pixel, and a depth buffer that keeps the largest of what is drawn on each other."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.size = width, height
+        self._color = gpu.types.GPUTexture((width, height), format="R8")
+        self._depth = gpu.types.GPUTexture((width, height), format="DEPTH_COMPONENT32F")
+        self._buffer = gpu.types.GPUFrameBuffer(depth_slot=self._depth, color_slots=[self._color])
+
+    @contextmanager
+    def bound(self) -> Iterator[None]:
+        """Draw into it, over nothing."""
+        with self._buffer.bind():
+            self._buffer.clear(color=(0, 0, 0, 0), depth=1.0)
+            yield
+
+    def read(self) -> np.ndarray:
+        """uint8 (H, W), in the order of its memory."""
+        width, height = self.size
+        image = np.empty((height, width), np.uint8)
+        shared = gpu.types.Buffer("UBYTE", image.size, image.reshape(-1))
+        with self._buffer.bind():
+            self._buffer.read_color(0, 0, width, height, 1, 0, "UBYTE", data=shared)
+        return image
+
+
+@contextmanager
+def drawing_state() -> Iterator[None]:
+    """Depth is tested and written, nothing is blended or culled."""
+    test, mask, blend = gpu.state.depth_test_get(), gpu.state.depth_mask_get(), gpu.state.blend_get()
+    gpu.state.depth_test_set("LESS")  # of surfaces in one place the first is seen, as by Blender's rays
+    gpu.state.depth_mask_set(True)
+    gpu.state.blend_set("NONE")
+    gpu.state.face_culling_set("NONE")
+    try:
+        yield
+    finally:
+        gpu.state.depth_test_set(test)
+        gpu.state.depth_mask_set(mask)
+        gpu.state.blend_set(blend)

@@ -14,9 +14,9 @@ import numpy as np
 from gpu_extras.batch import batch_for_shader
 
 from ..bridge.scene import Camera
-from .draw import Before, Drawer, Frame, Places, state, uniforms
+from .draw import Before, Drawer, Frame, Places, uniforms
 from .instances import Stage
-from .readback import Targets
+from .readback import Targets, drawing_state
 from .reproject_shaders import make_background_shader, make_fill_shader, make_surface_shader
 
 FLIP = np.diag([1.0, -1.0, 1.0, 1.0])
@@ -95,7 +95,7 @@ class Reprojector:
         size = painted.picture.width, painted.picture.height
         cameras = uniforms(camera, before.camera, FLIP, size, False)
 
-        with self._targets.bound([(0, 0, 0, 0)] * 2), state():
+        with self._targets.bound([(0, 0, 0, 0)] * 2), drawing_state():
             gpu.state.depth_mask_set(False)
             gpu.state.depth_test_set("NONE")
             self._background.bind()
@@ -114,7 +114,7 @@ class Reprojector:
         places = Places(stage, camera, before)
         cameras = uniforms(camera, before.camera, FLIP, (painted.picture.width, painted.picture.height), False)
         targets = Targets(size, size, 2)
-        with targets.bound([(0, 0, 0, 0)] * 2), state():
+        with targets.bound([(0, 0, 0, 0)] * 2), drawing_state():
             self._drawer.each(places, cameras, lambda *key: self._surface(painted, *key, True))
         paint, surface = (np.empty((size, size, 4), np.float32) for _ in range(2))
         targets.read(0, paint)
@@ -159,7 +159,7 @@ class Reprojector:
         assert self._targets is not None
         if self._unseen is None or self._unseen.size != self._targets.size:
             self._unseen = Targets(*self._targets.size, 1)
-        with self._unseen.bound([(0, 0, 0, 0)]), state():
+        with self._unseen.bound([(0, 0, 0, 0)]), drawing_state():
             gpu.state.depth_test_set("NONE")
             self.show(fill=fill)
             gpu.state.active_framebuffer_get().read_color(0, 0, 1, 1, 4, 0, "FLOAT")

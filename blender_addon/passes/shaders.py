@@ -183,7 +183,7 @@ void main()
 #endif
     if (known.x < 0.0) {  /* a holdout */
         out_normal_depth = vec4(0.0, 0.0, 0.0, uintBitsToFloat(0x7F800000u));
-        out_motion_ids = vec4(0.0);
+        out_motion_ids = vec4(0.0, 0.0, 0.0, -depth);  /* negative, so no material: what hides lines */
 #ifdef POSITION
         out_position = vec4(uintBitsToFloat(0x7FC00000u));
 #endif

@@ -7,6 +7,7 @@ the same picture on every device, up to rounding.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +141,8 @@ class Denoiser:
     ) -> None:  # fmt: skip
         self._model = model
         self._scheduler = scheduler
+        self._fresh = copy.deepcopy(scheduler)
+        self._generator = generator
         self._conditioning = conditioning
         self._controls = controls
         self._guidance = guidance
@@ -148,6 +151,8 @@ class Denoiser:
         self._guided = len(conditioning.embeds) == 2
         self._guidance_embedding = guidance_embedding(model, guidance)
         self.steps = len(start.timesteps)
+        self.start = start.latents
+        """What denoising begins with: (1, channels, h, w)."""
 
     def predict(self, latents: torch.Tensor, step: int) -> Prediction:
         """What the UNet, steered by the ControlNets, says about latents (1, channels, h, w) at a step."""
@@ -172,6 +177,22 @@ class Denoiser:
             negative, positive = output.chunk(2)
             output = negative + self._guidance * (positive - negative)
         return Prediction(output, schedulers.clean_latents(self._scheduler, model_input, output, t))
+
+    def begin_at(self, step: int, seed: int) -> None:
+        """Go on at a step as if nothing had been before: what a method remembers of earlier steps is forgotten, and
+        noise that it draws depends on seed and step alone."""
+        self._scheduler = copy.deepcopy(self._fresh)
+        if hasattr(self._scheduler, "set_begin_index"):
+            begin = self._scheduler.begin_index or 0
+            self._scheduler.set_begin_index(begin + step * self._scheduler.order)
+        self._generator.manual_seed(seed + step)
+        self._options = schedulers.step_options(self._scheduler, self._generator)
+
+    def foreseeing(self, clean: torch.Tensor, latents: torch.Tensor, step: int) -> Prediction:
+        """The prediction for latents (1, channels, h, w) at a step that would foresee `clean`."""
+        t = self._start.timesteps[step]
+        model_input = self._scheduler.scale_model_input(latents, t)
+        return Prediction(schedulers.prediction_of(self._scheduler, model_input, clean, t), clean)
 
     def _control_residuals(self, batch: torch.Tensor, t: torch.Tensor, step: int) -> tuple[Any, Any]:
         """The summed residuals of the ControlNets that act at this step; (None, None) if none does."""
@@ -208,7 +229,7 @@ class Denoiser:
 
         `before_step` gets each step's number and may raise to stop; `seen` gets the step and the latents foreseen.
         """
-        latents = self._start.latents
+        latents = self.start
         for step in range(self.steps):
             before_step(step)
             prediction = self.predict(latents, step)

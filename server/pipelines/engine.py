@@ -14,7 +14,7 @@ import torch
 from paintover.bridge.errors import OutOfMemory
 from paintover.bridge.messages import Generate
 
-from ..engine import Held, Monitor, Painting
+from ..engine import Agree, Held, Monitor, Painting, Unfinished
 
 if TYPE_CHECKING:
     from .painter import Painter
@@ -77,6 +77,16 @@ class DiffusersEngine:
             share = request.mask[..., None].astype(np.float32) / 255
             image = np.round(request.image + (image.astype(np.float32) - request.image) * share).astype(np.uint8)
         return Painting(image, seconds)
+
+    def paint_together(
+        self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None
+    ) -> Iterator[Unfinished | Painting]:
+        """See engine.Engine."""
+        if self._painter is None:
+            monitor.progress("Starting", 0.0)
+            self._painter = _import_painter()(self._device, self._dtype)
+        with _memory_watched(requests[0]):
+            yield from self._painter.paint_together(requests, agree, monitor, begin)
 
     def paint_float(self, request: Generate, monitor: Monitor) -> tuple[np.ndarray, dict[str, float]]:
         """float32 (H, W, 3) in 0…1 as the VAE decodes it, and the seconds of each stage."""

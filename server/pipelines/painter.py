@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Control
 
 from .. import models
-from ..engine import Held, Monitor
+from ..engine import Agree, Held, Monitor, Painting, Unfinished
 from . import conditioning, denoise, loading, schedulers
 from .loading import Model
 from .preview import Previewer
@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 PREVIEW_STEPS = 2
 """A preview is shown after every so many steps."""
+
+SEGMENT = 5
+"""Pictures that are painted together can go on after every so many steps. There the sampling method begins anew, so
+that the latents are all that has to be kept."""
 
 # Shares of a request's progress at which its stages begin.
 _PAINTING, _FINISHING = 0.1, 0.95
@@ -86,6 +90,47 @@ class Painter:
         picture = _decode(model, latents)
         clock.stage("decode")
         return picture, clock.seconds
+
+    @torch.no_grad()
+    def paint_together(
+        self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None
+    ) -> Iterator[Unfinished | Painting]:
+        """See engine.Engine. The same errors as `paint`."""
+        clock = _Clock()
+        model = self._load(requests[0], monitor)
+        clock.stage("load")
+        denoisers = [_prepare(model, request, _image_to_start_from(request)) for request in requests]
+        latents, steps, first = [denoiser.start for denoiser in denoisers], denoisers[0].steps, 0
+        if begin:
+            latents, first = [torch.tensor(array, device=model.device) for array in begin.latents], begin.step
+        clock.stage("encode")
+        for step in range(first, steps):
+            if step and step % SEGMENT == 0:
+                for number, denoiser in enumerate(denoisers):
+                    denoiser.begin_at(step, requests[number].settings.seed)
+                if step > first:
+                    yield Unfinished(step, tuple(tensor.cpu().numpy() for tensor in latents))
+            predictions = []
+            for number, denoiser in enumerate(denoisers):
+                monitor.check()
+                share = (step + number / len(denoisers)) / steps
+                monitor.progress(f"Step {step + 1} of {steps}", _PAINTING + (_FINISHING - _PAINTING) * share)
+                predictions.append(denoiser.predict(latents[number], step))
+            monitor.preview(self._preview(model, predictions[step % len(denoisers)].clean))
+            foreseen = [prediction.clean[0].permute(1, 2, 0) for prediction in predictions]
+            for number, agreed in enumerate(agree(step / steps, foreseen)):
+                denoiser = denoisers[number]
+                if agreed is not foreseen[number]:
+                    clean = agreed.permute(2, 0, 1)[None]
+                    predictions[number] = denoiser.foreseeing(clean, latents[number], step)
+                latents[number] = denoiser.advance(latents[number], predictions[number], step)
+        clock.stage("denoise")
+        monitor.progress("Finishing", _FINISHING)
+        for finished in latents:
+            monitor.check()
+            picture = _decode(model, finished)
+            clock.stage("decode")
+            yield Painting((picture * 255).round().astype(np.uint8), dict(clock.seconds))
 
     def _load(self, request: Generate, monitor: Monitor) -> Model:
         """The model that the request names, with the ControlNets that it needs."""
@@ -181,7 +226,9 @@ def _with_hints(model: Model, request: Generate, batch: int) -> list[denoise.Act
     active = []
     for control in _active_controls(request):
         assert request.passes is not None  # without passes no control is active
-        hint = make_hint(request.passes, control.name, model.entry.normals)
+        hint = make_hint(
+            request.passes, control.name, model.entry.normals, model.entry.lines, request.settings.depth_limits
+        )
         tensor = torch.from_numpy(hint[None].transpose(0, 3, 1, 2)).to(model.device, model.dtype)
         net = model.controlnets[control.name]
         active.append(

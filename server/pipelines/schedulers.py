@@ -52,12 +52,27 @@ def clean_latents(scheduler: Any, model_input: torch.Tensor, prediction: torch.T
     `model_input` is what the UNet saw: variance-preserving for every scheduler, since scale_model_input makes it so.
     With α² = alphas_cumprod[t] and σ² = 1 − α²: (x − σ ε) / α (Ho et al. 2020), or α x − σ v (Salimans & Ho 2022).
     """
-    index = t.round().long().clamp(0, len(scheduler.alphas_cumprod) - 1).cpu()
-    alpha2 = float(scheduler.alphas_cumprod[index])
-    alpha, sigma = max(alpha2, 1e-8) ** 0.5, (1 - alpha2) ** 0.5
+    alpha, sigma = _alpha_sigma(scheduler, t)
     kind = scheduler.config.prediction_type
     if kind == "v_prediction":
         return alpha * model_input - sigma * prediction
     if kind == "sample":
         return prediction
     return (model_input - sigma * prediction) / alpha
+
+
+def prediction_of(scheduler: Any, model_input: torch.Tensor, clean: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """What the UNet would have to say for `clean` to be foreseen: the inverse of `clean_latents`."""
+    alpha, sigma = _alpha_sigma(scheduler, t)
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return (alpha * model_input - clean) / sigma
+    if kind == "sample":
+        return clean
+    return (model_input - alpha * clean) / sigma
+
+
+def _alpha_sigma(scheduler: Any, t: torch.Tensor) -> tuple[float, float]:
+    index = t.round().long().clamp(0, len(scheduler.alphas_cumprod) - 1).cpu()
+    alpha2 = float(scheduler.alphas_cumprod[index])
+    return max(alpha2, 1e-8) ** 0.5, max(1 - alpha2, 1e-8) ** 0.5

@@ -42,3 +42,48 @@ def registered(scene: bpy.types.Scene) -> Iterator[Any]:
     properties.register()
     yield scene.paintover
     properties.unregister()
+
+
+@pytest.fixture
+def drawn(scene: bpy.types.Scene) -> Iterator[Any]:
+    """Live passes of the scene, with a camera that looks down from 4 above the origin."""
+    from paintover.passes.live import Live
+
+    from .scenes import add_camera
+
+    add_camera(scene, location=(0, 0, 4)).rotation_euler = (0, 0, 0)
+    with Live(scene) as live:
+        yield live
+
+
+@pytest.fixture(params=["gpu", "cycles"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs by both ways of drawing, and fails if the wanted one is not the one taken."""
+    from paintover.bridge.errors import NoGpu
+    from paintover.passes import cycles, gpu_route
+
+    other = "cycles" if request.param == "gpu" else "gpu"
+
+    def refuse(*_: Any) -> None:
+        raise NoGpu(reason="of the test") if other == "gpu" else AssertionError("Cycles was asked")
+
+    monkeypatch.setattr(gpu_route if other == "gpu" else cycles, "render", refuse)
+    return str(request.param)
+
+
+@pytest.fixture
+def by_cycles(route: str) -> None:
+    if route != "cycles":
+        pytest.skip("of Cycles")
+
+
+@pytest.fixture
+def session() -> Any:
+    """A session that is connected to a script (scripted.py) instead of a server."""
+    from paintover.session import Session
+
+    from .scripted import ScriptedLink
+
+    made = Session()
+    made.link = ScriptedLink()
+    return made

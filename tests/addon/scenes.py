@@ -135,3 +135,11 @@ class Drawn:
     def operator(self, name: str, **look: Any) -> SimpleNamespace:
         self.buttons.append(SimpleNamespace(name=name))
         return self.buttons[-1]
+
+
+def material_of(scene: bpy.types.Scene) -> Any:
+    material = bpy.data.materials.new("Material")
+    if bpy.app.version < (5, 0, 0):
+        material.use_nodes = True
+    add_sphere(scene).data.materials.append(material)
+    return material

@@ -14,19 +14,12 @@ from paintover.bridge.errors import DiskFull, QueueFull
 from paintover.bridge.messages import (
     CANCELLED,
     DONE,
-    FAILED,
     QUEUED,
-    RUNNING,
     Failure,
     Follow,
-    Forget,
-    Forgotten,
     Handover,
     ImageResult,
-    Jobs,
     JobState,
-    JobSummary,
-    ListJobs,
     Notice,
     PaintedUVs,
     Resume,
@@ -37,36 +30,16 @@ from paintover.bridge.messages import (
 )
 from paintover.bridge.origin import Origin, Target
 from paintover.bridge.parameters import Settings
-from paintover.panels import sidebar
 from paintover.session import Session
 from paintover.takeover_task import TakeOverTask
 from paintover.tasks import TaskState
 
-from .scenes import Drawn
-from .test_session import ScriptedLink, cube, deliver, offered, prepare
-from .test_session import result as texture_of
+from .scripted import JOB, cube, deliver, offered, prepare, summary
+from .scripted import result as texture_of
 
 pytestmark = pytest.mark.usefixtures("registered")
 
-JOB = "5" * 32
 IMAGE = np.full((64, 64, 3), 200, np.uint8)
-
-
-@pytest.fixture
-def session() -> Session:
-    made = Session()
-    made.link = ScriptedLink()
-    return made
-
-
-def summary(job: str = JOB, state: str = DONE, **fields: Any) -> JobSummary:
-    ours = away.origin(bpy.context.scene)
-    plain = {"client": ours.client, "file": ours.file, "scene": ours.scene, "views": 4, "resumable": state != DONE}
-    return JobSummary(job, "texture", state, "moss", **{**plain, **fields})
-
-
-def summary_of(state: str) -> JobSummary:
-    return JobSummary(JOB, "texture", state, "old red brick", views=8, painted=3)
 
 
 def painted_uvs(ob: Any, layer: str) -> PaintedUVs:
@@ -86,59 +59,6 @@ def take_over(session: Session, sent: PaintedUVs, target: Target, *, resume: boo
     return task
 
 
-def test_only_what_is_of_this_file_and_not_here_yet_is_offered() -> None:
-    scene = bpy.context.scene
-    names = [f"{number:032x}" for number in range(11)]
-    jobs = (
-        summary(names[0]),
-        summary(names[1], file="other.blend"),
-        summary(names[2], scene="Other"),
-        summary(names[3], client="somebody@else"),
-        summary(names[4], RUNNING),
-        summary(names[5], RUNNING, followed=True),
-        summary(names[6], CANCELLED, painted=2),
-        summary(names[7], CANCELLED, painted=0),
-        summary(names[8], FAILED, painted=2, resumable=False),
-        summary(names[9]),
-        summary(names[10]),
-    )
-    away.mark(scene, names[9])
-    found = [job.job for job in away.offers(jobs, scene, [names[10]])]
-    assert found == [names[6], names[4], names[0]], "the newest first"
-
-
-def test_a_scene_finds_its_jobs_under_another_name_and_in_another_file(session: Session, tmp_path: Any) -> None:
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "kitchen.blend"))
-    cube()
-    task = offered(session)
-    sent = session.link.sent[-1].origin
-    job = summary(task.job, RUNNING, file=sent.file, scene=sent.scene, identity=sent.identity)
-    assert sent.identity
-    bpy.context.scene.name = "Renamed"
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "other.blend"))
-    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "other.blend"))
-    away.identify_all()
-    scene = bpy.context.scene
-    assert away.offers([job], scene, ()) == [job]
-    assert away.offers([dataclasses.replace(job, identity="")], scene, ()) == []
-    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "kitchen.blend"))
-    away.identify_all()
-    assert bpy.context.scene.paintover.identity != sent.identity, "it was not saved with it"
-    assert away.offers([job], bpy.context.scene, ()) == [job], "but it has the names"
-
-
-def test_copies_and_new_files_have_identities_of_their_own(tmp_path: Any) -> None:
-    scene = bpy.context.scene
-    away.identify(scene)
-    before = scene.paintover.identity
-    copy = scene.copy()
-    away.identify(copy)
-    assert len(copy.paintover.identity) == 32
-    assert copy.paintover.identity != scene.paintover.identity == before
-    away.identify_all()
-    assert scene.paintover.identity != before, "a file that was never saved has what the start-up file has"
-
-
 def test_a_scene_that_is_renamed_in_mid_job_gets_its_texture(session: Session) -> None:
     ob = cube()
     task = offered(session)
@@ -146,17 +66,6 @@ def test_a_scene_that_is_renamed_in_mid_job_gets_its_texture(session: Session) -
     deliver(session, texture_of(task), JobState(task.job, DONE))
     assert ob.material_slots[0].material
     assert away.applied(bpy.context.scene) == [task.job]
-
-
-def test_what_a_file_got_is_remembered_in_it_and_bounded(tmp_path: Any) -> None:
-    for number in range(100):
-        away.mark(bpy.context.scene, f"{number:032x}")
-    away.mark(bpy.context.scene, f"{70:032x}")
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "kitchen.blend"))
-    assert away.origin(bpy.context.scene).file == "kitchen.blend"
-    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "kitchen.blend"))
-    names = away.applied(bpy.context.scene)
-    assert (len(names), names[-1], names[0]) == (64, f"{70:032x}", f"{36:032x}")
 
 
 def test_a_job_is_taken_over_by_name(session: Session) -> None:
@@ -311,37 +220,6 @@ def test_a_resumed_job_goes_on_live_and_is_taken_up_again(session: Session, monk
     assert session.error is None, "the task says it"
 
 
-def test_dismiss_asks_nothing_of_the_file(session: Session) -> None:
-    session.jobs = (summary(),)
-    assert len(session.offers(bpy.context.scene)) == 1
-    session.dismiss(JOB)
-    assert session.link.sent == [Forget(JOB)]
-    assert session.offers(bpy.context.scene) == []
-    deliver(session, Jobs((summary(),)), Forgotten(JOB))
-    assert session.offers(bpy.context.scene) == []
-    assert away.applied(bpy.context.scene) == []
-
-
-def test_the_list_is_asked_for_anew_when_a_job_ends(session: Session) -> None:
-    cube()
-    task = offered(session)
-    asked = session.link.sent.count(ListJobs())
-    deliver(session, JobState(task.job, CANCELLED, 0, Failure("cancelled", "Cancelled.", "")))
-    assert session.link.sent.count(ListJobs()) == asked + 1
-    deliver(session, Jobs((summary(task.job, CANCELLED, painted=1),)))
-    assert [offer.job for offer in session.offers(bpy.context.scene)] == [task.job]
-
-
-def test_a_submitted_job_says_where_it_comes_from(session: Session) -> None:
-    ob = cube()
-    ob.data.uv_layers.remove(ob.data.uv_layers[0])
-    offered(session)
-    origin = session.link.sent[-1].origin
-    assert origin.targets == (Target("Cube", "Paintover", True),)
-    assert (origin.scene, origin.file) == ("Scene", "")
-    assert "@" in origin.client
-
-
 def test_an_ended_task_lets_go_of_what_is_large(session: Session) -> None:
     cube()
     done, failed = offered(session), offered(session)
@@ -361,22 +239,3 @@ def test_a_full_disk_is_said_and_stops_nothing(session: Session) -> None:
     deliver(session, Notice(Failure.of(DiskFull(what="a job", folder="/data"))))
     assert isinstance(session.error, DiskFull)
     assert task.state is TaskState.WAITING
-
-
-@pytest.mark.parametrize(
-    ("offer", "words", "buttons"),
-    [
-        (summary_of(DONE), "Finished while you were away:", ["paintover.take_over", "paintover.dismiss"]),
-        (summary_of(RUNNING), "Being painted for this scene:", ["paintover.take_over"]),
-        (summary_of(CANCELLED), "Stopped with 3 of 8 views finished:", ["paintover.resume", "paintover.dismiss"]),
-        (summary_of(FAILED), "Failed with 3 of 8 views finished:", ["paintover.resume", "paintover.dismiss"]),
-    ],
-)
-def test_the_panel_says_what_became_of_a_job_and_what_can_be_done(
-    offer: JobSummary, words: str, buttons: list[str]
-) -> None:
-    drawn = Drawn()
-    sidebar.draw_offer(drawn, offer)
-    assert " ".join(drawn.words) == f"{words} old red brick"
-    assert [button.name for button in drawn.buttons] == buttons
-    assert {button.job for button in drawn.buttons} == {JOB}

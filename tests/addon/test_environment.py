@@ -11,21 +11,12 @@ from typing import Any
 import pytest
 
 from paintover import environment
-from paintover.bridge.errors import (
-    Cancelled,
-    NoPython,
-    NoSpace,
-    NotOnline,
-    PythonUnusable,
-    ServerRuns,
-    SetupError,
-    SetupRunning,
-)
-from paintover.environment import builds, installation, lock, pythons, record
-from paintover.environment.builds import CPU_ELSEWHERE, CPU_LINUX, CUDA_12, CUDA_13, MPS, ROCM, Machine
+from paintover.bridge.errors import Cancelled, NoSpace, NotOnline, ServerRuns, SetupError, SetupRunning
+from paintover.environment import installation, lock, record
 from paintover.environment.installation import Installation, Removal
 from paintover.environment.pip_progress import PipProgress
 
+from .interpreters import interpreter
 from .tiny_registry import TinyRegistry, package
 
 pytestmark = [
@@ -279,154 +270,6 @@ def test_a_tree_without_the_server_says_so(registry: TinyRegistry, tmp_path: Pat
     work = Installation(tmp_path)
     work.start()
     assert "carries no server" in end(work).error.message
-
-
-# ---------------------------------------------------------------- finding Python
-
-
-def interpreter(path: Path, **facts: Any) -> str:
-    """A stand-in that answers the probe with these facts."""
-    import json
-
-    told = {
-        "version": [3, 12, 4],
-        "path": str(path),
-        "bits": 64,
-        "missing": [],
-        "machine": "x86_64",
-        "threads": False,
-        **facts,
-    }
-    path.write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-def test_the_first_that_will_do(tmp_path: Path) -> None:
-    broken = tmp_path / "shim"
-    broken.write_text("#!/bin/sh\nexit 127\n")
-    broken.chmod(0o755)
-    paths = [
-        str(tmp_path / "missing"),
-        str(broken),
-        interpreter(tmp_path / "old", version=[3, 10, 1]),
-        interpreter(tmp_path / "bare", missing=["ensurepip"]),
-        interpreter(tmp_path / "good"),
-        interpreter(tmp_path / "later"),
-    ]
-    told: list[str] = []
-    found = pythons.find("", lambda: paths, told.append)
-    assert (Path(found.path).name, found.version) == ("good", "3.12.4")
-    assert len(told) == 4
-    assert "3.10.1" in told[2]
-    assert "lacks ensurepip" in told[3]
-    with pytest.raises(NoPython) as none:
-        pythons.find("", lambda: paths[:4])
-    assert "does not run" in none.value.message
-    assert "python3-venv" in none.value.hint
-    with pytest.raises(PythonUnusable) as named:
-        pythons.find(paths[2], lambda: paths)
-    assert "3.10.1" in named.value.message
-
-
-@pytest.mark.parametrize(
-    ("platform", "facts", "words"),
-    [
-        ("linux", {}, ""),
-        ("linux", {"version": [3, 15, 0]}, "3.15.0"),
-        ("win32", {"bits": 32}, "32-bit"),
-        ("win32", {"threads": True}, "free-threaded"),
-        ("darwin", {}, "Intel"),
-        ("darwin", {"machine": "arm64"}, ""),
-    ],
-)
-def test_what_will_not_do(platform: str, facts: dict[str, Any], words: str) -> None:
-    known = {"version": [3, 12, 0], "missing": [], "bits": 64, "threads": False, "machine": "x86_64", **facts}
-    problem = pythons._problem(known, ".".join(map(str, known["version"])), platform)
-    assert words in problem
-    assert bool(problem) == bool(words)
-
-
-def test_blenders_own_python_is_the_last_resort(tmp_path: Path) -> None:
-    own = interpreter(tmp_path / "python3.11")
-    assert list(pythons.candidates(own))[-1] == own
-    assert "/opt/blender/blender" not in list(pythons.candidates("/opt/blender/blender"))
-
-
-def test_windows_launcher() -> None:
-    answer = (
-        " -V:3.13 *        C:\\Users\\Jo Ann\\AppData\\Local\\Programs\\Python\\Python313\\python.exe\r\n"
-        " -V:3.11          C:\\Python311\\python.exe\r\n"
-    )
-    assert pythons.launcher(answer) == [
-        "C:\\Users\\Jo Ann\\AppData\\Local\\Programs\\Python\\Python313\\python.exe",
-        "C:\\Python311\\python.exe",
-    ]
-    assert pythons.launcher(None) == []
-
-
-# ---------------------------------------------------------------- choosing PyTorch's build
-
-
-@pytest.mark.parametrize(
-    ("machine", "wanted", "build", "words"),
-    [
-        (Machine("linux"), "AUTO", CPU_LINUX, "no graphics card"),
-        (Machine("win32"), "AUTO", CPU_ELSEWHERE, "no graphics card"),
-        (Machine("darwin"), "AUTO", MPS, "Apple"),
-        (Machine("linux", 580, 8.9), "AUTO", CUDA_13, "580"),
-        (Machine("win32", 591, 0.0), "AUTO", CUDA_13, "591"),
-        (Machine("linux", 580, 6.1), "AUTO", CUDA_12, "6.1"),
-        (Machine("linux", 535, 8.9), "AUTO", CUDA_12, "535"),
-        (Machine("win32", 526, 8.9), "AUTO", CPU_ELSEWHERE, "install 528 or newer"),
-        (Machine("linux", rocm=True), "AUTO", ROCM, "ROCm"),
-        (Machine("linux", 580, 8.9, rocm=True), "AUTO", CUDA_13, "580"),
-        (Machine("linux", 580, 8.9, rocm=True), "ROCM", ROCM, "ROCm"),
-        (Machine("linux", 580, 8.9), "CPU", CPU_LINUX, "preferences"),
-        (Machine("linux"), "CUDA", CUDA_13, "preferences"),
-    ],
-)
-def test_the_build_for_a_machine(machine: Machine, wanted: str, build: builds.Build, words: str) -> None:
-    chosen, reason = builds.choose(machine, wanted)
-    assert chosen == build
-    assert words in reason
-
-
-@pytest.mark.parametrize(("machine", "wanted"), [(Machine("darwin"), "CUDA"), (Machine("win32"), "ROCM")])
-def test_a_build_that_does_not_exist(machine: Machine, wanted: str) -> None:
-    with pytest.raises(SetupError) as refused:
-        builds.choose(machine, wanted)
-    assert refused.value.hint
-
-
-def test_looking_at_the_machine(tmp_path: Path) -> None:
-    def nvidia(command: Any) -> str | None:
-        return "581.29, 12.0\n581.29, 8.6\n" if "compute_cap" in command[-1] else None
-
-    def old_nvidia(command: Any) -> str | None:
-        return "470.82.01\n" if command[-1].endswith("driver_version") else None
-
-    none = tmp_path / "none"
-    assert builds.look("win32", nvidia, none) == Machine("win32", 581, 12.0)
-    assert builds.look("linux", old_nvidia, none) == Machine("linux", 470, 0.0)
-    assert builds.look("linux", lambda command: None, tmp_path) == Machine("linux", rocm=True)
-    assert builds.look("linux", lambda command: "agent" if "rocminfo" in command else None, none).rocm
-    assert builds.look("darwin", nvidia, none) == Machine("darwin")
-
-
-def test_every_build_has_an_index_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PAINTOVER_TORCH_INDEX", raising=False)
-    indexed = [build.index for build in (CUDA_13, CUDA_12, ROCM, CPU_LINUX)]
-    assert len(set(indexed)) == 4
-    assert all(index.startswith("https://") for index in indexed)
-    assert CPU_ELSEWHERE.index == MPS.index == ""
-
-
-def test_the_docs_tell_the_sizes_of_the_builds() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "install.md").read_text(encoding="utf-8")
-    told = [line for line in text.splitlines() if line.startswith("|") and "GB" in line]
-    sizes = [f"| {build.label} | {build.download:g} GB | {build.disk:g} GB |" for build in builds.ALL]
-    assert told == list(dict.fromkeys(sizes))
 
 
 # ---------------------------------------------------------------- progress

@@ -1,63 +1,19 @@
-"""Passes against Blender's own ray casts and against closed forms; and the scene is left as it was found."""
+"""Passes against Blender's own ray casts and against closed forms, by both routes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import bpy
 import numpy as np
 import pytest
-from mathutils import Matrix, Vector
 
 from paintover import cameras, passes
-from paintover.bridge.errors import NoGpu, RenderFailed, SceneError
-from paintover.bridge.scene import Camera, Passes
-from paintover.passes import cycles, gpu_route, ids, offstage
-from paintover.passes.live import Live
+from paintover.bridge.errors import RenderFailed, SceneError
+from paintover.passes import cycles, ids, offstage
 
-from . import rna
+from .looking import cast, render
 from .scenes import KINDS, add_camera, add_cube, add_plane, add_sphere, glow, instancer
 
-
-@pytest.fixture(params=["gpu", "cycles"], autouse=True)
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test runs by both ways of drawing, and fails if the wanted one is not the one taken."""
-    other = "cycles" if request.param == "gpu" else "gpu"
-
-    def refuse(*_: Any) -> None:
-        raise NoGpu(reason="of the test") if other == "gpu" else AssertionError("Cycles was asked")
-
-    monkeypatch.setattr(gpu_route if other == "gpu" else cycles, "render", refuse)
-    return str(request.param)
-
-
-@pytest.fixture
-def by_cycles(route: str) -> None:
-    if route != "cycles":
-        pytest.skip("of Cycles")
-
-
-def render(scene: bpy.types.Scene, **options: Any) -> Passes:
-    size = scene.render.resolution_x, scene.render.resolution_y
-    return passes.render(scene, cameras.from_object(scene, scene.camera, *size), **options)
-
-
-def cast(scene: bpy.types.Scene, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Depth, object name and world normal of every pixel by ray casts."""
-    depsgraph = bpy.context.evaluated_depsgraph_get()
-    origins, directions = camera.rays()
-    to_world = np.linalg.inv(camera.view)
-    depth = np.full(origins.shape[:2], np.inf)
-    name = np.full(origins.shape[:2], "", object)
-    normal = np.zeros(origins.shape)
-    for i, j in np.ndindex(*depth.shape):
-        origin = to_world[:3, :3] @ origins[i, j] + to_world[:3, 3]
-        direction = to_world[:3, :3] @ directions[i, j]
-        hit, place, n, _, ob, _ = scene.ray_cast(depsgraph, Vector(origin), Vector(direction))
-        if hit:
-            depth[i, j] = -(camera.view @ (*place, 1))[2]
-            name[i, j], normal[i, j] = ob.name, n
-    return depth, name, normal
+pytestmark = pytest.mark.usefixtures("route")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -219,59 +175,6 @@ def test_instances_have_their_objects_id(scene: bpy.types.Scene) -> None:
     assert (seen.object_id == number["Sphere"])[40, 56]
 
 
-def test_edges(scene: bpy.types.Scene) -> None:
-    cube = add_cube(scene)
-    other = bpy.data.materials.new("Other")
-    cube.data.materials.append(bpy.data.materials.new("One"))
-    cube.data.materials.append(other)
-    add_camera(scene, "ortho", location=(0, 0, 9))
-    scene.camera.data.ortho_scale = 4
-    scene.render.resolution_x = scene.render.resolution_y = 64
-    edge = render(scene).edge
-    assert set(np.unique(edge)) == {0, 255}
-    assert edge[32, 16] == edge[32, 47] == edge[16, 32] == edge[47, 32] == 255  # the outline, on the cube
-    assert edge[32, 17:47].max() == 0
-    assert (edge > 0).sum() == 4 * 32 - 4  # one pixel wide
-    bpy.ops.mesh.primitive_grid_add(x_subdivisions=2, y_subdivisions=1, size=3, location=(0, 0, 2))
-    grid = bpy.context.object
-    grid.data.materials.append(bpy.data.materials["One"])
-    grid.data.materials.append(other)
-    grid.data.polygons[1].material_index = 1
-    edge = render(scene).edge
-    assert (edge[32, 20:44] > 0).sum() == 1  # the border of two materials on one flat face
-
-
-def test_step_within_one_object_is_drawn(scene: bpy.types.Scene) -> None:
-    mesh = bpy.data.meshes.new("Steps")
-    sides = ((-1, 0, 0.0), (0, 1, 0.5))  # a low and a high half: one object, one material, one normal
-    corners = [[(x, y, z) for x, y in ((a, -1), (b, -1), (b, 1), (a, 1))] for a, b, z in sides]
-    mesh.from_pydata([corner for side in corners for corner in side], [], [(0, 1, 2, 3), (4, 5, 6, 7)])
-    scene.collection.objects.link(bpy.data.objects.new("Steps", mesh))
-    camera = add_camera(scene, "ortho", location=(0, 0, 9))
-    camera.data.ortho_scale, camera.rotation_euler = 1.5, (0, 0, 0)
-    scene.render.resolution_x = scene.render.resolution_y = 32
-    edge = render(scene).edge
-    assert (edge[:, 16] == 255).all()  # the high side's border
-    assert (edge > 0).sum() == 32
-
-
-def test_crease_is_drawn_and_a_smooth_bend_is_not(scene: bpy.types.Scene) -> None:
-    ball = add_sphere(scene, fine=True)
-    add_camera(scene, "ortho", location=(0.1, -9, 0.2))
-    scene.camera.data.ortho_scale = 2.5
-    scene.render.resolution_x = scene.render.resolution_y = 96
-    edge = render(scene).edge
-    distance = np.hypot(*(np.mgrid[:96, :96] - 47.5)) / 96 * 2.5
-    assert edge[distance < 0.95].max() == 0
-    assert edge[(distance > 0.95) & (distance < 1)].any()
-    bpy.data.objects.remove(ball)
-    add_cube(scene)
-    scene.camera.data.ortho_scale = 4
-    scene.camera.matrix_world = Matrix.Rotation(0.78, 4, "Z") @ scene.camera.matrix_world
-    bpy.context.view_layer.update()
-    assert (render(scene).edge[48] > 0).sum() == 3  # two outlines and the crease between
-
-
 def test_frame_and_render_settings_count(scene: bpy.types.Scene) -> None:
     ob = add_plane(scene, size=40)
     ob.keyframe_insert("location", frame=1)
@@ -319,152 +222,6 @@ def test_unknown_view_layer(scene: bpy.types.Scene) -> None:
     add_camera(scene)
     with pytest.raises(SceneError, match="view layer"):
         render(scene, view_layer="Nowhere")
-
-
-# ------------------------------------------------------------ the scene as it was found
-
-
-UNREAD = {"use_nodes"} if bpy.app.version >= (5, 0, 0) else set()  # deprecated
-if bpy.app.version < (4, 5, 0):
-    # Blender 4.2 does not take back the users that a copied scene gave its objects, until the file is loaded again.
-    UNREAD.add("users")
-
-
-def values(block: Any) -> dict[str, Any]:
-    """Every plain property of a struct."""
-    found = {}
-    for prop in block.bl_rna.properties:
-        if prop.type in {"BOOLEAN", "INT", "FLOAT", "STRING", "ENUM"} and prop.identifier not in UNREAD:
-            value = getattr(block, prop.identifier, None)
-            found[prop.identifier] = tuple(value) if getattr(prop, "is_array", False) else value
-        elif prop.type == "POINTER":
-            pointed = getattr(block, prop.identifier, None)
-            found[prop.identifier] = getattr(pointed, "name", pointed is not None)
-    return found
-
-
-def snapshot(scene: bpy.types.Scene) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        name: values(getattr(scene, name)) for name in ("render", "cycles", "view_settings", "display_settings")
-    }
-    found["scene"] = values(scene)
-    found["layers"] = [(values(layer), values(layer.cycles)) for layer in scene.view_layers]
-    found["excluded"] = [child.exclude for child in scene.view_layers[0].layer_collection.children]
-    found["markers"] = [(marker.name, marker.frame, marker.camera) for marker in scene.timeline_markers]
-    found["objects"] = {
-        ob.name: (values(ob), ob.mode, ob.select_get(), [tuple(row) for row in ob.matrix_world])
-        for ob in bpy.data.objects
-    }
-    found["materials"] = {material.name: values(material) for material in bpy.data.materials}
-    found["active"] = bpy.context.view_layer.objects.active
-    found["context"] = (bpy.context.scene, bpy.context.view_layer, bpy.context.mode)
-    found["blocks"] = {
-        prop.identifier: sorted((b.name, "users" in UNREAD or b.users) for b in getattr(bpy.data, prop.identifier))
-        for prop in bpy.data.bl_rna.properties
-        if prop.type == "COLLECTION"
-    }
-    found["engines"] = sorted(cls.__name__ for cls in bpy.types.RenderEngine.__subclasses__() if cls.is_registered)
-    return found
-
-
-def furnish(scene: bpy.types.Scene) -> None:
-    """A scene with everything that a render could disturb."""
-    cube, ball = add_cube(scene, (0, 0, 3)), add_sphere(scene)
-    cube.pass_index = ball.pass_index = 7
-    material = bpy.data.materials.new("Paint")
-    material.pass_index = 3
-    ball.data.materials.append(material)
-    other = add_camera(scene)
-    camera = add_camera(scene, location=(0, -6, 1))
-    camera.data.dof.use_dof = True
-    scene.timeline_markers.new("Cut", frame=1).camera = other
-    scene.camera = camera
-    bpy.context.view_layer.objects.active = cube
-    bpy.ops.rigidbody.object_add()
-    bpy.context.collection.children.link(bpy.data.collections.new("Left Out"))
-    bpy.context.view_layer.layer_collection.children["Left Out"].exclude = True
-    scene.view_layers.new("Second").use_pass_mist = True
-    scene.world = bpy.data.worlds.new("Sky")
-    scene.frame_set(4)
-    scene.keyframe_insert("view_settings.exposure", frame=1)
-    render = scene.render
-    render.engine, render.use_border, render.use_motion_blur = "BLENDER_WORKBENCH", True, True
-    render.resolution_percentage, render.film_transparent = 50, True
-    scene.cycles.samples, scene.cycles.use_denoising = 77, True
-    if bpy.app.version < (5, 0, 0):
-        scene.use_nodes = True
-    ball.select_set(True)
-    bpy.context.view_layer.update()
-
-
-@pytest.mark.parametrize("color", [False, True])
-def test_scene_is_left_as_found(color: bool, scene: bpy.types.Scene) -> None:
-    furnish(scene)
-    before = snapshot(scene)
-    seen = render(scene, color=color)
-    assert np.isfinite(seen.depth).any()
-    assert snapshot(scene) == before
-
-
-def everything(scene: bpy.types.Scene) -> dict[str, Any]:
-    """All that RNA tells of the scene, its view layers, world, compositor, objects and what these are made of."""
-    found: dict[str, Any] = rna.walk(scene, "scene")
-    for blocks in (bpy.data.objects, bpy.data.meshes, bpy.data.materials, bpy.data.cameras, bpy.data.collections):
-        for block in blocks:
-            found |= rna.walk(block, f"{type(block).__name__} {block.name}")
-    return found
-
-
-def test_all_of_rna_is_left_as_found(route: str, scene: bpy.types.Scene) -> None:
-    furnish(scene)
-    before = everything(scene)
-    assert len(before) > 2000
-    render(scene)
-    assert everything(scene) == before
-    if route == "gpu":
-        with Live(scene) as live:
-            live.frame(cameras.from_object(scene, scene.camera, 48, 32), position=True)
-        assert everything(scene) == before
-    scene.view_settings.exposure += 0.5
-    bpy.data.objects["Cube"].select_set(True)
-    changed = everything(scene)
-    assert sorted(path for path in before if changed.get(path) != before[path])
-
-
-def test_scene_is_left_as_found_by_live_passes(scene: bpy.types.Scene) -> None:
-    furnish(scene)
-    before = snapshot(scene)
-    with Live(scene) as live:
-        for _ in range(2):
-            frame = live.frame(cameras.from_object(scene, scene.camera, 48, 32), position=True)
-    assert np.isfinite(frame.depth).any()
-    assert snapshot(scene) == before
-
-
-def test_scene_is_left_as_found_after_an_error(scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    furnish(scene)
-    before = snapshot(scene)
-    monkeypatch.setattr(cycles, "read", lambda *_: 1 / 0)
-    monkeypatch.setattr(gpu_route, "Reader", lambda **_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        render(scene)
-    assert snapshot(scene) == before
-
-
-def test_render_result_of_the_artist_stays(scene: bpy.types.Scene) -> None:
-    bpy.data.images.new("Render Result", 4, 4)
-    add_plane(scene, size=4)
-    add_camera(scene)
-    render(scene)
-    assert "Render Result" in bpy.data.images
-
-
-def test_cycles_still_renders_afterwards(scene: bpy.types.Scene) -> None:
-    add_plane(scene, size=4)
-    add_camera(scene)
-    render(scene)
-    scene.render.engine, scene.cycles.samples = "CYCLES", 1
-    assert bpy.ops.render.render() == {"FINISHED"}
 
 
 def test_several_views_at_once_equal_single_ones(scene: bpy.types.Scene) -> None:

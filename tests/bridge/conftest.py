@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import sys
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from paintover.bridge import lane
 from paintover.bridge.messages import Generate, Submit, Texture
 from paintover.bridge.parameters import Settings
 from paintover.bridge.scene import Camera, MeshData, Passes
@@ -45,3 +50,14 @@ def submit() -> Submit:
 @pytest.fixture
 def submit_texture() -> Submit:
     return Submit("1" * 32, Texture(Settings(), (make_passes(), make_passes()), ("abc",)))
+
+
+@pytest.fixture(params=["nameless", "file"])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The way in which memory is made on Linux, and the one of other systems."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if request.param == "file":
+        monkeypatch.setattr(lane, "_create", lane._create_file)
+    elif sys.platform != "linux":
+        pytest.skip("memory without a name is Linux's")
+    return str(request.param)

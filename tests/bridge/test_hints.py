@@ -57,6 +57,33 @@ def test_depth_of_a_wall_and_of_nothing() -> None:
     assert (hints.depth_hint(np.full((8, 8), np.inf, np.float32)) == 0).all()
 
 
+def test_depth_from_near_to_far() -> None:
+    """Limits of a shot: their ends are white and 0.2, what is beyond them is clipped, and the rest of the image counts
+    for nothing."""
+    depth = np.array([[1.0, 2.0, 4.0, 8.0, 100.0, np.inf]], np.float32)
+    hint = hints.depth_hint(depth, (2.0, 8.0))[0, :, 0]
+    np.testing.assert_allclose(hint, [1, 1, 0.2 + 0.8 / 3, 0.2, 0.2, 0], atol=1 / 255)
+    np.testing.assert_array_equal(
+        hints.depth_hint(depth[:, 2:3], (2.0, 8.0))[0, 0], hints.depth_hint(depth, (2.0, 8.0))[0, 2]
+    )
+    assert hints.depth_hint(np.full((4, 4), 5.0), (2.0, 8.0)).max() < 0.5, "a wall has its place, too"
+
+
+def test_a_shots_range_is_that_of_its_images_together() -> None:
+    shot = hints.ShotRange()
+    assert shot.limits() is None
+    shot.add(np.full((16, 16), np.inf))
+    assert shot.limits() is None
+    random = np.random.default_rng(1)
+    images = [random.uniform(2, 9, (64, 64)) for _ in range(5)]
+    for image in images:
+        shot.add(image)
+    near, far = shot.limits() or (0, 0)
+    low, high = np.percentile(1 / np.concatenate(images), (1, 99))
+    assert near == pytest.approx(1 / high, rel=0.01)
+    assert far == pytest.approx(1 / low, rel=0.01)
+
+
 def test_camera_normals_on_a_sphere(sphere: Passes) -> None:
     """mini's convention: red is right, green is up, blue is toward the camera, background grey."""
     hint = hints.make_hint(sphere, "normal", "camera")
@@ -84,6 +111,16 @@ def test_edges_keep_their_shades(sphere: Passes) -> None:
     assert hint[10, 20].tolist() == [1, 1, 1]
     np.testing.assert_allclose(hint[11, 20], 100 / 255, atol=1e-6)
     assert hint.sum() == pytest.approx(3 * 355 / 255)
+
+
+def test_lines_of_canny_are_black_and_white(sphere: Passes) -> None:
+    """cv2.Canny, with which canny ControlNets were trained, gives 0 and 255."""
+    hint = hints.make_hint(sphere, "edge", lines="canny")
+    assert hint[10, 20].tolist() == [1, 1, 1]
+    assert hint.sum() == 3  # less than half covered is not covered
+    assert hints.edge_hint(np.full((1, 1), 128, np.uint8), "canny").min() == 1
+    with pytest.raises(ValueError, match="pencil"):
+        hints.make_hint(sphere, "edge", lines="pencil")
 
 
 def test_there_is_no_other_hint(sphere: Passes) -> None:

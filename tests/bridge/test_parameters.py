@@ -6,7 +6,8 @@ import pytest
 
 from paintover.bridge.errors import BadParameter
 from paintover.bridge.live import LIVE_BY_NAME, LiveSettings
-from paintover.bridge.parameters import BY_NAME, CONTROLS, PARAMETERS, Settings, table
+from paintover.bridge.parameters import BY_NAME, CONTROLS, PARAMETERS, EdgeStyle, Settings, table
+from paintover.bridge.schema import from_plain, to_plain
 
 
 def test_every_row_is_complete_and_its_default_valid() -> None:
@@ -56,9 +57,32 @@ def test_controls_are_listed_in_order_with_their_own_values() -> None:
     assert Settings(control_depth=False).controls == ()
 
 
+def test_edges_are_drawn_as_set() -> None:
+    assert Settings().edges == EdgeStyle()
+    settings = Settings(edge_width=2, edge_crease_angle=45, edge_mark=False)
+    assert settings.edges == EdgeStyle(width=2.0, crease_angle=45.0, mark=False)
+    for name in ("silhouette", "crease", "border", "mark", "intersection"):
+        assert not getattr(Settings(**{f"edge_{name}": False}).edges, name)
+    with pytest.raises(BadParameter, match="edge_width"):
+        Settings(edge_width=0)
+
+
+def test_settings_of_before_there_were_edge_parameters_are_read() -> None:
+    """As they lie in the journals of older servers."""
+    plain = {name: value for name, value in to_plain(Settings(steps=7), []).items() if not name.startswith("edge_")}
+    assert from_plain(Settings, plain, []) == Settings(steps=7)
+
+
 def test_a_control_cannot_end_before_it_starts() -> None:
     with pytest.raises(BadParameter, match="after the end"):
         Settings(control_depth_start=0.6, control_depth_end=0.4)
+
+
+def test_near_is_nearer_than_far() -> None:
+    with pytest.raises(BadParameter, match=r"9 is not nearer than Far, 8.*Set Near below Far"):
+        Settings(depth_range="fixed", depth_near=9.0, depth_far=8.0)
+    assert Settings(depth_near=9.0, depth_far=8.0).depth_limits is None
+    assert Settings(depth_range="fixed", depth_near=2.0, depth_far=8.0).depth_limits == (2, 8)
 
 
 def test_a_stream_may_change_what_the_table_calls_live() -> None:

@@ -83,7 +83,7 @@ def test_export_passes(blender: Blender) -> None:
     camera = json.loads((folder / "camera.json").read_text(encoding="utf-8"))
     assert camera["objects"][str(int(exact["Object ID.X"][64, 64]))] == "Würfel"
     assert camera["size"] == [128, 128]
-    for name in ("depth", "normal", "edge", "object_id"):
+    for name in ("depth", "normal", "edge", "lineart", "object_id"):
         with Image.open(folder / f"{name}.png") as picture:
             assert picture.size == (128, 128)
             assert np.asarray(picture.convert("RGB")).std() > 1

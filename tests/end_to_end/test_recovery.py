@@ -16,7 +16,7 @@ from .conftest import Blender
 SETTINGS = """
 settings = bpy.context.scene.paintover
 settings.prompt, settings.seed, settings.views, settings.size, settings.texture_size = "moss", 1, 3, 128, 128
-settings.steps, settings.shading = 80, "LIT"
+settings.steps, settings.shading, settings.method = 80, "LIT", "sequential"
 """
 
 ASK = (
@@ -151,6 +151,8 @@ common.tell = cancel_at_the_second_view
 tell(cancelled=list(bpy.ops.paintover.texture()), uvs=[len(ob.data.uv_layers) for ob in (bare, mapped)])
 common.tell = plain
 session.wait(lambda: session.offers(bpy.context.scene), 30)
+os.mkdir("next")
+bpy.ops.wm.save_as_mainfile(filepath=os.path.abspath("next/kitchen.blend"))
 (offer,) = session.offers(bpy.context.scene)
 tell(offer=[offer.state, offer.painted, offer.views])
 tell(resumed=list(bpy.ops.paintover.resume()), notes=session.tasks[-1].notes)

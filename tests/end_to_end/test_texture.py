@@ -26,7 +26,8 @@ bpy.ops.preferences.addon_disable(module=MODULE)
 threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("paintover")]
 tell(classes=len(classes), left=[name for name in dir(bpy.types) if name.startswith("PAINTOVER")],
      scene=hasattr(bpy.types.Scene, "paintover"), threads=threads,
-     handlers=[h.__name__ for h in bpy.app.handlers.load_post if "paintover" in h.__module__],
+     handlers=[h.__name__ for h in [*bpy.app.handlers.load_post, *bpy.app.handlers.save_pre]
+               if "paintover" in h.__module__],
      timers=[t for t in [part("pump")._tick] if bpy.app.timers.is_registered(t)] != [])
 bpy.ops.extensions.package_uninstall(repo_index=[i for i, r in enumerate(
     bpy.context.preferences.extensions.repos) if r.module == "user_default"][0], pkg_id="paintover")

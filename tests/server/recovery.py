@@ -20,7 +20,7 @@ def submit(client: Client, steps: int = 30, **settings: Any) -> str:
     """Ask for the job; returns its name."""
     (mesh,) = client.upload([sphere.mesh()])
     views = tuple(sphere.passes(sphere.camera(azimuth)) for azimuth in (0, 90, 180, 270))
-    values = {"seed": 3, "texture_size": 128, "steps": steps, **settings}
+    values = {"seed": 3, "texture_size": 128, "steps": steps, "method": "sequential", **settings}
     return client.submit(Texture(Settings(**values), views, (mesh,)), ORIGIN)
 
 

@@ -69,6 +69,20 @@ def test_three_controls_and_the_same_seed(engine: DiffusersEngine) -> None:
     assert (first.image != engine.paint(request(**three, seed=4), Recorder()).image).mean() > 0.5
 
 
+def test_the_depth_range_counts(engine: DiffusersEngine) -> None:
+    """By hand and the same as automatic's: the same picture. Another: another one."""
+    asked = request(control_depth=True, steps=4)
+    assert asked.passes is not None
+    disparity = 1 / asked.passes.depth[np.isfinite(asked.passes.depth)]
+    low, high = np.percentile(disparity, (1, 99))
+    own = {"depth_range": "fixed", "depth_near": float(1 / high), "depth_far": float(1 / low)}
+    automatic = engine.paint(asked, Recorder()).image.astype(int)
+    same = engine.paint(request(control_depth=True, steps=4, **own), Recorder()).image.astype(int)
+    other = engine.paint(request(control_depth=True, steps=4, **own | {"depth_far": 1e5}), Recorder()).image.astype(int)
+    assert np.abs(same - automatic).mean() < 1
+    assert np.abs(other - automatic).mean() > 3 * np.abs(same - automatic).mean() + 1
+
+
 def test_the_silhouette_shows(engine: DiffusersEngine) -> None:
     """Across the sphere's border the picture changes more than elsewhere, if a ControlNet says where the border is."""
     image = engine.paint(request(control_normal=True), Recorder()).image.astype(float).mean(-1)

@@ -120,6 +120,8 @@ def test_controls_serve_their_whole_family(tmp_path: Path) -> None:
     control = write_control(tmp_path / "canny")
     models.add(control, control="edge")
     assert models.control_path(models.resolve("one"), "edge") == control
+    assert models.resolve("one").lines == "canny"  # as it is called
+    assert models.resolve("two").lines == models.resolve("mini").lines == "lineart"
     with pytest.raises(UnsupportedControl):
         models.control_path(models.resolve("two"), "edge")
     assert {info.name: info.controls for info in models.infos() if info.name not in BUILT_IN} == {

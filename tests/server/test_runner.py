@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,62 @@ async def test_everybody_hears_that_a_worker_died_and_was_replaced(runner: Runne
     assert notice.failure.code == "worker_died"
     assert "Another one has taken its place" in notice.failure.hint
     work.cancel()
+
+
+@pytest.mark.parametrize("where", ["ready", "end", "both ends"])
+async def test_a_bug_costs_the_job_that_it_meets_and_no_other(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    runner.open()
+    faults = 2 if where == "both ends" else 1
+    owner, name = (runner._supervisor, "ready") if where == "ready" else (runner, "_end")
+    right = getattr(owner, name)
+
+    async def wrong(*arguments: Any) -> None:
+        nonlocal faults
+        if faults and runner._jobs.find(NAMES[0]):
+            faults -= 1
+            raise KeyError("a bug")
+        await right(*arguments)
+
+    monkeypatch.setattr(owner, name, wrong)
+    states: list[JobState] = []
+    request = Generate(Settings(steps=1, seed=1), 64, 64)
+    await runner.submit(NAMES[0], request, (), Origin(), lambda said: states.append(said) if _is_state(said) else None)
+    work = asyncio.create_task(runner.work())
+    await eventually(lambda: states[-1].state in (DONE, FAILED))
+    assert states[-1].state == FAILED
+    assert "a bug" in states[-1].failure.message
+    assert not faults
+    assert (await ended(runner, NAMES[1])).state == DONE
+    assert not runner.busy
+    work.cancel()
+
+
+async def test_two_who_resume_a_job_at_once_lose_none_of_its_parts(
+    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(tmp_path, NAMES[0], views=1)
+    runner.open()
+    load, began, late = runner._journal.load_parts, list[str](), threading.Event()
+
+    def load_parts(name: str) -> dict[str, Any]:
+        parts = load(name)
+        began.append(name)
+        if len(began) > 1:
+            assert late.wait(60)
+        return parts
+
+    monkeypatch.setattr(runner._journal, "load_parts", load_parts)
+    one, other = (asyncio.create_task(runner.resume(NAMES[0], list[Any]().append, at_once)) for _ in range(2))
+    try:
+        await one
+        image = np.zeros((64, 64, 3), np.uint8)
+        job = runner._jobs.get(NAMES[0])
+        runner._report(job, ViewDone(job.name, 1, ViewPainted(job.name, "1", image), image[..., 0]))
+    finally:
+        late.set()
+    await other
+    assert set(job.parts) == job.finished == {"view-000", "view-001"}
+    assert len(job.followers) == 2

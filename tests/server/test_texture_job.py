@@ -1,4 +1,4 @@
-"""The texture job, view by view: what is asked of the engine, what is kept, what comes out."""
+"""The texture job, one view after the other: what is asked of the engine, what is kept, what comes out."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from paintover.server.worker_messages import Run, ViewDone
 
 from . import sphere
 
+SETTINGS = Settings(seed=10, texture_size=128, method="sequential")
 AROUND = [sphere.camera(azimuth) for azimuth in (0, 90, 180, 270)]
 
 
@@ -64,7 +65,7 @@ class Listener:
 
 def run(brush: Brush, cameras: list[Any], listener: Listener | None = None, **settings: Any) -> list[Any]:
     request = Texture(
-        Settings(seed=10, texture_size=128, **settings), tuple(sphere.passes(camera) for camera in cameras), ("x",)
+        dataclasses.replace(SETTINGS, **settings), tuple(sphere.passes(camera) for camera in cameras), ("x",)
     )
     return paint(brush, request, listener)
 
@@ -125,7 +126,7 @@ def test_the_scene_shines_through_below_full_strength() -> None:
     brush = Brush(lambda *_: (90, 90, 90))
     color = np.full((96, 96, 4), 77, np.uint8)
     seen = dataclasses.replace(sphere.passes(AROUND[0]), color=color)
-    request = Texture(Settings(seed=1, strength=0.6, texture_size=64), (seen,), ("x",))
+    request = Texture(Settings(seed=1, strength=0.6, texture_size=64, method="sequential"), (seen,), ("x",))
     paint(brush, request)
     assert brush.asked[0].settings.strength == 0.6
     assert brush.asked[0].image is not None
@@ -140,7 +141,7 @@ def test_cancel_between_views() -> None:
 
 
 def test_an_object_that_no_view_sees() -> None:
-    request = Texture(Settings(seed=1, texture_size=64), (sphere.passes(AROUND[0]),), ("x",))
+    request = Texture(dataclasses.replace(SETTINGS, texture_size=64), (sphere.passes(AROUND[0]),), ("x",))
     hidden = dataclasses.replace(sphere.mesh(object_id=5), name="Hidden")
     with pytest.raises(OutsideCameras, match="Hidden"):
         paint(Brush(lambda *_: (9, 9, 9)), request, mesh=hidden)
@@ -187,7 +188,7 @@ def colorful(number: int, request: Generate) -> Any:
 
 def test_a_resumed_job_paints_what_an_undisturbed_one_does() -> None:
     whole = run(Brush(colorful), AROUND)
-    request = Texture(Settings(seed=10, texture_size=128), tuple(sphere.passes(camera) for camera in AROUND), ("x",))
+    request = Texture(SETTINGS, tuple(sphere.passes(camera) for camera in AROUND), ("x",))
     for finished in range(1, 5):
         brush, listener = Brush(colorful), Listener()
         rest = paint(brush, request, listener, views=tuple(whole[:finished]))
@@ -202,7 +203,7 @@ def test_a_resumed_job_paints_what_an_undisturbed_one_does() -> None:
 
 def test_what_was_painted_behind_a_gap_is_painted_anew() -> None:
     whole = run(Brush(colorful), AROUND)
-    request = Texture(Settings(seed=10, texture_size=128), tuple(sphere.passes(camera) for camera in AROUND), ("x",))
+    request = Texture(SETTINGS, tuple(sphere.passes(camera) for camera in AROUND), ("x",))
     rest = paint(Brush(colorful), request, views=(whole[0], whole[2]), baked=(1,))
     assert [one.index for one in rest[:-1]] == [one.index for one in whole[1:4]]
     assert np.array_equal(rest[-1].image, whole[-1].image), "and the texture with it"

@@ -59,7 +59,7 @@ def picture(path: Path) -> None:
 
 def save_views(task: Any, folder: Path) -> None:
     """Every camera's passes and painting as 8-bit pictures, for the contact sheet."""
-    pictures = part("operators.export_passes").pictures
+    pictures = part("passes.pictures").of_passes
     for number, seen in enumerate(task.views, 1):
         eye = {name: np.round(value.clip(0, 1) * 255).astype(np.uint8) for name, value in pictures(seen).items()}
         painted = task.painted.get(seen.camera.name, np.zeros_like(eye["depth"]))

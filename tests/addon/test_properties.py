@@ -1,0 +1,41 @@
+"""The scene's properties, which are made from the parameter table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+import pytest
+
+from paintover import properties
+from paintover.bridge.messages import ModelInfo
+from paintover.bridge.parameters import PARAMETERS, Settings
+
+pytestmark = pytest.mark.usefixtures("registered")
+
+
+def test_every_parameter_is_a_property_and_snapshots_agree(registered: Any) -> None:
+    assert properties.snapshot(bpy.context.scene) == Settings()
+    registered.steps, registered.prompt, registered.scheduler, registered.control_edge = 33, "moss", "euler", True
+    expected = Settings(steps=33, prompt="moss", scheduler="euler", control_edge=True)
+    assert properties.snapshot(bpy.context.scene) == expected
+    for parameter in PARAMETERS:
+        shown = registered.bl_rna.properties[parameter.name]
+        assert shown.name == parameter.label
+        assert shown.description == parameter.description
+        if parameter.minimum is not None:
+            assert shown.hard_min == parameter.minimum
+            assert shown.hard_max == parameter.maximum
+
+
+def test_a_models_defaults_leave_alone_what_the_user_set(registered: Any) -> None:
+    registered.steps = 50
+    small = ModelInfo("small", "sd15", (), {"steps": 12, "size": 256})
+    large = ModelInfo("large", "sdxl", (), {"steps": 30, "size": 1024})
+    properties.apply_defaults(registered, small)
+    assert (registered.steps, registered.size) == (50, 256)
+    properties.apply_defaults(registered, large)
+    assert (registered.steps, registered.size) == (50, 1024)
+    registered.size = 768
+    properties.apply_defaults(registered, small)
+    assert registered.size == 768
