@@ -116,8 +116,15 @@ def live_name(row: Parameter) -> str:
 
 def live_values(scene: Any) -> dict[str, Value]:
     """What the scene's properties say of every live parameter."""
-    properties = scene.paintover
-    return {row.name: row.type(getattr(properties, live_name(row))) for row in LIVE}
+    return {row.name: _live_value(scene.paintover, row) for row in LIVE}
+
+
+def _live_value(properties: Any, row: Parameter) -> Value:
+    """In the row's own type and range: 0.15 as a float of 32 bits is more than 0.15."""
+    value: Value = row.type(getattr(properties, live_name(row)))
+    if row.minimum is not None and row.maximum is not None:
+        value = min(max(value, row.minimum), row.maximum)  # type: ignore[type-var]
+    return value
 
 
 def live_choices(scene: Any) -> dict[str, Value]:
@@ -125,10 +132,9 @@ def live_choices(scene: Any) -> dict[str, Value]:
     properties = scene.paintover
     recommended = json.loads(properties.recommended or "{}")
     return {
-        row.name: row.type(value)
+        row.name: _live_value(properties, row)
         for row in LIVE
-        if properties.is_property_set(name := live_name(row))
-        and (value := getattr(properties, name)) != recommended.get(name)
+        if properties.is_property_set(name := live_name(row)) and getattr(properties, name) != recommended.get(name)
     }
 
 

@@ -225,6 +225,8 @@ def test_every_live_parameter_is_a_property(session: Session) -> None:
     shown = properties.live_values(bpy.context.scene)
     assert set(shown) == set(LIVE_BY_NAME)
     assert {name: shown[name] for name in values} == pytest.approx(values)
+    for row in LIVE:
+        row.check(shown[row.name])  # within its range, also as a float of 32 bits
 
 
 def test_an_undo_does_not_turn_the_stage_back(session: Session) -> None:
