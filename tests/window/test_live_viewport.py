@@ -113,6 +113,8 @@ def test_the_viewport_paints_as_it_moves(blender: host.Windowed, server: ServerP
     assert len(list((blender.work / "live").glob("snapshot*.png"))) == 1
     blender.do("bpy.ops.paintover.live_to_mesh()")
     blender.wait_for(lambda state: state["painted"] == "Paintover Suzanne", "the paint on the mesh")
+    blender.do("part('pump')._redraw()")  # there is a new button in the panel
+    blender.look()
     blender.screenshot(OUT / "live-2.png")
 
     blender.press("bpy.ops.paintover.live_toggle()")
