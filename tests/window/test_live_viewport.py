@@ -140,8 +140,7 @@ def test_sculpting_and_playing(blender: host.Windowed) -> None:
         blender.move(x + 12 * (step + 1), y)
         blender.look()
     blender.x("xdotool", "mouseup", "1")
-    after = blender.wait_for(lambda state: state["number"] > before["number"] and not state["flying"], "the stroke")
-    assert after["depth"] != before["depth"], "the passes show what was sculpted"
+    blender.wait_for(lambda state: state["depth"] != before["depth"], "passes that show what was sculpted")
     blender.screenshot(OUT / "live-sculpted.png")
     blender.do("bpy.ops.object.mode_set(mode='OBJECT')")
     quit_blender(blender)
