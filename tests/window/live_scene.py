@@ -3,7 +3,6 @@
 import importlib
 
 import bpy
-import numpy as np
 
 
 def part(name):
@@ -40,22 +39,6 @@ def close_viewport():
         bpy.ops.screen.area_close()
 
 
-def sculpt():
-    """A dense ball in the middle, in Sculpt Mode."""
-    for ob in list(bpy.data.objects):
-        if ob.type == "MESH":
-            bpy.data.objects.remove(ob)
-    with bpy.context.temp_override(area=viewport()):
-        bpy.ops.mesh.primitive_uv_sphere_add(radius=2, segments=96, ring_count=48)
-        bpy.ops.object.mode_set(mode="SCULPT")
-
-
-def depth(known):
-    """A number that tells one frame's depth from another's."""
-    values = known.seen[..., 0]
-    return round(float(values[np.isfinite(values)].sum()), 2)
-
-
 def watch():
     session = part("session").session
     live = session.live
@@ -79,7 +62,6 @@ def watch():
             "number": live._number,
             "flying": len(live._flying),
             "pictures": live.pictures,
-            "depth": depth(live.known) if live.known else None,
             "draws": live._overlay.draws,
             "state": live.status.state,
             "latency": live.latency,
