@@ -8,19 +8,25 @@ from . import operators, overlay, panels, preferences, properties, pump, server_
 from .passes import gpu_route
 from .session import session
 
+HANDLERS = (
+    (bpy.app.handlers.load_post, pump.file_opened),
+    (bpy.app.handlers.save_pre, pump.file_is_saved),
+    (bpy.app.handlers.undo_post, pump.undone),
+    (bpy.app.handlers.redo_post, pump.undone),
+)
 PARTS = (preferences, properties, overlay, operators, panels)
 
 
 def register() -> None:
     for part in PARTS:
         part.register()
-    bpy.app.handlers.load_post.append(pump.file_opened)
-    bpy.app.handlers.save_pre.append(pump.file_is_saved)
+    for handlers, function in HANDLERS:
+        handlers.append(function)
 
 
 def unregister() -> None:
-    bpy.app.handlers.save_pre.remove(pump.file_is_saved)
-    bpy.app.handlers.load_post.remove(pump.file_opened)
+    for handlers, function in HANDLERS:
+        handlers.remove(function)
     pump.stop()
     session.close()
     gpu_route.forget()

@@ -45,9 +45,16 @@ def from_scene(scene: bpy.types.Scene, longer: int) -> Camera:
 
 
 def from_object(
-    scene: bpy.types.Scene, camera: bpy.types.Object, width: int, height: int, *, view_layer: str | None = None
+    scene: bpy.types.Scene,
+    camera: bpy.types.Object,
+    width: int,
+    height: int,
+    *,
+    view_layer: str | None = None,
+    evaluated: bool = False,
 ) -> Camera:
-    """A Blender camera at the scene's current frame. Raises SceneError for what is not a plain camera."""
+    """A Blender camera at the scene's current frame; where it is `evaluated`, not again. Raises SceneError for what is
+    not a plain camera."""
     if camera.type != "CAMERA":
         raise SceneError(reason=f"{camera.name!r} is not a camera")
     if camera.data.type not in {"PERSP", "ORTHO"}:
@@ -56,7 +63,8 @@ def from_object(
             hint="Set its lens type to Perspective or Orthographic (Properties > Data > Lens).",
         )
     layer = scene.view_layers[layer_name(scene, view_layer)]
-    layer.update()
+    if not evaluated:
+        layer.update()
     evaluated = camera.evaluated_get(layer.depsgraph)
     to_world = np.array(evaluated.matrix_world, np.float64)
     scale = np.linalg.norm(to_world[:3, :3], axis=0)

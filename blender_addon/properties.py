@@ -1,4 +1,8 @@
-"""Scene.paintover: the parameter table as Blender properties, generated, and their snapshot for a request."""
+"""Scene.paintover: the parameter table as Blender properties, generated, and their snapshot for a request.
+
+Jobs and the stage share prompt and controls. Model and sampling the stage has apart (live_…), since it paints with few
+steps, by models that can.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,26 @@ from typing import Any
 
 import bpy
 
+from .bridge.live import LIVE
+from .bridge.live_messages import Value
 from .bridge.messages import ModelInfo
-from .bridge.parameters import BLENDER_UNITS, PARAMETERS, Parameter, Settings
+from .bridge.parameters import BLENDER_UNITS, BY_NAME, PARAMETERS, Parameter, Settings
 
 
-def _property(parameter: Parameter) -> Any:
-    """The Blender property for a row of the table."""
+def _property(parameter: Parameter, *, live: bool = False) -> Any:
+    """The Blender property for a row of the table; for the stage it may be one apart."""
     common: dict[str, Any] = {"name": parameter.label, "description": parameter.description}
     if parameter.choices:
-        items = [(choice, _title(choice), "") for choice in parameter.choices]
-        return bpy.props.EnumProperty(items=items, default=parameter.default, **common)
+        items = [(str(choice), _title(str(choice)), "") for choice in parameter.choices]
+        return bpy.props.EnumProperty(items=items, default=str(parameter.default), **common)
     common["default"] = parameter.default
     if parameter.type is bool:
         return bpy.props.BoolProperty(**common)
     if parameter.type is str:
         if parameter.name == "model":
-            common |= {"search": _known_models, "search_options": {"SUGGESTION"}, "update": _model_changed}
+            common |= {"search": _known_models, "search_options": {"SUGGESTION"}}
+            if not live:
+                common["update"] = _model_changed
         return bpy.props.StringProperty(**common)
     limits = {"min": parameter.minimum, "max": parameter.maximum}
     if parameter.type is float:
@@ -101,6 +109,49 @@ def snapshot(scene: Any) -> Settings:
     return Settings(**{parameter.name: getattr(properties, parameter.name) for parameter in PARAMETERS})
 
 
+def live_name(row: Parameter) -> str:
+    """Name of the property that holds a live parameter."""
+    return f"live_{row.name}" if row.name in BY_NAME and row.group in ("model", "image") else row.name
+
+
+def live_values(scene: Any) -> dict[str, Value]:
+    """What the scene's properties say of every live parameter."""
+    return {row.name: _live_value(scene.paintover, row) for row in LIVE}
+
+
+def _live_value(properties: Any, row: Parameter) -> Value:
+    """In the row's own type and range: 0.15 as a float of 32 bits is more than 0.15."""
+    value: Value = row.type(getattr(properties, live_name(row)))
+    if row.minimum is not None and row.maximum is not None:
+        value = min(max(value, row.minimum), row.maximum)  # type: ignore[type-var]
+    return value
+
+
+def live_choices(scene: Any) -> dict[str, Value]:
+    """Those of `live_values` that somebody has chosen for this scene: no defaults, and no model's recommendations."""
+    properties = scene.paintover
+    recommended = json.loads(properties.recommended or "{}")
+    return {
+        row.name: _live_value(properties, row)
+        for row in LIVE
+        if properties.is_property_set(name := live_name(row)) and getattr(properties, name) != recommended.get(name)
+    }
+
+
+def show_live(scene: Any, values: dict[str, Value]) -> None:
+    """Make the stage's values the scene's. What is the same already is not touched; what is unknown is skipped."""
+    properties = scene.paintover
+    for row in LIVE:
+        if row.name in values:
+            value = str(values[row.name]) if row.choices else row.type(values[row.name])
+            if getattr(properties, live_name(row)) != value:
+                setattr(properties, live_name(row), value)
+
+
+LIVE_CAMERAS = (
+    ("VIEWPORT", "Viewport", "Paint what this viewport shows"),
+    ("SCENE", "Scene Camera", "Paint what the scene's camera sees; the viewport shows that from wherever it looks"),
+)
 SHADING = (
     ("UNLIT", "Unlit", "Show the painting as it is: light that is painted is not lit again"),
     ("LIT", "Lit", "Use the painting as the base colour of a material that the scene's lights act on"),
@@ -109,6 +160,14 @@ SHADING = (
 
 class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
+    live_camera: bpy.props.EnumProperty(name="View", description="What is painted live", items=LIVE_CAMERAS)  # type: ignore[valid-type]
+    live_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Folder",
+        description="Where snapshots and recordings are saved",
+        subtype="DIR_PATH",
+        default="//paintover",
+        options={"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set(),
+    )
     recommended: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     identity: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     """The scene's own for good (away.identify): its jobs find it under whatever name, in whatever file."""
@@ -120,6 +179,9 @@ class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
 
 
 PAINTOVER_PG_settings.__annotations__.update({p.name: _property(p) for p in PARAMETERS})
+PAINTOVER_PG_settings.__annotations__.update(
+    {live_name(row): _property(row, live=True) for row in LIVE if live_name(row) not in BY_NAME}
+)
 
 
 def register() -> None:

@@ -12,6 +12,7 @@ from . import away
 from .bridge.errors import PaintoverError
 from .session import session
 
+LIVE_INTERVAL = 0.008
 BUSY_INTERVAL = 0.02
 IDLE_INTERVAL = 0.25
 
@@ -29,6 +30,13 @@ def file_opened(*_: Any) -> None:
     away.identify_all(opened=True)
     with contextlib.suppress(PaintoverError):  # the connection has just ended: the next tick says so
         session.refresh()
+
+
+@bpy.app.handlers.persistent
+def undone(*_: Any) -> None:
+    """After an undo or a redo."""
+    if session.live:
+        session.live.undone()
 
 
 @bpy.app.handlers.persistent
@@ -53,6 +61,8 @@ def _tick() -> float | None:
         _redraw()
     if session.idle:
         return None
+    if session.live:
+        return LIVE_INTERVAL
     return BUSY_INTERVAL if session.busy else IDLE_INTERVAL
 
 

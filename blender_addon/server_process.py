@@ -18,6 +18,8 @@ LOG_LIMIT = 1_000_000
 """Bytes beyond which the next start begins the log anew."""
 
 _process: subprocess.Popen[bytes] | None = None
+_started: tuple[str, int] = ("", 0)
+"""With which command and port."""
 _ending: threading.Thread | None = None
 """Waits for the end of a server that was stopped."""
 _log: Path | None = None
@@ -27,6 +29,16 @@ _log_start = 0
 
 def running() -> bool:
     return _process is not None and _process.poll() is None
+
+
+def died() -> bool:
+    """Whether a server that this Blender started has ended without being asked to."""
+    return _process is not None and _process.poll() is not None
+
+
+def start_again() -> None:
+    """Start a server as it was started last. Raises ServerStartFailed."""
+    start(*_started)
 
 
 def program(command: str) -> str | None:
@@ -46,7 +58,8 @@ def log() -> list[str]:
 
 def start(command: str, port: int) -> None:
     """Start `paintover serve` on `port` without waiting for it. Raises ServerStartFailed if there is no program."""
-    global _process, _log, _log_start
+    global _process, _log, _log_start, _started
+    _started = command, port
     path = program(command)
     if not path:
         raise ServerStartFailed(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import away, properties, server_process
 from .bridge.client import Client
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, RenderFailed, SceneError
+from .bridge.live_messages import LiveEvent, LivePicture, LiveStatus, LiveTrouble, LiveValues
 from .bridge.messages import (
     ENDED,
     Forget,
@@ -26,6 +29,7 @@ from .link import Link, LinkState
 
 if TYPE_CHECKING:
     from .environment.work import Work
+    from .live.painter import LiveView
     from .tasks import Task
 
 BUDGET = 0.004
@@ -33,6 +37,9 @@ BUDGET = 0.004
 responsive under a flood of them."""
 REMEMBERED = 8
 """Ended tasks that the panel can still show."""
+RECONNECT = 1.0
+"""Seconds between two attempts to connect again while something is live."""
+OF_STAGE = (LiveEvent, LivePicture, LiveStatus, LiveTrouble, LiveValues)
 
 
 class Session:
@@ -49,6 +56,11 @@ class Session:
         """What is being done, or was done last, to the server's environment."""
         self.awaited: tuple[str, int, str | None] | None = None
         """The connection to make as soon as the server that this Blender has started listens."""
+        self.live: LiveView | None = None
+        """What is live."""
+        self._address: tuple[str, int, str | None] | None = None
+        """Where the last connection was made to."""
+        self._next_attempt = 0.0
         self._stopping = False
         """Whether a server that was stopped had not ended yet, when last looked at."""
 
@@ -65,13 +77,14 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        return bool(self.active or self.awaited) or self.link.state is LinkState.CONNECTING
+        return bool(self.active or self.awaited or self.live) or self.link.state is LinkState.CONNECTING
 
     @property
     def idle(self) -> bool:
         """Nothing to watch: the timer may rest."""
-        at_work = self.active or self.awaited or self.setting_up or self._stopping or server_process.stopping()
-        return not at_work and self.link.state is LinkState.OFFLINE
+        at_work = self.active or self.awaited or self.live or self.setting_up
+        ending = self._stopping or server_process.stopping()
+        return not at_work and not ending and self.link.state is LinkState.OFFLINE
 
     @property
     def setting_up(self) -> bool:
@@ -110,7 +123,7 @@ class Session:
         """Connect there, instead of any connection there is."""
         if self.online:
             self.disconnect()
-        self.error = None
+        self.error, self._address = None, (host, port, token)
         self.link.connect(host, port, token)
 
     def await_server(self, host: str, port: int, token: str | None) -> None:
@@ -119,6 +132,7 @@ class Session:
 
     def disconnect(self) -> None:
         self.awaited = None
+        self.end_live()
         self.link.close()
         self._offline()
         self._lose(ConnectionLost())
@@ -137,6 +151,20 @@ class Session:
         over = [old for old in self.tasks if old.ended][-REMEMBERED:]
         self.tasks = [*over, *self.active, task]
 
+    def start_live(self, live: LiveView) -> None:
+        """Be live, until `end_live`; a connection that ends meanwhile is made again. Raises ConnectionLost."""
+        self.end_live()
+        self.error = None
+        live.take_up(self.link)
+        self.live = live
+
+    def end_live(self, error: PaintoverError | None = None) -> None:
+        """Be live no longer: asked for, or because of an error."""
+        live, self.live = self.live, None
+        if live:
+            live.close(self.link)
+        self.error = error or self.error
+
     def cancel(self, job: str = "") -> None:
         """Stop the task of that job, or all: what is not sent yet at once, what runs on the server within a step."""
         for task in self.active:
@@ -146,6 +174,7 @@ class Session:
     def leave_file(self) -> None:
         """Another file was opened: what is under way belongs to the old one, and must not reach the new one. Jobs that
         the server has go on there, and the old file can take them over."""
+        self.end_live()
         for task in self.active:
             if task.sent:
                 task.release()
@@ -159,6 +188,7 @@ class Session:
             self.setup.cancel()
             self.setup.poll(wait=6.0)
         self.setup = self.awaited = None
+        self.end_live()
         self.link.close()
         self.tasks.clear()
         self.error = None
@@ -185,13 +215,49 @@ class Session:
         changed = self._look_after_server()
         while (event := self.link.poll(wait)) is not None:
             self._apply(event)
-            changed, wait = True, 0.0
+            wait = 0.0
+            changed = changed or not isinstance(event, LivePicture)  # the panel shows none of those
             if time.perf_counter() > until:
                 break
+        changed = self._stay_live() or changed
         for task in self.active:
             if task.working:
                 return self._work(task, until) or changed
         return changed
+
+    def _stay_live(self) -> bool:
+        """What the live view has to do, or to connect again for it. Returns whether there is something new to see."""
+        if self.live is None:
+            return False
+        if self.link.state is LinkState.OFFLINE and not self.awaited:
+            return self._guard_live(self._connect_again)
+        return self._guard_live(lambda: self.live is not None and self.live.tick(self.link))
+
+    def _guard_live(self, work: Callable[[], bool]) -> bool:
+        """The outcome of live work; what makes it impossible to go on ends it, and nothing else."""
+        try:
+            return work()
+        except (ConnectionLost, ReferenceError):
+            return False  # the link tells so with its next event; or Blender is replacing its data, as in an undo
+        except PaintoverError as error:
+            self.end_live(error)
+        except Exception as error:  # noqa: BLE001 - a bug: said, logged, not fatal
+            traceback.print_exc()
+            self.end_live(RenderFailed(reason=f"{type(error).__name__}: {error}"))
+        return True
+
+    def _connect_again(self) -> bool:
+        """Connect to where the last connection was to, every now and then; a server that this Blender started, and
+        that is gone, is started anew."""
+        if self._address is None or time.monotonic() < self._next_attempt:
+            return False
+        self._next_attempt = time.monotonic() + RECONNECT
+        if server_process.died():
+            server_process.start_again()
+            self.awaited = self._address
+        else:
+            self.link.connect(*self._address)
+        return True
 
     def _work(self, task: Task, until: float) -> bool:
         """Advance a task, one step at least; returns whether there is something new to see."""
@@ -222,10 +288,18 @@ class Session:
             self.refresh()
             for task in self.active:
                 task.take_up(self.link)
+            if self.live:
+                self.error = None
+                self.live.take_up(self.link)
+        elif isinstance(event, OF_STAGE):
+            self._guard_live(lambda: self.live is not None and self.live.receive(event, self.link))
         elif isinstance(event, PaintoverError):
             self.error = event
             self._offline()
             self._lose(event)
+            if self.live:
+                self.live.lose(event)
+                self._next_attempt = time.monotonic() + RECONNECT
         elif isinstance(event, MeshesMissing):
             for task in self.active:
                 if task.wants(event):
@@ -268,8 +342,6 @@ class Session:
         except ReferenceError:  # what it worked on is gone: undo, another file
             task.fail(SceneError(reason="it changed while it was being prepared", hint="Run it again."))
         except Exception as error:  # noqa: BLE001 - a bug, or a file that Blender cannot cope with: said, logged, not fatal
-            import traceback
-
             traceback.print_exc()
             task.fail(RenderFailed(reason=f"{type(error).__name__}: {error}"))
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import away, connect, export_passes, fix_range, paint, revert, setup
+from . import away, connect, export_passes, fix_range, live, paint, revert, setup
 
 CLASSES = (
     *connect.CLASSES,
@@ -15,6 +15,7 @@ CLASSES = (
     *export_passes.CLASSES,
     *fix_range.CLASSES,
     *revert.CLASSES,
+    *live.CLASSES,
 )
 
 

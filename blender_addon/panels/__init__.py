@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import bpy
 
-from . import passes, preview, sidebar
+from . import live, passes, preview, sidebar
 
-CLASSES = (*sidebar.CLASSES, *passes.CLASSES)
+CLASSES = (*sidebar.CLASSES, *passes.CLASSES, *live.CLASSES)
 
 
 def register() -> None:

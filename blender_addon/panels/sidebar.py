@@ -24,13 +24,13 @@ OFFERED = 3
 """Jobs from before that are shown at a time."""
 
 
-class _Tab:
+class Tab:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Paintover"
 
 
-class PAINTOVER_PT_main(_Tab, bpy.types.Panel):
+class PAINTOVER_PT_main(Tab, bpy.types.Panel):
     bl_label = "Paintover"
 
     def draw(self, context: Context) -> None:
@@ -153,7 +153,7 @@ def draw_offer(layout: Any, offer: JobSummary) -> None:
         row.operator("paintover.dismiss").job = offer.job
 
 
-class _Group(_Tab):
+class _Group(Tab):
     bl_parent_id = "PAINTOVER_PT_main"
     bl_options = frozenset({"DEFAULT_CLOSED"})
     groups: tuple[str, ...] = ()
@@ -167,7 +167,7 @@ class _Group(_Tab):
                 layout.prop(context.scene.paintover, parameter.name)
 
 
-class PAINTOVER_PT_controls(_Tab, bpy.types.Panel):
+class PAINTOVER_PT_controls(Tab, bpy.types.Panel):
     bl_label = "Controls"
     bl_parent_id = "PAINTOVER_PT_main"
 

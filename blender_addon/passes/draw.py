@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gpu
@@ -86,7 +86,7 @@ class Drawer:
         """The passes of a stage, and edges in a style. For `uv` the stage must have been read with UVs."""
         count = 4 if uv else 3 if position else 2
         images = [np.empty((camera.height, camera.width, 4), np.float32) for _ in range(count)]
-        places = _Places(stage, camera, before)
+        places = Places(stage, camera, before)
         lines = self._lines.prepare(stage, places.now, camera, edges) if edges else None
         edge = np.empty((camera.height, camera.width), np.uint8) if edges else None
         for y in range(0, camera.height, TILE):
@@ -134,7 +134,7 @@ class Drawer:
     def _draw_tile(
         self,
         targets: Targets,
-        places: _Places,
+        places: Places,
         camera: Camera,
         camera_before: Camera,
         window: np.ndarray,
@@ -142,25 +142,31 @@ class Drawer:
         uv: bool,
     ) -> None:
         clear = [(0, 0, 0, INF), (0, 0, 0, 0), (np.nan,) * 4, (0, 0, 0, 0)]
-        cameras = _uniforms(camera, camera_before, window, targets.size, position or uv)
+        cameras = uniforms(camera, camera_before, window, targets.size, position or uv)
         with targets.bound(clear[: self._count]), drawing_state():
-            for group, first in places.groups():
-                previous = places.moved_from(group)
-                for batch, look in zip(self._batches_of(group.geometry, previous), group.looks, strict=True):
-                    if look.hidden:
-                        continue
-                    shader = self._shader(position or uv, uv, previous is not None, look.mask is not None)
-                    shader.bind()
-                    shader.uniform_block("cameras", cameras)
-                    shader.uniform_sampler("instances", places.texture)
-                    shader.uniform_int("first", first)
-                    shader.uniform_float("material", look.number)
-                    shader.uniform_int("culled", look.culled)
-                    if mask := look.mask:
-                        shader.uniform_sampler("mask", self._mask(mask.image))
-                        shader.uniform_int("lookup", (mask.linear, mask.extension))
-                        shader.uniform_float("threshold", places.threshold)
-                    batch.draw_instanced(shader, instance_start=0, instance_count=len(group.rows))
+            self.each(places, cameras, lambda *key: self._shader(position or uv, uv, *key))
+
+    def each(
+        self, places: Places, cameras: gpu.types.GPUUniformBuf, shader_for: Callable[..., gpu.types.GPUShader]
+    ) -> None:
+        """Draw all that is there. `shader_for` gives the shader, bound, by whether what it draws deforms and is
+        masked."""
+        for group, first in places.groups():
+            previous = places.moved_from(group)
+            for batch, look in zip(self._batches_of(group.geometry, previous), group.looks, strict=True):
+                if look.hidden:
+                    continue
+                shader = shader_for(previous is not None, look.mask is not None)
+                shader.uniform_block("cameras", cameras)
+                shader.uniform_sampler("instances", places.texture)
+                shader.uniform_int("first", first)
+                shader.uniform_float("material", look.number)
+                shader.uniform_int("culled", look.culled)
+                if mask := look.mask:
+                    shader.uniform_sampler("mask", self._mask(mask.image))
+                    shader.uniform_int("lookup", (mask.linear, mask.extension))
+                    shader.uniform_float("threshold", places.threshold)
+                batch.draw_instanced(shader, instance_start=0, instance_count=len(group.rows))
 
     def _mask(self, image: AlphaImage) -> gpu.types.GPUTexture:
         if image not in self._masks:
@@ -172,6 +178,7 @@ class Drawer:
     def _shader(self, *key: bool) -> gpu.types.GPUShader:
         if key not in self._shaders:
             self._shaders[key] = make_shader(*key)
+        self._shaders[key].bind()
         return self._shaders[key]
 
     def _batches_of(self, geometry: Geometry, previous: np.ndarray | None) -> list[gpu.types.GPUBatch]:
@@ -183,7 +190,7 @@ class Drawer:
         return self._batches[geometry]
 
 
-class _Places:
+class Places:
     """The matrices and ids of all instances as a texture, group by group."""
 
     def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
@@ -257,7 +264,7 @@ def _window(camera: Camera, x: int, y: int, width: int, height: int) -> np.ndarr
     return window
 
 
-def _uniforms(
+def uniforms(
     camera: Camera, before: Camera, window: np.ndarray, size: tuple[int, int], position: bool
 ) -> gpu.types.GPUUniformBuf:
     """The block `Cameras` of the shader."""
@@ -267,7 +274,7 @@ def _uniforms(
             (window @ camera.projection).T.ravel(),
             (window @ before.projection).T.ravel(),
             (np.linalg.inv(camera.view) if position else np.eye(4)).T.ravel(),
-            [size[0] / 2, size[1] / 2, far, 0],
+            [size[0] / 2, size[1] / 2, far, before.orthographic],
         ]
     ).astype(np.float32)
     return gpu.types.GPUUniformBuf(gpu.types.Buffer("FLOAT", values.size, values))

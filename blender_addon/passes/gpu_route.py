@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import bpy
+import numpy as np
 
 from ..bridge.errors import NoGpu
 from ..bridge.parameters import EdgeStyle
@@ -16,9 +18,14 @@ from .draw import Before, Drawer, Frame
 from .ids import object_ids
 from .instances import Reader, Stage
 from .offstage import offstage
+from .reproject import Painted, Reprojector
 from .shaders import ShaderError
 
+T = TypeVar("T")
+
 _drawer: Drawer | None = None
+_reprojector: Reprojector | None = None
+_generation = 0
 
 
 class LeftOut(Exception):
@@ -66,13 +73,46 @@ def draw(
     edges: EdgeStyle | None = None,
 ) -> Frame:
     """`Drawer.draw` by the one that all share. A lost context costs one more try. Raises NoGpu."""
-    global _drawer
+    return _twice(
+        lambda: _shared()[0].draw(stage, camera, before, position=position, uv=uv, edges=edges)
+    )
+
+
+def reproject(stage: Stage, camera: Camera, painted: Callable[[], Painted]) -> Reprojector:
+    """`Reprojector.draw` by the one that all share; returns it, to show what was drawn. `painted` is asked again after
+    a lost context. Raises NoGpu."""
+
+    def work() -> Reprojector:
+        reprojector = _shared()[1]
+        reprojector.draw(stage, camera, painted())
+        return reprojector
+
+    return _twice(work)
+
+
+def atlas(stage: Stage, painted: Callable[[], Painted], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`Reprojector.atlas` by the one that all share. Raises NoGpu."""
+
+    def work() -> tuple[np.ndarray, np.ndarray]:
+        source = painted()
+        return _shared()[1].atlas(stage, source.known.before.camera, source, size)
+
+    return _twice(work)
+
+
+def _shared() -> tuple[Drawer, Reprojector]:
+    global _drawer, _reprojector
+    _drawer = _drawer or Drawer()
+    _reprojector = _reprojector or Reprojector(_drawer)
+    return _drawer, _reprojector
+
+
+def _twice(work: Callable[[], T]) -> T:
     if gpu_context.ensure():
         forget()
     for _ in range(2):
         try:
-            _drawer = _drawer or Drawer()
-            return _drawer.draw(stage, camera, before, position=position, uv=uv, edges=edges)
+            return work()
         except (RuntimeError, SystemError, ShaderError) as reason:
             error = reason
             forget()
@@ -86,8 +126,14 @@ def culls(scene: bpy.types.Scene) -> bool:
 
 def forget() -> None:
     """Let go of all that lies on the graphics card."""
-    global _drawer
-    _drawer = None
+    global _drawer, _reprojector, _generation
+    _drawer = _reprojector = None
+    _generation += 1
+
+
+def generation() -> int:
+    """Another number once what lay on the graphics card is lost."""
+    return _generation
 
 
 atexit.register(forget)  # Blender's graphics end before Python's objects do

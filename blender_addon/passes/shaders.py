@@ -17,10 +17,27 @@ class ShaderError(Exception):
 def make_shader(position: bool, uv: bool, deforming: bool, masked: bool) -> gpu.types.GPUShader:
     """The variant that also gives positions, also gives UVs, moves from other vertices, asks a mask. Raises
     ShaderError."""
+    info = geometry_shader({"POSITION": position, "UV": uv, "DEFORMING": deforming, "MASKED": masked})
+    info.fragment_out(0, "VEC4", "out_normal_depth")
+    info.fragment_out(1, "VEC4", "out_motion_ids")
+    if position:
+        info.fragment_out(2, "VEC4", "out_position")
+    if uv:
+        info.fragment_out(3, "VEC4", "out_uv")
+    info.fragment_source(MASK + FRAGMENT)
+    return create(info)
+
+
+def geometry_shader(variant: dict[str, bool]) -> gpu.types.GPUShaderCreateInfo:
+    """A shader's description up to its fragments, which get geometry placed now and before.
+
+    Of the variant's parts UV, DEFORMING, MASKED and PAINTED mean something here; all are defined in the sources.
+    """
     info = gpu.types.GPUShaderCreateInfo()
-    for name, wanted in (("POSITION", position), ("UV", uv), ("DEFORMING", deforming), ("MASKED", masked)):
+    for name, wanted in variant.items():
         if wanted:
             info.define(name)
+    uv, deforming, masked = (variant.get(name, False) for name in ("UV", "DEFORMING", "MASKED"))
     info.typedef_source("struct Cameras { mat4 to_clip; mat4 to_clip_before; mat4 to_world; vec4 half_size_far; };")
     info.uniform_buf(0, "Cameras", "cameras")
     info.sampler(0, "FLOAT_2D", "instances")
@@ -29,9 +46,8 @@ def make_shader(position: bool, uv: bool, deforming: bool, masked: bool) -> gpu.
     info.push_constant("INT", "culled")
     info.vertex_in(0, "VEC3", "place")
     info.vertex_in(1, "VEC3", "facing")
-    between = gpu.types.GPUStageInterfaceInfo(
-        "paintover_passes_" + "".join("01"[f] for f in (position, uv, deforming, masked))
-    )
+    parts = "_".join(name.lower() for name in variant if variant[name])
+    between = gpu.types.GPUStageInterfaceInfo(f"paintover_geometry_{parts}")
     between.smooth("VEC3", "seen")
     between.smooth("VEC3", "normal")
     between.smooth("VEC3", "now")
@@ -48,18 +64,18 @@ def make_shader(position: bool, uv: bool, deforming: bool, masked: bool) -> gpu.
         info.push_constant("FLOAT", "threshold")
         info.vertex_in(4, "VEC2", "mask_uv")
         between.smooth("VEC2", "masked_at")
+    if variant.get("PAINTED"):
+        between.smooth("FLOAT", "depth_before")
     info.vertex_out(between)
-    info.fragment_out(0, "VEC4", "out_normal_depth")
-    info.fragment_out(1, "VEC4", "out_motion_ids")
-    if position:
-        info.fragment_out(2, "VEC4", "out_position")
-    if uv:
-        info.fragment_out(3, "VEC4", "out_uv")
     if hasattr(info, "depth_write"):  # 4.5 and later
         info.depth_write("ANY")
         info.define("OWN_DEPTH")
     info.vertex_source(VERTEX)
-    info.fragment_source(FRAGMENT)
+    return info
+
+
+def create(info: gpu.types.GPUShaderCreateInfo) -> gpu.types.GPUShader:
+    """The shader. Raises ShaderError."""
     try:
         return gpu.shader.create_from_info(info)
     except Exception as reason:  # Blender raises nothing more exact
@@ -89,17 +105,24 @@ void main()
                             dot(texelFetch(instances, at + ivec2(4, 0), 0), here),
                             dot(texelFetch(instances, at + ivec2(5, 0), 0), here));
     then = (cameras.to_clip_before * vec4(seen_before, 1.0)).xyw;
+#ifdef PAINTED
+    depth_before = -seen_before.z;
+#endif
 #ifdef UV
     uv = corner_uv;
 #endif
 #ifdef MASKED
     masked_at = mask_uv;
 #endif
+#ifdef ATLAS
+    gl_Position = vec4(corner_uv * 2.0 - 1.0, 0.0, 1.0);
+#else
     gl_Position = clip;
+#endif
 }
 """.replace("PER_ROW", str(INSTANCES_PER_ROW)).replace("TEXELS", str(TEXELS))
 
-FRAGMENT = """
+MASK = """
 #ifdef MASKED
 float alpha_of(ivec2 at)
 {
@@ -131,18 +154,28 @@ float alpha_at(vec2 place)
 }
 #endif
 
+/* Whether there is no surface here, by its material. */
+bool is_hidden(bool front)
+{
+    if (culled != 0 && !front) {
+        return true;
+    }
+#ifdef MASKED
+    return alpha_at(masked_at) < threshold;
+#else
+    return false;
+#endif
+}
+"""
+
+FRAGMENT = """
 void main()
 {
     /* Images are drawn with the first row first, which mirrors them, and so do negative scales. */
     bool front = gl_FrontFacing != (known.y > 0.0);
-    if (culled != 0 && !front) {
+    if (is_hidden(front)) {
         discard;
     }
-#ifdef MASKED
-    if (alpha_at(masked_at) < threshold) {
-        discard;
-    }
-#endif
     float depth = -seen.z;
 #ifdef OWN_DEPTH
     /* Even precision from near to far; that of a projected depth ends soon behind the near end. */

@@ -1,0 +1,74 @@
+"""The stage's parameters in Blender's panel: one side's changes reach the other, and none comes back as an echo.
+
+The properties are looked at, not listened to: so keyframes, drivers and scripts count like the mouse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import properties
+from ..bridge.live import LIVE_BY_NAME
+from ..bridge.live_messages import Value
+
+SWITCHES = {"play", "freeze", "blackout"}
+"""Whoever joins the stage leaves these as they are."""
+
+
+class Parameters:
+    """What the stage and the scene last agreed on."""
+
+    def __init__(self) -> None:
+        self._agreed: dict[str, Value] | None = None
+        """As the properties hold it (their floats have 32 bits)."""
+        self._of_stage: dict[str, Value] = {}
+        self._rejoined = False
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """The newest values of the stage; empty before it has told them."""
+        return self._of_stage
+
+    def outgoing(self, scene: Any) -> dict[str, Value]:
+        """What was changed in Blender since the last time, for LiveSet."""
+        if self._agreed is None:  # the stage has not said yet what it has
+            return {}
+        now = properties.live_values(scene)
+        changed = {name: value for name, value in now.items() if value != self._agreed[name]}
+        self._agreed = now
+        self._of_stage.update(changed)
+        return changed
+
+    def incoming(self, scene: Any, values: dict[str, Value]) -> dict[str, Value]:
+        """Show what the stage has; returns what it is to have instead: when it tells all for the first time, what was
+        set in this scene; later, what was changed here while there was no connection; and after a new beginning
+        (`rejoined`) what the stage has lost."""
+        lost = self._lost(values) if self._rejoined else {}
+        self._rejoined = False
+        self._of_stage.update(values)
+        if self._agreed is None:
+            chosen = properties.live_choices(scene)
+            kept = {name: value for name, value in chosen.items() if name in values and name not in SWITCHES}
+        else:
+            kept = lost | self.outgoing(scene)
+        properties.show_live(scene, {name: value for name, value in values.items() if name not in kept})
+        self._agreed = properties.live_values(scene)
+        return {name: value for name, value in kept.items() if value != values.get(name)}
+
+    def rejoined(self) -> None:
+        """The next values come from a stage that was joined anew: it may be another server's."""
+        self._rejoined = True
+
+    def _lost(self, values: dict[str, Value]) -> dict[str, Value]:
+        """What was not as it is by default, and is now: a server that was started without what it had stored."""
+        return {
+            name: value
+            for name, value in self._of_stage.items()
+            if name in values and values[name] == LIVE_BY_NAME[name].default != value
+        }
+
+    def restore(self, scene: Any) -> None:
+        """After an undo: the stage goes on as it is, and the scene shows that."""
+        if self._agreed is not None:
+            properties.show_live(scene, self._of_stage)
+            self._agreed = properties.live_values(scene)

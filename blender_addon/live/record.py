@@ -1,0 +1,123 @@
+"""Paintings as files: one, or every one that arrives as the frames of an image sequence that plays as fast as it was
+seen."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from .. import textures
+from ..bridge.errors import PaintoverError, RenderFailed, SceneError
+
+WAITING = 16
+"""Paintings that may wait for the disk; what comes beyond that is left out, and said."""
+
+
+def folder(scene: bpy.types.Scene) -> Path:
+    """Where the scene's snapshots and recordings go. Raises SceneError for a relative folder of an unsaved file."""
+    path = scene.paintover.live_folder
+    if path.startswith("//") and not bpy.data.filepath:
+        raise SceneError(
+            reason="the folder for recordings is beside the .blend file, which was never saved",
+            hint="Save the file, or choose another folder under Live > Record.",
+        )
+    return Path(bpy.path.abspath(path))
+
+
+class Recording:
+    """Writes an image sequence in a thread.
+
+    A frame's number is the time that has passed, in frames of the scene's rate; while nothing newer came, the one
+    before is written again. So the sequence has no gaps, and plays at the speed at which it was seen.
+    """
+
+    def __init__(self, scene: bpy.types.Scene) -> None:
+        """Raises SceneError, or RenderFailed if the folder cannot be made."""
+        self.path = folder(scene) / time.strftime("live %Y-%m-%d %H-%M-%S")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as reason:
+            words = f"{self.path} cannot be made ({reason.strerror})"
+            raise RenderFailed(reason=words, hint="Choose another folder.") from reason
+        self.rate = scene.render.fps / scene.render.fps_base
+        self.first_frame = scene.frame_current
+        """Of the scene when the recording began."""
+        self.frames = 0
+        """Files that are written."""
+        self.left_out = 0
+        self.error: PaintoverError | None = None
+        self._queue: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(WAITING)
+        self._ended: threading.Event = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="paintover-record", daemon=True)
+        self._thread.start()
+
+    def add(self, image: np.ndarray) -> None:
+        """Take a painting, uint8 (H, W, 3). Returns at once."""
+        try:
+            self._queue.put_nowait((time.monotonic(), image))
+        except queue.Full:
+            self.left_out += 1
+
+    def finish(self) -> None:
+        """Write what is waiting, and end."""
+        self._ended.set()
+        self._thread.join()
+
+    def files(self) -> list[str]:
+        """Names of the files, in their order."""
+        return [_name(number) for number in range(1, self.frames + 1)]
+
+    def _run(self) -> None:
+        data = b""
+        begun = 0.0
+        while True:
+            try:
+                moment, image = self._queue.get(timeout=0.05)
+            except queue.Empty:
+                if data:  # as it goes, so that a long hold leaves nothing to do at the end
+                    self._write(data, int((time.monotonic() - begun) * self.rate))
+                if self._ended.is_set():
+                    break
+                continue
+            begun = begun or moment
+            if data:  # up to this moment the one before was seen
+                self._write(data, int((moment - begun) * self.rate))
+            data = textures.png(image)
+        if data:
+            self._write(data, self.frames + 1)
+
+    def _write(self, data: bytes, until: int) -> None:
+        """Write the frame as often as it was seen."""
+        while self.frames < until and self.error is None:
+            try:
+                (self.path / _name(self.frames + 1)).write_bytes(data)
+            except OSError as reason:
+                self.error = RenderFailed(
+                    reason=f"the recording in {self.path} cannot be written ({reason.strerror})",
+                    hint="Free some space or choose another folder, then record again.",
+                )
+                return
+            self.frames += 1
+
+
+def _name(number: int) -> str:
+    return f"{number:05}.png"
+
+
+def place(scene: bpy.types.Scene, path: Path, files: list[str], frame: int) -> str:
+    """Put an image sequence into the scene's sequencer, on the first free channel; returns the strip's name. Raises
+    SceneError if there is nothing to put there."""
+    if not files:
+        raise SceneError(reason="nothing was recorded", hint="Record while paintings arrive.")
+    editor = scene.sequence_editor or scene.sequence_editor_create()
+    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
+    channel = max((strip.channel for strip in strips), default=0) + 1
+    strip = strips.new_image(name=path.name, filepath=str(path / files[0]), channel=channel, frame_start=frame)
+    for name in files[1:]:
+        strip.elements.append(name)
+    return str(strip.name)

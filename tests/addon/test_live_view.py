@@ -1,0 +1,416 @@
+"""The live view inside Blender, over a scripted link: what is sent when, whose values count, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+import pytest
+
+from paintover import cameras, properties
+from paintover.bridge.errors import ConnectionLost, NoCamera, OutOfMemory
+from paintover.bridge.live import LIVE, LIVE_BY_NAME
+from paintover.bridge.live_messages import (
+    LiveEvent,
+    LiveFrame,
+    LiveJoin,
+    LiveLeave,
+    LivePicture,
+    LiveSet,
+    LiveTrouble,
+    LiveValues,
+)
+from paintover.bridge.messages import Failure
+from paintover.link import LinkState
+from paintover.live import events, painter, record
+from paintover.live.capture import Capture
+from paintover.live.painter import LiveView
+from paintover.passes import gpu_context
+from paintover.session import Session
+
+from .scenes import add_camera, add_sphere
+
+pytestmark = pytest.mark.usefixtures("registered")
+DEFAULTS = {row.name: row.default for row in LIVE} | {"seed": 7, "output_width": 64, "output_height": 64}
+
+
+class ScriptedLink:
+    """Stands in for the network: hands out what the test put in, and notes what was sent."""
+
+    def __init__(self) -> None:
+        self.state = LinkState.ONLINE
+        self.events: list[Any] = []
+        self.sent: list[Any] = []
+        self.connects = 0
+
+    def poll(self, timeout: float = 0.0) -> Any | None:
+        return self.events.pop(0) if self.events else None
+
+    def send(self, message: Any) -> None:
+        if self.state is not LinkState.ONLINE:
+            raise ConnectionLost()
+        self.sent.append(message)
+
+    def connect(self, *address: Any) -> None:
+        self.connects += 1
+        self.state = LinkState.CONNECTING
+
+    def close(self) -> None:
+        self.state = LinkState.OFFLINE
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.sent if isinstance(message, kind)]
+
+
+@pytest.fixture
+def session(scene: bpy.types.Scene) -> Iterator[Session]:
+    painter._parameters.clear()
+    made = Session()
+    made.link = ScriptedLink()  # type: ignore[assignment]
+    yield made
+    made.end_live()
+
+
+def go(session: Session, **values: Any) -> LiveView:
+    """Live on the scene's camera, with a ball before it, and a stage that has told its values."""
+    scene = bpy.context.scene
+    add_camera(scene)
+    add_sphere(scene)
+    scene.paintover.live_camera = "SCENE"
+    live = LiveView(scene, None)
+    session.start_live(live)
+    arrive(session, LiveValues(DEFAULTS | values))
+    return live
+
+
+def arrive(session: Session, *messages: Any) -> None:
+    session.link.events += messages  # type: ignore[attr-defined]
+    while session.link.events:  # type: ignore[attr-defined]
+        session.tick()
+
+
+def settle(session: Session, ticks: int = 5) -> list[LiveFrame]:
+    """Tick, and let the sender's thread finish every time; returns the frames that were sent up to now."""
+    for _ in range(ticks):
+        session.tick()
+        until = time.monotonic() + 30
+        while session.live and session.live._sender.busy:
+            assert time.monotonic() < until, "the frame was never sent"
+            time.sleep(0.001)
+    return session.link.of(LiveFrame)  # type: ignore[attr-defined]
+
+
+def picture(number: int, color: int = 90) -> LivePicture:
+    return LivePicture(number, np.full((64, 64, 3), color, np.uint8))
+
+
+def turn(angle: float = 0.02) -> None:
+    bpy.context.scene.camera.rotation_euler.z += angle
+
+
+# ------------------------------------------------------------ frames
+
+
+def test_only_what_changed_is_sent(session: Session) -> None:
+    live = go(session)
+    assert isinstance(session.link.sent[0], LiveJoin)  # type: ignore[attr-defined]
+    (first,) = settle(session)
+    assert first.passes.depth.shape == (64, 64)
+    arrive(session, picture(first.number))
+    assert live.picture is not None
+    assert len(settle(session)) == 1, "nothing has changed"
+    turn()
+    assert len(settle(session)) == 2
+    bpy.data.objects["Sphere"].location.x += 0.1
+    _, second, third = settle(session)
+    assert second.number < third.number
+    arrive(session, picture(third.number))
+    bpy.context.scene.camera.data.lens += 5
+    assert len(settle(session)) == 4
+    arrive(session, LiveValues({"output_width": 128}))
+    assert settle(session)[-1].passes.depth.shape == (64, 128)
+
+
+def test_one_frame_is_painted_and_one_waits(session: Session) -> None:
+    live = go(session)
+    for _ in range(6):
+        turn()
+        settle(session)
+    frames = settle(session)
+    assert len(frames) == painter.IN_FLIGHT == 2
+    arrive(session, picture(frames[0].number))
+    newest = settle(session)[-1]
+    np.testing.assert_array_equal(newest.passes.camera.view, live._present_camera(bpy.context.scene).view)  # type: ignore[union-attr]
+    assert len(settle(session)) == 3
+    arrive(session, picture(newest.number))  # the one before it was superseded, and never comes
+    turn()
+    assert len(settle(session)) == 4
+    turn()
+    assert len(settle(session)) == 5
+
+
+def test_nothing_is_drawn_while_the_stage_does_not_play(session: Session) -> None:
+    go(session, play=False)
+    assert not settle(session)
+    arrive(session, LiveValues({"play": True}))
+    assert len(settle(session)) == 1
+
+
+def test_pictures_of_other_sources_are_not_taken_for_ones_own(session: Session) -> None:
+    live = go(session)
+    (frame,) = settle(session)
+    arrive(session, picture(-1), picture(frame.number - 1000))
+    assert live.picture is None
+    arrive(session, picture(frame.number, 10))
+    arrive(session, picture(-1), picture(frame.number, 20))
+    assert live.picture is not None
+    assert live.picture[0, 0, 0] == 20, "the same frame painted once more"
+
+
+def test_without_a_camera_it_says_so_and_goes_on_when_there_is_one(session: Session) -> None:
+    live = go(session)
+    camera, bpy.context.scene.camera = bpy.context.scene.camera, None
+    settle(session)
+    assert isinstance(live.error, NoCamera)
+    bpy.context.scene.camera = camera
+    frame = settle(session)[-1]
+    arrive(session, picture(frame.number))
+    assert live.error is None
+
+
+# ------------------------------------------------------------ parameters
+
+
+def test_both_sides_parameters_without_an_echo(session: Session) -> None:
+    scene = bpy.context.scene
+    scene.paintover.prompt = "mine"
+    scene.paintover.blackout = 1.0
+    link: Any = session.link
+    go(session, prompt="theirs", feedback_amount=0.25)
+    assert [message.values for message in link.of(LiveSet)] == [{"prompt": "mine"}]
+    assert scene.paintover.feedback_amount == 0.25
+    assert scene.paintover.blackout == 0, "a scene does not darken a stage by joining"
+    assert scene.paintover.live_seed == 7
+    assert scene.paintover.seed == -1, "jobs keep their own"
+    settle(session)
+    assert len(link.of(LiveSet)) == 1
+    arrive(session, LiveValues({"smooth": 0.1, "prompt": "from OSC", "tempo_quantize": 4, "live_nonsense": 1}))
+    settle(session)
+    assert len(link.of(LiveSet)) == 1, "what came is not sent back, also as a float of 32 bits"
+    assert scene.paintover.prompt == "from OSC"
+    assert scene.paintover.tempo_quantize == "4"
+    scene.paintover.smooth, scene.paintover.live_steps = 0.5, 3
+    scene.paintover.tempo_quantize = "1"
+    settle(session)
+    assert link.of(LiveSet)[1:] == [LiveSet({"smooth": 0.5, "steps": 3, "tempo_quantize": 1})]
+
+
+def test_every_live_parameter_is_a_property(session: Session) -> None:
+    go(session)
+    values = {}
+    for row in LIVE:
+        if row.choices:
+            values[row.name] = row.choices[-1]
+        elif row.type is bool:
+            values[row.name] = not row.default
+        elif row.type is str:
+            values[row.name] = f"text of {row.name}"
+        else:
+            values[row.name] = row.type(row.maximum)
+    arrive(session, LiveValues(values))
+    shown = properties.live_values(bpy.context.scene)
+    assert set(shown) == set(LIVE_BY_NAME)
+    assert {name: shown[name] for name in values} == pytest.approx(values)
+    for row in LIVE:
+        row.check(shown[row.name])  # within its range, also as a float of 32 bits
+
+
+def test_an_undo_does_not_turn_the_stage_back(session: Session) -> None:
+    live = go(session)
+    scene = bpy.context.scene
+    arrive(session, LiveValues({"feedback_amount": 0.75}))
+    scene.paintover.feedback_amount = 0.0  # what an undo of something else brings back
+    live.undone()
+    settle(session)
+    assert scene.paintover.feedback_amount == 0.75
+    assert not session.link.of(LiveSet)  # type: ignore[attr-defined]
+
+
+def test_what_was_changed_without_a_connection_is_sent_after_it(session: Session) -> None:
+    go(session)
+    link: Any = session.link
+    arrive(session, LiveValues({"feedback_amount": 0.5, "smooth": 0.25}))
+    link.events.append(ConnectionLost())
+    link.state = LinkState.OFFLINE
+    session.tick()
+    bpy.context.scene.paintover.prompt = "meanwhile"
+    session._address, session._next_attempt = ("127.0.0.1", 1, None), 0.0
+    session.tick()
+    assert link.connects == 1
+    assert session.live is not None
+    link.state = LinkState.ONLINE
+    session.live.take_up(link)
+    arrive(session, LiveValues(DEFAULTS | {"prompt": "before", "smooth": 0.5}))
+    assert link.of(LiveSet)[-1].values == {"prompt": "meanwhile", "feedback_amount": 0.5}
+    assert bpy.context.scene.paintover.smooth == 0.5
+    assert bpy.context.scene.paintover.feedback_amount == 0.5, "the stage had lost it"
+    assert settle(session), "it is a new server's first frame"
+
+
+# ------------------------------------------------------------ events and troubles
+
+
+def test_events_do_what_their_buttons_do(session: Session) -> None:
+    live = go(session)
+    arrive(session, LiveEvent("cancel"))
+    assert "cancel" in str(live.error)
+    arrive(session, LiveEvent("no/such"))
+    assert "no/such" in str(live.error)
+
+
+def test_troubles_are_shown_until_a_painting_arrives(session: Session) -> None:
+    live = go(session)
+    (frame,) = settle(session)
+    arrive(session, LiveTrouble(Failure.of(OutOfMemory(reason="test"))))
+    assert isinstance(live.error, OutOfMemory)
+    for _ in range(2):  # of frames that are refused no painting comes
+        turn()
+        frame = settle(session)[-1]
+        arrive(session, LiveTrouble(Failure.of(OutOfMemory(reason="test"))))
+    turn()
+    assert len(settle(session)) == 4
+    arrive(session, picture(frame.number))
+    assert live.error is None
+
+
+def test_the_camera_follows_the_stage(session: Session) -> None:
+    scene = bpy.context.scene
+    live = go(session)
+    scene.camera.location = (0, -5, 0)
+    scene.camera.rotation_euler = (np.pi / 2, 0, 0)
+    scene.view_layers[0].update()
+    settle(session)
+    arrive(session, LiveValues({"camera_orbit": 90.0, "camera_elevation": 30.0}))
+    settle(session)
+    place = np.array(scene.camera.matrix_world.translation)
+    # It looked at the ball's front, 1 from the middle: 4 away from there.
+    expected = np.array([0, -1, 0]) + 4 * np.array([np.cos(np.radians(30)), 0, 0.5])
+    np.testing.assert_allclose(place, expected, atol=1e-3)
+    ahead = -np.array(scene.camera.matrix_world)[:3, 2]
+    np.testing.assert_allclose(ahead, ([0, -1, 0] - place) / 4, atol=1e-3)
+    arrive(session, LiveValues({"camera_distance": 9.0}))
+    settle(session)
+    assert np.linalg.norm(np.array(scene.camera.matrix_world.translation) - [0, -1, 0]) == pytest.approx(9, abs=1e-3)
+    assert live.error is None
+
+
+def test_a_camera_stays_where_it_is_when_the_stage_is_joined(session: Session) -> None:
+    scene = bpy.context.scene
+    add_camera(scene)
+    rig = events.Rig()
+    before = scene.camera.matrix_world.copy()
+    rig.move(scene, {"camera_orbit": 45.0})
+    assert scene.camera.matrix_world == before
+    rig.move(scene, {"camera_orbit": 45.0, "camera_distance": 3.0})
+    assert scene.camera.matrix_world != before
+
+
+# ------------------------------------------------------------ the end
+
+
+def test_it_ends_with_its_scene_its_file_and_its_connection(session: Session) -> None:
+    go(session)
+    scene = bpy.data.scenes.new("Other")
+    bpy.context.window.scene = scene
+    bpy.data.scenes.remove(bpy.data.scenes["Scene"])
+    session.tick()
+    assert session.live is None
+    assert "gone" in str(session.error)
+    painter._parameters.clear()
+    live = go(session)
+    session.leave_file()
+    assert live.closed
+    assert session.live is None
+    assert isinstance(session.link.sent[-1], LiveLeave)  # type: ignore[attr-defined]
+    live = go(session)
+    session.disconnect()
+    assert live.closed
+
+
+def test_a_closed_viewport_ends_it(session: Session) -> None:
+    area = next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
+    live = LiveView(bpy.context.scene, area)
+    session.start_live(live)
+    session.tick()
+    assert session.live is live
+    area.type = "CONSOLE"
+    session.tick()
+    area.type = "VIEW_3D"
+    assert session.live is None
+    assert "closed" in str(session.error)
+
+
+# ------------------------------------------------------------ what is kept
+
+
+def test_a_recording_plays_as_fast_as_it_was_seen(session: Session, tmp_path: Path) -> None:
+    scene = bpy.context.scene
+    scene.render.fps, scene.frame_current = 100, 5
+    scene.paintover.live_folder = str(tmp_path)
+    live = go(session)
+    (frame,) = settle(session)
+    live.recording = record.Recording(scene)
+    begun = time.monotonic()
+    for color in (10, 20, 30):
+        arrive(session, picture(frame.number, color))
+        while time.monotonic() < begun + color / 100:
+            session.tick()
+    recording, live.recording = live.recording, None
+    recording.finish()
+    seconds = time.monotonic() - begun
+    files = recording.files()
+    assert 15 <= len(files) <= 100 * seconds + 2
+    assert sorted(path.name for path in recording.path.iterdir()) == files
+    colors = []
+    for name in files:
+        image = bpy.data.images.load(str(recording.path / name))
+        colors.append(round(image.pixels[0] * 255))
+    assert sorted(set(colors)) == [10, 20, 30]
+    assert colors == sorted(colors)
+    name = record.place(scene, recording.path, files, 5)
+    editor = scene.sequence_editor
+    strip = (editor.strips if hasattr(editor, "strips") else editor.sequences)[name]
+    assert len(strip.elements) == len(files)
+
+
+def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: Path) -> None:
+    scene = bpy.context.scene
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    scene.paintover.live_folder = str(blocked)
+    with pytest.raises(Exception, match="cannot be made"):
+        record.Recording(scene)
+    scene.paintover.live_folder = "//paintings"
+    with pytest.raises(Exception, match="never saved"):
+        record.Recording(scene)
+
+
+def test_where_image_to_image_starts_from_is_the_viewports_own_picture(session: Session) -> None:
+    scene = bpy.context.scene
+    gpu_context.ensure()
+    add_camera(scene, location=(0, -6, 0))
+    add_sphere(scene, (0, 0, 1.2))
+    scene.view_layers[0].update()
+    window = bpy.context.window_manager.windows[0]
+    area = next(a for a in window.screen.areas if a.type == "VIEW_3D")
+    image = Capture.image((window, area), cameras.from_object(scene, scene.camera, 96, 64))
+    assert image.shape == (64, 96, 3)
+    assert image.dtype == np.uint8
+    upper, lower = image[16, 48].astype(int), image[56, 48].astype(int)
+    assert np.abs(upper - lower).max() > 20, "the ball is in the upper half"
+    assert np.abs(lower - image[56, 5]).max() <= 2, "no grid, no outline: overlays are left out"
+    assert area.spaces.active.overlay.show_overlays

@@ -1,0 +1,84 @@
+"""The live viewport's part of the windowed test, in Blender: a scene to go around, and what can be seen of Live."""
+
+import importlib
+
+import bpy
+
+
+def part(name):
+    return importlib.import_module(f"bl_ext.user_default.paintover.{name}")
+
+
+def build():
+    bpy.context.preferences.view.use_save_prompt = False  # quitting asks nothing
+    bpy.data.objects.remove(bpy.data.objects["Cube"])
+    bpy.ops.mesh.primitive_monkey_add(size=2.5)
+    bpy.context.object.modifiers.new("Subdivision", "SUBSURF")
+    bpy.ops.object.shade_smooth()
+    turning = bpy.context.object
+    for frame, angle in ((1, 0), (100, 3)):
+        turning.rotation_euler.z = angle
+        turning.keyframe_insert("rotation_euler", frame=frame)
+    turning.rotation_euler.z = 0
+    bpy.ops.mesh.primitive_plane_add(size=12, location=(0, 0, -1.2))
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.data.objects["Suzanne"].select_set(True)
+    settings = bpy.context.scene.paintover
+    settings.prompt = "moss"
+    settings.texture_size = 256
+    settings.live_folder = "/mnt/live"
+    bpy.ops.ed.undo_push(message="The scene as it was")
+
+
+def viewport():
+    return next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
+
+
+def close_viewport():
+    with bpy.context.temp_override(area=viewport()):
+        bpy.ops.screen.area_close()
+
+
+def watch():
+    session = part("session").session
+    live = session.live
+    settings = bpy.context.scene.paintover
+    image = bpy.data.objects["Suzanne"].get("paintover", {}).get("image") if "Suzanne" in bpy.data.objects else None
+    found = {
+        "live": live is not None,
+        "prompt": settings.prompt,
+        "frame": bpy.context.scene.frame_current,
+        "steps": settings.live_steps,
+        "trouble": str((live and live.error) or session.error or ""),
+        "painted": image.name if image else "",
+        "recorded": part("operators.live").last_recording() and part("operators.live").last_recording().frames,
+        "view": [round(value, 4) for row in viewport().spaces.active.region_3d.view_matrix for value in row],
+    }
+    if live:
+        picture = live.picture
+        found |= {
+            "color": picture[len(picture) // 2, 8].tolist() if picture is not None else None,
+            "size": list(live.size),
+            "number": live._number,
+            "flying": len(live._flying),
+            "pictures": live.pictures,
+            "draws": live._overlay.draws,
+            "state": live.status.state,
+            "latency": live.latency,
+            "place": place(live.size),
+        }
+    return found
+
+
+def place(size):
+    """The painted frame in the window, in pixels from its upper left corner."""
+    area = viewport()
+    canvas = next(region for region in area.regions if region.type == "WINDOW")
+    left, bottom, right, top = part("live.view").frame_in(canvas.width, canvas.height, *size)
+    window = bpy.context.window_manager.windows[0]
+    return {
+        "left": round(canvas.x + left * canvas.width),
+        "right": round(canvas.x + right * canvas.width),
+        "top": round(window.height - canvas.y - top * canvas.height),
+        "bottom": round(window.height - canvas.y - bottom * canvas.height),
+    }

@@ -1,0 +1,193 @@
+"""The live viewport in Blender with a window: a real mouse orbits, a real server paints, and the screen shows it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import build_addon
+from paintover.bridge.live_messages import LiveJoin, LiveSet, LiveTrigger
+
+from ..server_process import TOKEN, ServerProcess, running
+from . import host
+from .test_window import OUT, quit_blender
+
+pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mark.timeout(1200)]
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
+    with running(tmp_path / "server", engine=getattr(request, "param", "fake")) as process:
+        yield process
+
+
+@pytest.fixture
+def blender(tmp_path: Path, server: ServerProcess) -> Iterator[host.Windowed]:
+    zip_file = build_addon.build(tmp_path / "dist")
+    plan = {"port": server.port, "token": TOKEN}
+    window = host.Windowed(tmp_path / "work", Path(__file__).with_name("live_scene.py"), zip_file, plan)
+    try:
+        yield window
+    finally:
+        window.close()
+
+
+def go_live(blender: host.Windowed) -> dict[str, Any]:
+    blender.wait_for(lambda state: state["paintover"], "the extension")
+    blender.open_tab()
+    blender.press("bpy.ops.paintover.connect()")
+    blender.wait_for(lambda state: state["paintover"]["online"], "the connection")
+    blender.press("bpy.ops.paintover.live_toggle()")
+    return blender.wait_for(lambda state: state.get("draws"), "the first painting on the screen")
+
+
+def middle(screen: np.ndarray, place: dict[str, int]) -> np.ndarray:
+    """A painted frame's inner part, float (N, 3)."""
+    across, up = (place["right"] - place["left"]) // 4, (place["bottom"] - place["top"]) // 4
+    part = screen[place["top"] + up : place["bottom"] - up, place["left"] + across : place["right"] - across]
+    return part.reshape(-1, 3).astype(np.float64)
+
+
+def orbit(blender: host.Windowed) -> None:
+    """Drag the middle button over the viewport."""
+    viewport = blender.look()["viewport"]
+    x, y = viewport["left"] + viewport["width"] // 3, viewport["top"] + viewport["height"] // 2
+    blender.move(x, y)
+    blender.look()
+    blender.x("xdotool", "mousedown", "2")
+    for step in range(8):
+        blender.move(x + 15 * (step + 1), y)
+        blender.look()
+    blender.x("xdotool", "mouseup", "2")
+    blender.look()
+
+
+def test_the_viewport_paints_as_it_moves(blender: host.Windowed, server: ServerProcess) -> None:
+    first = go_live(blender)
+    assert first["prompt"] == "moss"
+    state = blender.wait_for(lambda state: state["flying"] == 0, "the frame to be painted")
+    shown = middle(blender.screenshot(OUT / "live-1.png"), state["place"])
+    assert np.abs(shown - state["color"]).max() <= 2, "the picture is on the screen as it came"
+    still = blender.look()["number"]
+    for _ in range(20):
+        blender.look()
+    assert blender.look()["number"] == still, "what stands still is not painted again"
+
+    orbit(blender)
+    moved = blender.wait_for(lambda state: state["flying"] == 0, "the last frame")
+    assert moved["view"] != first["view"]
+    assert moved["number"] > still
+    assert moved["draws"] > state["draws"]
+
+    blender.type_into("paintover.prompt", "rusty iron")
+    moved = blender.wait_for(lambda state: state["color"] != first["color"], "the other prompt's picture")
+    with server.client() as client:
+        client.send(LiveJoin())
+        client.send(LiveSet({"prompt": "blue ice", "steps": 7}))
+        blender.wait_for(lambda state: (state["prompt"], state["steps"]) == ("blue ice", 7), "the stage's values")
+        blender.wait_for(lambda state: state["color"] != moved["color"], "their picture")
+        blender.do("bpy.context.scene.frame_set(7)")
+        blender.do("bpy.ops.ed.undo()")
+        for _ in range(5):
+            blender.look()
+        assert blender.look()["prompt"] == "blue ice", "an undo does not reach the stage"
+        client.send(LiveTrigger("cancel"))
+        blender.wait_for(lambda state: "Nothing is being painted" in state["trouble"], "why there is nothing to cancel")
+
+    blender.do("bpy.ops.paintover.live_record()")
+    blender.do("bpy.data.objects['Suzanne'].location.x = 0.5")
+    blender.wait_for(lambda state: state["flying"] == 0 and state["number"] > moved["number"], "a sculpted frame")
+    orbit(blender)
+    blender.do("bpy.ops.paintover.live_record()")
+    state = blender.wait_for(lambda state: state["recorded"], "the recording")
+    (folder,) = (blender.work / "live").iterdir()
+    assert len(list(folder.glob("*.png"))) == state["recorded"]
+    blender.do("bpy.ops.paintover.live_to_timeline()")
+    blender.do("bpy.ops.paintover.live_snapshot()")
+    assert len(list((blender.work / "live").glob("snapshot*.png"))) == 1
+    blender.do("bpy.ops.paintover.live_to_mesh()")
+    blender.wait_for(lambda state: state["painted"] == "Paintover Suzanne", "the paint on the mesh")
+    blender.do("part('pump')._redraw()")  # there is a new button in the panel
+    blender.look()
+    blender.screenshot(OUT / "live-2.png")
+
+    blender.press("bpy.ops.paintover.live_toggle()")
+    blender.wait_for(lambda state: not state["live"], "the end")
+    blender.screenshot(OUT / "live-3.png")
+    quit_blender(blender)
+
+
+def test_playing_the_timeline(blender: host.Windowed) -> None:
+    state = go_live(blender)
+    blender.do("bpy.ops.screen.animation_play()")
+    playing = blender.wait_for(lambda now: now["number"] > state["number"] + 5, "frames of the timeline")
+    assert playing["frame"] != state["frame"]
+    blender.do("bpy.ops.screen.animation_cancel()")
+    quit_blender(blender)
+
+
+@pytest.mark.parametrize("server", ["diffusers"], indirect=True)
+def test_a_real_model(blender: host.Windowed) -> None:
+    """mini-turbo paints; between its paintings the viewport shows the newest one in the view of the moment."""
+    go_live(blender)
+    blender.do("bpy.context.scene.paintover.prompt = 'red brick'")
+    blender.do("bpy.context.scene.paintover.control_depth = True")
+    state = blender.wait_for(lambda state: state["state"] == "running" and not state["flying"], "a painting", 600)
+    blender.screenshot(OUT / "live-mini-1.png")
+    viewport = state["viewport"]
+    x, y = viewport["left"] + viewport["width"] // 3, viewport["top"] + viewport["height"] // 2
+    blender.move(x, y)
+    blender.look()
+    blender.x("xdotool", "mousedown", "2")
+    views = []
+    for step in range(10):
+        blender.move(x + 6 * (step + 1), y)
+        views.append(blender.look())
+    blender.screenshot(OUT / "live-mini-2.png")
+    blender.x("xdotool", "mouseup", "2")
+    painted = views[-1]["pictures"] - state["pictures"]
+    drawn = views[-1]["draws"] - state["draws"]
+    assert views[-1]["view"] != state["view"]
+    assert drawn > painted, "more views were shown than painted"
+    blender.wait_for(lambda state: not state["flying"], "the last painting", 600)
+    blender.screenshot(OUT / "live-mini-3.png")
+    blender.do("bpy.context.scene.paintover.live_camera = 'SCENE'")
+    blender.look()
+    blender.wait_for(lambda state: not state["flying"], "the scene camera's painting", 600)
+    blender.screenshot(OUT / "live-mini-4.png")
+    quit_blender(blender)
+
+
+def test_the_show_goes_on(blender: host.Windowed, server: ServerProcess, tmp_path: Path) -> None:
+    """The painting process dies, the server dies, the area closes, another file is opened, Blender quits."""
+    go_live(blender)
+    os.kill(server.worker().pid, signal.SIGKILL)
+    before = blender.look()["number"]
+    orbit(blender)
+    blender.wait_for(lambda state: state["number"] > before and not state["flying"], "paintings of another worker")
+
+    server.process.kill()
+    server.process.wait()
+    state = blender.wait_for(lambda state: not state["paintover"]["online"], "the loss to be noticed")
+    assert state["live"]
+    orbit(blender)  # the held painting goes with the view
+    assert blender.look()["draws"] > state["draws"]
+    with running(tmp_path / "server", "fake", "--port", str(server.port)):
+        blender.wait_for(lambda state: state["paintover"]["online"] and state["state"] == "running", "the new server")
+        before = blender.look()["number"]
+        orbit(blender)
+        blender.wait_for(lambda state: state["number"] > before and not state["flying"], "its paintings")
+
+        blender.do("bpy.ops.wm.read_homefile()")
+        state = blender.wait_for(lambda state: not state["live"], "the end of what was live in the other file")
+        assert state["paintover"]["online"]
+        blender.do("bpy.ops.mesh.primitive_monkey_add()")
+        blender.do("bpy.ops.paintover.live_toggle()")  # from a timer: no viewport of its own, the scene's camera
+        blender.wait_for(lambda state: state["live"] and state["number"] and not state["flying"], "live there")
+        quit_blender(blender)
