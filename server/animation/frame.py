@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from .match import REACH, Match, Sight, edge_distance, sample
+from .match import REACH, Match, Sight, at, edge_distance, sample
 
 Picture = NDArray[np.uint8]
 
@@ -22,8 +22,12 @@ CELL = 8
 """Pixels of a latent cell."""
 SLIT = 1
 """Open slits up to twice this many pixels wide are closed from their surface's own paint beside them."""
-JOIN = 2
-"""Pixels by which a repaired region reaches into what is known, with a soft edge."""
+JOIN = 1 / 64
+"""By this share of the picture's longer side a repaired region reaches into what is known of its surface, softly."""
+WORN = 0.55
+"""Paint that is stretched to less than this share of its detail is refreshed."""
+REFRESHED = 0.01
+"""Share of the picture that must be worn for that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,8 @@ class Source:
     picture: Tensor
     """float32 (H, W, 3) in 0…1."""
     sight: Sight
+    detail: Tensor
+    """float32 (H, W) in 0…1: the picture's detail against freshly painted. Stretched paint has less."""
     found: Match
     weight: float = 1.0
     """What it counts against the other sources."""
@@ -46,22 +52,47 @@ class Gathered:
     """float32 (H, W, 3) in 0…1; without meaning where open."""
     open: Tensor
     """bool (H, W): no source shows this surface."""
+    detail: Tensor
+    """float32 (H, W) in 0…1: of the colour."""
+
+    def filled(self, other: Gathered) -> Gathered:
+        """This, and where it is open, the other."""
+        color = torch.where(self.open[..., None], other.color, self.color)
+        return Gathered(color, self.open & other.open, torch.where(self.open, other.detail, self.detail))
 
 
 def gather(here: Sight, sources: Sequence[Source]) -> Gathered:
     """The mean of what the sources show, weighted by their weights and by how far inside its surface each one looks.
 
-    Every source is resampled once, from its own pixels: nothing is passed on from frame to frame and blurred.
+    Every source is resampled once, from its own pixels: nothing is passed on from frame to frame and blurred. Paint is
+    not taken from nearer a silhouette than where it goes to: painted outlines mix two surfaces, and would be left
+    behind on the farther one.
     """
     color = torch.zeros((*here.depth.shape, 3), device=here.depth.device)
-    total = torch.zeros_like(here.depth)
+    total, detail = torch.zeros_like(here.depth), torch.zeros_like(here.depth)
     for source in sources:
         if source.weight > 0:
-            inside = (edge_distance(source.sight, source.found) - 1) / (REACH - 1)
-            weight = source.weight * (NEAR_EDGE + (1 - NEAR_EDGE) * inside) * source.found.seen
+            there = edge_distance(source.sight, source.found)
+            usable = source.found.seen & (there >= here.from_edge)
+            inside = (there - 1) / (REACH - 1)
+            weight = source.weight * (NEAR_EDGE + (1 - NEAR_EDGE) * inside) * usable
             color += weight[..., None] * sample(source.picture, source.sight, here, source.found)
+            detail += weight * source.detail.reshape(-1)[at(source.sight, source.found)] * stretch(here, source.found)
             total += weight
-    return Gathered((color / total.clamp_min(1e-9)[..., None]).clamp(0, 1), total == 0)
+    scale = 1 / total.clamp_min(1e-9)
+    return Gathered((color * scale[..., None]).clamp(0, 1), total == 0, (detail * scale).clamp(0, 1))
+
+
+def stretch(here: Sight, found: Match) -> Tensor:
+    """float32 (H, W), at most 1: how many of the other frame's pixels there are for a pixel of this one, in the
+    direction in which there are fewest (the smaller singular value of the match's Jacobian). 1 at silhouettes."""
+    rows = [torch.stack(torch.gradient(values), -1) for values in (found.y, found.x)]
+    (a, b), (c, d) = (row.unbind(-1) for row in rows)
+    mean, half = (a * a + b * b + c * c + d * d) / 2, (a * d - b * c).abs()
+    # σ² are the roots of σ⁴ − 2 mean σ² + half²; the smaller is half² over the larger.
+    larger = mean + (mean.square() - half.square()).clamp_min(0).sqrt()
+    smaller = half / larger.clamp_min(1e-12).sqrt()
+    return torch.where((here.from_edge >= REACH) & found.seen, smaller.clamp_max(1), 1.0)
 
 
 def close_slits(gathered: Gathered, object_id: Tensor) -> Gathered:
@@ -84,7 +115,8 @@ def close_slits(gathered: Gathered, object_id: Tensor) -> Gathered:
             total += weight
     closed = narrow & (total > 0)
     mean = color / total.clamp_min(1e-9)[..., None]
-    return Gathered(torch.where(closed[..., None], mean, gathered.color), gathered.open & ~closed)
+    color = torch.where(closed[..., None], mean, gathered.color)
+    return Gathered(color, gathered.open & ~closed, torch.where(closed, 1.0, gathered.detail))
 
 
 def _opened(mask: Tensor, radius: int) -> Tensor:
@@ -111,19 +143,32 @@ class Repair:
         return np.round(mixed).astype(np.uint8)
 
 
-def repair(gathered: Gathered) -> Repair:
+def repair(gathered: Gathered, object_id: Tensor) -> Repair:
     """What to paint so that nothing is open any more."""
-    color = gathered.color.cpu().numpy()
-    hole = gathered.open.cpu().numpy()
+    color, hole = gathered.color.cpu().numpy(), gathered.open.cpu().numpy()
     known = np.round(color * 255).astype(np.uint8)
-    if not hole.all():
+    if hole.any() and not hole.all():
         nearest = ndimage.distance_transform_edt(hole, return_distances=False, return_indices=True)
         spread = known[nearest[0], nearest[1]].astype(np.float32)
         soft = ndimage.gaussian_filter(spread, (4, 4, 0)).astype(np.uint8)
         known = np.where(hole[..., None], soft, known)
-    distance = ndimage.distance_transform_edt(~hole) if hole.any() else np.full(hole.shape, np.inf)
-    share = np.clip(1 - (distance - 0.5) / JOIN, 0, 1).astype(np.float32)
-    height, width = hole.shape
+    return _repair(known, hole, object_id.cpu().numpy())
+
+
+def refresh(canvas: Picture, gathered: Gathered, object_id: Tensor) -> Repair | None:
+    """What of a picture to paint over because its paint is worn by stretching; None where it is little."""
+    worn = (gathered.detail < WORN) & ~gathered.open
+    worn = _opened(worn, 2).cpu().numpy()
+    return _repair(canvas, worn, object_id.cpu().numpy()) if worn.mean() > REFRESHED else None
+
+
+def _repair(canvas: Picture, where: NDArray[np.bool_], object_id: NDArray[np.int32]) -> Repair:
+    share = np.zeros(where.shape, np.float32)
+    if where.any():
+        distance, (row, column) = ndimage.distance_transform_edt(~where, return_indices=True)
+        reach = np.where(object_id[row, column] == object_id, max(2.0, JOIN * max(where.shape)), 1.0)
+        share = np.clip(1 - (distance - 0.5) / reach, 0, 1).astype(np.float32)
+    height, width = where.shape
     cells = (share > 0).reshape(height // CELL, CELL, width // CELL, CELL).any(axis=(1, 3))
     mask = np.repeat(np.repeat(cells, CELL, 0), CELL, 1).astype(np.uint8) * np.uint8(255)
-    return Repair(known, mask, share[..., None])
+    return Repair(canvas, mask, share[..., None])

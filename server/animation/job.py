@@ -23,13 +23,15 @@ from paintover.bridge.scene import Passes
 from paintover.bridge.shot import Link, ShotFrame
 
 from ..engine import Engine, Monitor
-from .frame import Gathered, Source, close_slits, gather, repair
+from .frame import Gathered, Repair, Source, close_slits, gather, refresh, repair
 from .match import Sight, match
 
 Picture = NDArray[np.uint8]
 
 LITTLE = 0.0005
 """A frame of whose pixels fewer than this share are open is not given to the model: its gaps are filled."""
+REFRESH_STRENGTH = 0.5
+"""How much of worn paint is painted over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Kept:
     passes: Passes
     image: Picture
     """uint8 (H, W, 3)."""
+    detail: NDArray[np.float32]
+    """(H, W) in 0…1: its detail against freshly painted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +92,12 @@ class _Seen:
     kept: Kept
     sight: Sight
     picture: torch.Tensor
+    detail: torch.Tensor
 
     @classmethod
     def of(cls, kept: Kept, device: torch.device) -> _Seen:
         picture = torch.tensor(kept.image, device=device).float() / 255
-        return cls(kept, Sight.of(kept.passes, device), picture)
+        return cls(kept, Sight.of(kept.passes, device), picture, torch.tensor(kept.detail, device=device))
 
 
 class _Shot:
@@ -112,56 +117,64 @@ class _Shot:
         gathered = None
         if frame.before is not None:
             source = self._source(self._before, frame.before, sight)
-            if source and not repainted(self._before.kept.settings, frame.settings):
+            if self._before and not repainted(self._before.kept.settings, frame.settings):
                 gathered = close_slits(gather(sight, [source]), sight.object_id)
-        image, fresh = self._paint(frame, gathered)
-        self._after = self._seen(frame, sight, image)
-        state = State(self._before.kept if self._before else None, self._after.kept)
-        return Painted(frame.number, image, fresh, state, {"total": time.perf_counter() - started})
+        kept, fresh = self._paint(frame, sight, gathered)
+        self._after = _Seen.of(kept, self._device)
+        state = State(self._before.kept if self._before else None, kept)
+        return Painted(frame.number, kept.image, fresh, state, {"total": time.perf_counter() - started})
 
     def between(self, frame: ShotFrame) -> Painted:
         """A frame between two keyframes."""
         started = time.perf_counter()
         sight = Sight.of(frame.passes, self._device)
         assert frame.before is not None  # ShotFrame checks it
-        before = self._source(self._before, frame.before, sight)
-        sources = [before]
+        sources = [self._source(self._before, frame.before, sight)]
         if frame.after is not None:
             passed = (frame.number - frame.before.frame) / (frame.after.frame - frame.before.frame)
             after = self._source(self._after, frame.after, sight)
-            sources = [dataclasses.replace(before, weight=1 - passed), dataclasses.replace(after, weight=passed)]
+            sources = [dataclasses.replace(sources[0], weight=1 - passed), dataclasses.replace(after, weight=passed)]
         gathered = gather(sight, sources)
         if frame.previous is not None and gathered.open.any():
-            last = gather(sight, [self._source(self._previous, frame.previous, sight)])
-            color = torch.where(gathered.open[..., None], last.color, gathered.color)
-            gathered = Gathered(color, gathered.open & last.open)
-        image, fresh = self._paint(frame, close_slits(gathered, sight.object_id))
-        self._previous = self._seen(frame, sight, image)
-        return Painted(frame.number, image, fresh, None, {"total": time.perf_counter() - started})
-
-    def _seen(self, frame: ShotFrame, sight: Sight, image: Picture) -> _Seen:
-        kept = Kept(frame.number, frame.settings, frame.passes, image)
-        return _Seen(kept, sight, torch.tensor(image, device=self._device).float() / 255)
+            gathered = gathered.filled(gather(sight, [self._source(self._previous, frame.previous, sight)]))
+        kept, fresh = self._paint(frame, sight, close_slits(gathered, sight.object_id))
+        self._previous = _Seen.of(kept, self._device)
+        return Painted(frame.number, kept.image, fresh, None, {"total": time.perf_counter() - started})
 
     def _source(self, seen: _Seen | None, link: Link, here: Sight) -> Source:
         if seen is None or seen.kept.number != link.frame:
             have = "none" if seen is None else str(seen.kept.number)
             raise BadMessage(name="ShotFrame", reason=f"it is linked to frame {link.frame}, but {have} lies there")
-        return Source(seen.picture, seen.sight, match(here, seen.sight, link))
+        return Source(seen.picture, seen.sight, seen.detail, match(here, seen.sight, link))
 
-    def _paint(self, frame: ShotFrame, gathered: Gathered | None) -> tuple[Picture, float]:
-        """The frame's picture, and the share of it that was painted now."""
-        camera = frame.passes.camera
-        size = camera.width, camera.height
+    def _paint(self, frame: ShotFrame, sight: Sight, gathered: Gathered | None) -> tuple[Kept, float]:
+        """The frame with its picture, and the share of it that was painted now."""
+
+        def kept(image: Picture, detail: NDArray[np.float32]) -> Kept:
+            return Kept(frame.number, frame.settings, frame.passes, image, detail)
+
         if gathered is None:
-            request = Generate(frame.settings, *size, frame.passes)
-            return self._engine.paint(request, self._monitor).image, 1.0
-        task = repair(gathered)
+            image = self._generate(frame)
+            return kept(image, np.ones(image.shape[:2], np.float32)), 1.0
+        task = repair(gathered, sight.object_id)
+        image, detail = task.canvas, gathered.detail.cpu().numpy()
         fresh = float(gathered.open.float().mean())
-        if fresh < LITTLE:
-            return task.canvas, 0.0
-        request = Generate(frame.settings, *size, frame.passes, task.canvas, task.mask)
-        return task.put_in(self._engine.paint(request, self._monitor).image), fresh
+        if fresh >= LITTLE:
+            image = task.put_in(self._generate(frame, task))
+            detail = np.maximum(detail, task.share[..., 0])
+        worn = refresh(image, gathered, sight.object_id) if frame.key else None
+        if worn:
+            image = worn.put_in(self._generate(frame, worn, REFRESH_STRENGTH))
+            detail = np.maximum(detail, worn.share[..., 0])
+        return kept(image, detail), fresh
+
+    def _generate(self, frame: ShotFrame, task: Repair | None = None, strength: float = 1.0) -> Picture:
+        camera, settings = frame.passes.camera, frame.settings
+        canvas, mask = (task.canvas, task.mask) if task else (None, None)
+        if task:
+            settings = dataclasses.replace(settings, strength=min(strength, settings.strength))
+        request = Generate(settings, camera.width, camera.height, frame.passes, canvas, mask)
+        return self._engine.paint(request, self._monitor).image
 
 
 def repainted(before: Settings, now: Settings) -> bool:

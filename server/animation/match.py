@@ -172,14 +172,19 @@ def sample(picture: Tensor, there: Sight, here: Sight, found: Match) -> Tensor:
             weight = wx * wy * _shows(there, column, row, here.object_id, found.depth)
             linear += weight[..., None] * flat[row * width + column]
             total += weight
-    nearest = flat[found.y.long() * width + found.x.long()]
+    nearest = flat[at(there, found)]
     linear = torch.where(total[..., None] > 1e-3, linear / total.clamp_min(1e-3)[..., None], nearest)
     return torch.where((edge_distance(there, found) >= REACH)[..., None], cubic, linear)
 
 
+def at(there: Sight, found: Match) -> Tensor:
+    """int64 (H, W): the matched pixels as numbers, row by row."""
+    return found.y.long() * there.depth.shape[1] + found.x.long()
+
+
 def edge_distance(there: Sight, found: Match) -> Tensor:
     """float32 (H, W): how far from a silhouette the matched places are, 1 … REACH."""
-    return there.from_edge.reshape(-1)[found.y.long() * there.depth.shape[1] + found.x.long()]
+    return there.from_edge.reshape(-1)[at(there, found)]
 
 
 def _cubic(t: Tensor) -> tuple[Tensor, ...]:
