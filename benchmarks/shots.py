@@ -58,5 +58,8 @@ class Shot:
         self, settings: Callable[[int], Settings], interval: int = INTERVAL, cuts: frozenset[int] = frozenset()
     ) -> Iterator[ShotFrame]:
         """The frames in the order of sending. Other intervals than INTERVAL work where their links were rendered."""
-        for place in plan(range(1, self.frames + 1), interval, cuts):
+        for place in self.places(interval, cuts):
             yield self.frame(place, settings(place.number))
+
+    def places(self, interval: int = INTERVAL, cuts: frozenset[int] = frozenset()) -> Iterator[Place]:
+        return plan(range(1, self.frames + 1), interval, cuts)

@@ -61,19 +61,19 @@ class Gathered:
         return Gathered(color, self.open & other.open, torch.where(self.open, other.detail, self.detail))
 
 
-def gather(here: Sight, sources: Sequence[Source]) -> Gathered:
+def gather(here: Sight, sources: Sequence[Source], outlines: bool = False) -> Gathered:
     """The mean of what the sources show, weighted by their weights and by how far inside its surface each one looks.
 
     Every source is resampled once, from its own pixels: nothing is passed on from frame to frame and blurred. Paint is
     not taken from nearer a silhouette than where it goes to: painted outlines mix two surfaces, and would be left
-    behind on the farther one.
+    behind on the farther one. With `outlines` it is, for want of better.
     """
     color = torch.zeros((*here.depth.shape, 3), device=here.depth.device)
     total, detail = torch.zeros_like(here.depth), torch.zeros_like(here.depth)
     for source in sources:
         if source.weight > 0:
             there = edge_distance(source.sight, source.found)
-            usable = source.found.seen & (there >= here.from_edge)
+            usable = source.found.seen & ((there >= here.from_edge) | outlines)
             inside = (there - 1) / (REACH - 1)
             weight = source.weight * (NEAR_EDGE + (1 - NEAR_EDGE) * inside) * usable
             color += weight[..., None] * sample(source.picture, source.sight, here, source.found)

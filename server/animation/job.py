@@ -28,7 +28,7 @@ from .match import Sight, match
 
 Picture = NDArray[np.uint8]
 
-LITTLE = 0.0005
+LITTLE = 0.001
 """A frame of whose pixels fewer than this share are open is not given to the model: its gaps are filled."""
 REFRESH_STRENGTH = 0.5
 """How much of worn paint is painted over."""
@@ -137,7 +137,10 @@ class _Shot:
         gathered = gather(sight, sources)
         if frame.previous is not None and gathered.open.any():
             gathered = gathered.filled(gather(sight, [self._source(self._previous, frame.previous, sight)]))
-        kept, fresh = self._paint(frame, sight, close_slits(gathered, sight.object_id))
+        gathered = close_slits(gathered, sight.object_id)
+        if gathered.open.any():
+            gathered = gathered.filled(gather(sight, sources, outlines=True))
+        kept, fresh = self._paint(frame, sight, gathered)
         self._previous = _Seen.of(kept, self._device)
         return Painted(frame.number, kept.image, fresh, None, {"total": time.perf_counter() - started})
 
