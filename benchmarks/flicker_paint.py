@@ -15,11 +15,12 @@ from PIL import Image
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
 from paintover.server import models
+from paintover.server.animation.job import Ways, animate
 from paintover.server.pipelines.engine import DiffusersEngine
 
 from tools.train_mini.sheet import Quiet
 
-from .shots import ROOT, Shot
+from .shots import INTERVAL, ROOT, Shot
 
 CACHE = ROOT / ".build" / "flicker"
 SEED = 1
@@ -65,3 +66,20 @@ def by_itself(engine: DiffusersEngine, shot: Shot, asked: Settings) -> Take:
         request = Generate(asked, shot.width, shot.height, shot.passes(number))
         pictures[number] = engine.paint(request, Quiet()).image
     return Take(pictures, time.process_time() - started)
+
+
+def as_shot(
+    engine: DiffusersEngine, shot: Shot, asked: Callable[[int], Settings], ways: Ways | None = None,
+    interval: int = INTERVAL,
+) -> Take:  # fmt: skip
+    """The shot as animation paints it. `asked`: the settings of every frame."""
+    pictures, seconds = {}, 0.0
+    frames = animate(engine, shot.sent(asked, interval), Quiet(), ways)
+    while True:
+        started = time.process_time()
+        painted = next(frames, None)
+        seconds += time.process_time() - started
+        if painted is None:
+            return Take(pictures, seconds)
+        pictures[painted.number] = painted.image
+        print(f"  {shot.name} {painted.number}: {painted.fresh:.2%} painted, {seconds:.1f} s", flush=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from paintover.bridge.messages import Generate
 
-from .engine import Held, Monitor, Painting
+from .engine import Coherence, Held, Monitor, Painting
 
 SECONDS_PER_STEP = 0.01
 
@@ -47,7 +47,7 @@ class FakeEngine:
     def held(self) -> Held:
         return self._held
 
-    def paint(self, request: Generate, monitor: Monitor) -> Painting:
+    def paint(self, request: Generate, monitor: Monitor, coherence: Coherence | None = None) -> Painting:
         started = time.perf_counter()
         self.hold(request.settings.model, ())
         if request.settings.prompt in ACCIDENTS:

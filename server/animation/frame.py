@@ -172,3 +172,14 @@ def _repair(canvas: Picture, where: NDArray[np.bool_], object_id: NDArray[np.int
     cells = (share > 0).reshape(height // CELL, CELL, width // CELL, CELL).any(axis=(1, 3))
     mask = np.repeat(np.repeat(cells, CELL, 0), CELL, 1).astype(np.uint8) * np.uint8(255)
     return Repair(canvas, mask, share[..., None])
+
+
+def deflickered(image: Picture, gathered: Gathered, share: float) -> Picture:
+    """The picture mixed with what is known of it: O = M (β · clamp(W, 3 × 3) + (1 − β) · I) + (1 − M) I, where the known
+    colours W are clamped to the range of the picture's own around each pixel, so that nothing ghosts."""
+    own = torch.tensor(image, device=gathered.color.device).float()
+    channels = own.permute(2, 0, 1)[None]
+    high, low = F.max_pool2d(channels, 3, 1, 1), -F.max_pool2d(-channels, 3, 1, 1)
+    known = torch.minimum(torch.maximum(gathered.color.permute(2, 0, 1)[None] * 255, low), high)[0].permute(1, 2, 0)
+    mixed = torch.where(gathered.open[..., None], own, torch.lerp(own, known, share))
+    return np.asarray(mixed.round().to(torch.uint8).cpu().numpy())

@@ -61,3 +61,16 @@ def clean_latents(scheduler: Any, model_input: torch.Tensor, prediction: torch.T
     if kind == "sample":
         return prediction
     return (model_input - sigma * prediction) / alpha
+
+
+def output_for(scheduler: Any, model_input: torch.Tensor, clean: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """What the UNet would have to say for `clean_latents` to foresee `clean`: its inverse."""
+    index = t.round().long().clamp(0, len(scheduler.alphas_cumprod) - 1).cpu()
+    alpha2 = float(scheduler.alphas_cumprod[index])
+    alpha, sigma = max(alpha2, 1e-8) ** 0.5, max(1 - alpha2, 1e-8) ** 0.5
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return (alpha * model_input - clean) / sigma
+    if kind == "sample":
+        return clean
+    return (model_input - alpha * clean) / sigma
