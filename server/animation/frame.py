@@ -145,14 +145,20 @@ class Repair:
 
 def repair(gathered: Gathered, object_id: Tensor) -> Repair:
     """What to paint so that nothing is open any more."""
-    color, hole = gathered.color.cpu().numpy(), gathered.open.cpu().numpy()
+    color, hole, ids = gathered.color.cpu().numpy(), gathered.open.cpu().numpy(), object_id.cpu().numpy()
     known = np.round(color * 255).astype(np.uint8)
     if hole.any() and not hole.all():
-        nearest = ndimage.distance_transform_edt(hole, return_distances=False, return_indices=True)
-        spread = known[nearest[0], nearest[1]].astype(np.float32)
-        soft = ndimage.gaussian_filter(spread, (4, 4, 0)).astype(np.uint8)
+        spread = known.astype(np.float32)
+        for one in [None, *np.unique(ids[hole])]:
+            # First from anything near, then from the nearest of the own surface where some of it is known.
+            missing = hole if one is None else hole | (ids != one)
+            if not missing.all():
+                row, column = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+                into = hole if one is None else hole & (ids == one)
+                spread[into] = known[row[into], column[into]]
+        soft = ndimage.gaussian_filter(spread, (3, 3, 0)).astype(np.uint8)
         known = np.where(hole[..., None], soft, known)
-    return _repair(known, hole, object_id.cpu().numpy())
+    return _repair(known, hole, ids)
 
 
 def refresh(canvas: Picture, gathered: Gathered, object_id: Tensor) -> Repair | None:

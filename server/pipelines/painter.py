@@ -213,7 +213,9 @@ def _with_hints(
     active = []
     for control in _active_controls(request):
         hints = [make_hint(passes, control.name, model.entry.normals) for passes in seen_by if passes is not None]
-        tensor = torch.from_numpy(np.stack(hints).transpose(0, 3, 1, 2)).to(model.device, model.dtype)
+        # Contiguous, as the stock pipelines have it: the memory layout decides how convolutions round.
+        rows = np.ascontiguousarray(np.stack(hints).transpose(0, 3, 1, 2))
+        tensor = torch.from_numpy(rows).to(model.device, model.dtype)
         net = model.controlnets[control.name]
         active.append(
             denoise.ActiveControl(net, torch.cat([tensor] * guided), control.scale, control.start, control.end)
