@@ -31,6 +31,8 @@ Picture = NDArray[np.uint8]
 
 LITTLE = 0.001
 """A frame of whose pixels fewer than this share are open is not given to the model: its gaps are filled."""
+REPAIR_STRENGTH = 0.8
+"""New surfaces start from the colours of their own surface nearby: so that they become more of the same."""
 REFRESH_STRENGTH = 0.5
 """How much of worn paint is painted over."""
 
@@ -228,7 +230,7 @@ class _Shot:
         image, detail = task.canvas, gathered.detail.cpu().numpy()
         fresh = float(gathered.open.float().mean())
         if fresh >= LITTLE:
-            image = task.put_in(self._generate(frame, coherence, origin, task))
+            image = task.put_in(self._generate(frame, coherence, origin, task, REPAIR_STRENGTH))
             detail = np.maximum(detail, task.share[..., 0])
         worn = refresh(image, gathered, sight.object_id) if frame.key else None
         if worn:

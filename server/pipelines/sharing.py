@@ -38,10 +38,13 @@ class _Across(AttnProcessor2_0):
         super().__init__()
         self._group = group
 
-    def __call__(self, attn: Any, hidden_states: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+    def __call__(
+        self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None, **options: Any,
+    ) -> torch.Tensor:  # fmt: skip
         rows = hidden_states.unflatten(0, (-1, self._group))
-        own = super().__call__(attn, rows[:, 0], rows.flatten(1, 2), **options)
-        others = super().__call__(attn, rows[:, 1:].flatten(0, 1), *args, **options)
+        own = super().__call__(attn, rows[:, 0], rows.flatten(1, 2))
+        others = super().__call__(attn, rows[:, 1:].flatten(0, 1))
         return torch.cat([own[:, None], others.unflatten(0, (-1, self._group - 1))], 1).flatten(0, 1)
 
 
