@@ -78,7 +78,9 @@ def through_vae(engine: DiffusersEngine, pictures: Pictures) -> Pictures:
     found = {}
     with torch.no_grad():
         for number, picture in pictures.items():
-            latents = denoise.encode_image(painter._model, denoise.normalised(picture), torch.Generator().manual_seed(0))
+            latents = denoise.encode_image(
+                painter._model, denoise.normalised(picture), torch.Generator().manual_seed(0)
+            )
             found[number] = (denoise.decode(painter._model, latents) * 255).round().astype(np.uint8)
     return found
 
@@ -97,7 +99,11 @@ def compare(engine: DiffusersEngine, shots: Sequence[Shot], prompts: Sequence[st
             for take, figures in ((alone, theirs), (whole, ours)):
                 one = figures_of(shot, take)
                 one["recognised"] = statistics.mean(recognised(judge, shot, take.pictures, material))
-                print(f"{name} {'alone' if take is alone else 'shot'}", {k: round(v, 5) for k, v in one.items()}, flush=True)
+                print(
+                    f"{name} {'alone' if take is alone else 'shot'}",
+                    {k: round(v, 5) for k, v in one.items()},
+                    flush=True,
+                )
                 for key, value in one.items():
                     figures.setdefault(key, []).append(value)
     bars = {"e1": 0.25, "e4": 1 / 3, "e16": 0.5, "cost": 1.25}

@@ -17,7 +17,6 @@ from paintover.bridge.parameters import Settings
 from paintover.server import models
 from paintover.server.animation.job import Ways, animate
 from paintover.server.pipelines.engine import DiffusersEngine
-
 from tools.train_mini.sheet import Quiet
 
 from .shots import INTERVAL, ROOT, Shot

@@ -57,7 +57,7 @@ def main() -> None:
     errors, right, calls, clear = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for name in sys.argv[1:] or SCENES:
-            now, then, found, link, data = look(name, Path(folder))
+            _, then, found, link, data = look(name, Path(folder))
             row, column = data["pixels"].T
             drawn = np.stack([column + 0.5, row + 0.5], -1) + link.place[row, column, :2]
             error = np.linalg.norm(drawn - data["true_place"], axis=1)

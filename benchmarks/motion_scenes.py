@@ -156,11 +156,11 @@ def armature(scene: bpy.types.Scene) -> dict[str, Move]:
     for curve in rig.animation_data.action.fcurves:
         for point in curve.keyframe_points:
             point.interpolation = "LINEAR"
-    axis = np.array(rig.data.bones[name].matrix_local.to_3x3())[:, 2]
+    axis, foot = np.array(rig.data.bones[name].matrix_local.to_3x3())[:, 2], np.array((0, 0, -0.5))
 
     def move(points: np.ndarray, frame: int) -> np.ndarray:
         angle = 0.9 * (share(frame) - share(NOW))
-        return _about(axis, angle, points - (0, 0, -0.5)) + (0, 0, -0.5)
+        return _about(axis, angle, points - foot) + foot
 
     moves[arm.name] = move
     film(scene, FRAMES, lambda t: ((-1 + 2 * t, -7, 2.5), (0, 0, 0.8)))
@@ -190,7 +190,7 @@ def render(name: str, path: Path) -> None:
     found: dict[str, Any] = {}
     with Live(scene) as live:
         moments = {}
-        for frame in (NOW, THEN):  # the past last: rays are cast in it
+        for frame in (NOW, THEN):  # THEN last: rays are cast in it
             scene.frame_set(frame)
             moments[frame] = live.read(), cameras.from_object(scene, scene.camera, SIZE, SIZE)
         for when, frame in (("now", NOW), ("then", THEN)):

@@ -24,8 +24,8 @@ class Link:
     frame: int
     """Number of that frame."""
     place: np.ndarray
-    """float32 (H, W, 3): x right and y down in pixels, so that p + (x, y) is where it is there, and its view-space depth
-    there. Not finite where it is behind the camera; without meaning on background."""
+    """float32 (H, W, 3): x right and y down in pixels, so that p + (x, y) is where it is there, and its view-space
+    depth there. Not finite where it is behind the camera; without meaning on background."""
 
 
 @dataclass(frozen=True, eq=False)

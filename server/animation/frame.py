@@ -181,8 +181,10 @@ def _repair(canvas: Picture, where: NDArray[np.bool_], object_id: NDArray[np.int
 
 
 def deflickered(image: Picture, gathered: Gathered, share: float) -> Picture:
-    """The picture mixed with what is known of it: O = M (β · clamp(W, 3 × 3) + (1 − β) · I) + (1 − M) I, where the known
-    colours W are clamped to the range of the picture's own around each pixel, so that nothing ghosts."""
+    """The picture mixed with what is known of it: O = M (β · clamp(W, 3 × 3) + (1 − β) · I) + (1 − M) I.
+
+    The known colours W are clamped to the range of the picture's own around each pixel, so that nothing ghosts.
+    """
     own = torch.tensor(image, device=gathered.color.device).float()
     channels = own.permute(2, 0, 1)[None]
     high, low = F.max_pool2d(channels, 3, 1, 1), -F.max_pool2d(-channels, 3, 1, 1)

@@ -166,7 +166,10 @@ class _Shot:
         sources = [_source(first, found)]
         if frame.after is not None:
             passed = (frame.number - frame.before.frame) / (frame.after.frame - frame.before.frame)
-            sources = [_source(first, found, 1 - passed), _source(*self._linked(self._after, frame.after, sight), passed)]
+            sources = [
+                _source(first, found, 1 - passed),
+                _source(*self._linked(self._after, frame.after, sight), passed),
+            ]
         gathered = gather(sight, sources)
         if frame.previous is not None and gathered.open.any():
             gathered = gathered.filled(gather(sight, [_source(*self._linked(self._previous, frame.previous, sight))]))

@@ -58,7 +58,11 @@ def gaussian(origin: Origin, seed: int, channels: int = CHANNELS) -> NDArray[np.
     """float32 (H, W, channels): independent normal noise that goes with the origins."""
     height, width = origin.shape[:2]
     cell = np.floor(origin).astype(np.int64).reshape(-1, 3)
-    key = ((cell[:, 2] & 0xFFFFF) << 40) | (((cell[:, 1] + (1 << 18)) & 0xFFFFF) << 20) | ((cell[:, 0] + (1 << 18)) & 0xFFFFF)
+    key = (
+        ((cell[:, 2] & 0xFFFFF) << 40)
+        | (((cell[:, 1] + (1 << 18)) & 0xFFFFF) << 20)
+        | ((cell[:, 0] + (1 << 18)) & 0xFFFFF)
+    )
     _, group, counts = np.unique(key, return_inverse=True, return_counts=True)
     own = _normal(key, seed, channels)
     shared = counts[group]

@@ -1,8 +1,8 @@
 """Self-attention across pictures: one that is painted looks at the features of finished ones, too.
 
 The finished ones run beside it in the batch, noised as far as the step is, and attend to themselves alone; the picture
-attends to itself and to them (cross-frame attention: Wu et al., Tune-A-Video, 2023; Khachatryan et al., Text2Video-Zero,
-2023). Nothing is kept from step to step or from picture to picture.
+attends to itself and to them (cross-frame attention: Wu et al., Tune-A-Video, 2023; Khachatryan et al.,
+Text2Video-Zero, 2023). Nothing is kept from step to step or from picture to picture.
 """
 
 from __future__ import annotations

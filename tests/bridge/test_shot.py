@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def test_every_frame_comes_once_after_those_it_is_linked_to(
         come.add(place.number)
         assert place.key or (place.before is not None and place.after is not None)
     keys = [list(numbers).index(place.number) for place in places if place.key]
-    assert all(b - a <= interval for a, b in zip(keys, keys[1:], strict=False))
+    assert all(b - a <= interval for a, b in itertools.pairwise(keys))
 
 
 def test_nothing_is_linked_across_a_cut() -> None:

@@ -101,8 +101,9 @@ def test_what_is_held_does_not_grow() -> None:
     _, found = painted(shot(41, lambda _: LOOK))
 
     def size(state: State | None) -> int:
-        kept = [one for one in (state.anchor, state.before, state.after) if one] if state else []
-        return sum(one.image.nbytes + one.detail.nbytes + (one.origin.nbytes if one.origin is not None else 0) for one in kept)  # fmt: skip
+        assert state is not None
+        kept = [one for one in (state.anchor, state.before, state.after) if one]
+        return sum(array.nbytes for one in kept for array in (one.image, one.detail, one.origin) if array is not None)
 
     assert size(found[41].state) == size(found[9].state) > 0
 

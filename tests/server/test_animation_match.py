@@ -56,9 +56,8 @@ def perspective(turn: float) -> Passes:
     projection = np.array([[2.0, 0, 0, 0], [0, 2, 0, 0], [0, 0, -1, -0.2], [0, 0, -1, 0]])
     camera = Camera("camera", view, projection, SIDE, SIDE)
     empty = np.zeros((SIDE, SIDE), np.uint16)
-    return Passes(
-        camera, np.full((SIDE, SIDE), np.inf, np.float32), np.zeros((SIDE, SIDE, 3), np.float16), empty.astype(np.uint8), empty
-    )  # fmt: skip
+    depth, normal = np.full((SIDE, SIDE), np.inf, np.float32), np.zeros((SIDE, SIDE, 3), np.float16)
+    return Passes(camera, depth, normal, empty.astype(np.uint8), empty)
 
 
 def test_the_background_lies_at_infinity_and_turns_with_the_camera() -> None:
