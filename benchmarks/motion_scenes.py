@@ -22,9 +22,6 @@ from .shots_scenes import animate, film
 FRAMES, NOW, THEN = 17, 9, 1
 SIZE = 256
 PIXELS = 3000
-NEAR = 0.5
-"""Pixels from a silhouette within which a pixel's validity is a matter of rounding."""
-
 Move = Callable[[np.ndarray, int], np.ndarray]
 """World points (N, 3) at frame NOW -> where they are at another frame."""
 
@@ -219,15 +216,10 @@ def truth(scene: bpy.types.Scene, now: Any, then: Any, moves: dict[str, Move]) -
         there[names == name] = move(points[names == name], THEN)
     place, depth = then.project(there)
     inside = (depth > 0) & (place >= 0).all(1) & (place < (then.width, then.height)).all(1)
-    around = NEAR * np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)])
-    seen = np.array([[inside[i] and _reaches(scene, then, place[i] + step, there[i], names[i], depth[i])
-                      for step in around] for i in range(len(row))])  # fmt: skip
-    return {
-        "pixels": np.stack([row, column], -1),
-        "true_place": place,
-        "true_seen": seen[:, 0],
-        "near_edge": seen.any(1) & ~seen.all(1),
-    }
+    seen = [
+        inside[i] and _reaches(scene, then, place[i], there[i], names[i], depth[i]) for i in range(len(row))
+    ]  # fmt: skip
+    return {"pixels": np.stack([row, column], -1), "true_place": place, "true_seen": np.array(seen)}
 
 
 def _reaches(
