@@ -164,8 +164,8 @@ def repair(gathered: Gathered, object_id: Tensor) -> Repair:
 def refresh(canvas: Picture, gathered: Gathered, object_id: Tensor) -> Repair | None:
     """What of a picture to paint over because its paint is worn by stretching; None where it is little."""
     worn = (gathered.detail < WORN) & ~gathered.open
-    worn = _opened(worn, 2).cpu().numpy()
-    return _repair(canvas, worn, object_id.cpu().numpy()) if worn.mean() > REFRESHED else None
+    where = _opened(worn, 2).cpu().numpy()
+    return _repair(canvas, where, object_id.cpu().numpy()) if where.mean() > REFRESHED else None
 
 
 def _repair(canvas: Picture, where: NDArray[np.bool_], object_id: NDArray[np.int32]) -> Repair:

@@ -269,5 +269,4 @@ def _source(seen: _Seen, found: Match, weight: float = 1.0) -> Source:
 
 def repainted(before: Settings, now: Settings) -> bool:
     """Whether a frame is to look otherwise than the one before: then nothing of its paint is kept."""
-    unseen = {"seed": 0, "steps": 1}
-    return dataclasses.replace(before, **unseen) != dataclasses.replace(now, **unseen)
+    return dataclasses.replace(before, seed=now.seed, steps=now.steps) != now

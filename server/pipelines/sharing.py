@@ -40,7 +40,7 @@ class _Across(AttnProcessor2_0):
 
     def __call__(
         self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None, **options: Any,
+        attention_mask: torch.Tensor | None = None, temb: torch.Tensor | None = None, *args: Any, **options: Any,
     ) -> torch.Tensor:  # fmt: skip
         rows = hidden_states.unflatten(0, (-1, self._group))
         own = super().__call__(attn, rows[:, 0], rows.flatten(1, 2))
