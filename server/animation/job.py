@@ -198,7 +198,9 @@ class _Shot:
         """A keyframe with its picture, and the share of it that was painted now."""
         references = self._references() if gathered else ()
         if gathered is None or self._ways.hold == 0:
-            image, fresh = self._generate(frame, Coherence(references=references), origin), 1.0
+            # A shot that keeps its paint begins with the very picture that a still with this seed is.
+            own = origin if frame.before is not None or self._ways.hold < 1 else None
+            image, fresh = self._generate(frame, Coherence(references=references), own), 1.0
             detail = np.ones(image.shape[:2], np.float16)
         elif self._ways.hold < 1:
             image, fresh = self._held(frame, sight, gathered, origin, references), 1.0

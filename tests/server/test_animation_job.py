@@ -87,11 +87,14 @@ def test_a_shot_goes_on_bit_for_bit(ways: Ways) -> None:
 
 def test_switches_reach_the_engine() -> None:
     engine, _ = painted(shot(9, lambda _: LOOK))
-    assert all(coherence.noise is not None and not coherence.references for _, coherence in engine.asked)
+    assert engine.asked[0][1].noise is None  # the shot begins with the picture that a still with its seed is
+    assert all(coherence.noise is not None for _, coherence in engine.asked[1:])
+    assert not any(coherence.references for _, coherence in engine.asked)
     engine, _ = painted(shot(9, lambda _: LOOK), Ways(noise=False, attention=True))
     assert all(coherence.noise is None for _, coherence in engine.asked)
     assert [len(coherence.references) for _, coherence in engine.asked if coherence.references] == [1, 2]
     engine, _ = painted(shot(9, lambda _: LOOK), Ways(hold=0.6))
+    assert all(coherence.noise is not None for _, coherence in engine.asked)
     held = [coherence for _, coherence in engine.asked if coherence.held]
     assert [one.held for one in held] == [0.6, 0.6]
     assert all(0 < (one.known > 0).mean() < 1 for one in held if one.known is not None)
