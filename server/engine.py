@@ -12,6 +12,7 @@ import numpy as np
 
 from paintover.bridge.errors import OutOfMemory, PaintoverError, ServerFailure
 from paintover.bridge.messages import Failure, Generate
+from paintover.bridge.scene import Passes
 
 from .worker_messages import StreamControl, StreamSettings
 
@@ -97,13 +98,39 @@ class Unfinished:
     """float32 (1, channels, h, w) of every picture."""
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A finished picture that another one should look like."""
+
+    passes: Passes
+    image: np.ndarray
+    """uint8 (H, W, 3)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coherence:
+    """What a picture shares with others of its shot. An engine may leave any of it out."""
+
+    noise: np.ndarray | None = None
+    """float32 (channels, h, w) to start from, for a model whose latents are of that shape."""
+    image: np.ndarray | None = None
+    """uint8 (H, W, 3): the paint of other frames, moved to where its surfaces are now."""
+    known: np.ndarray | None = None
+    """uint8 (H, W): where it counts, 255 or 0."""
+    held: float = 0.0
+    """Share of the steps, from the first, in which the foreseen picture is held to it."""
+    references: tuple[Reference, ...] = ()
+    """Pictures whose features the self-attention looks at, too; of the same size."""
+
+
 class Engine(Protocol):
     """Paints pictures from requests. Every method may take long; errors are PaintoverErrors."""
 
     device: str
 
-    def paint(self, request: Generate, monitor: Monitor) -> Painting:
-        """The picture for `request`. The same request with the same seed (never −1 here) gives the same picture."""
+    def paint(self, request: Generate, monitor: Monitor, coherence: Coherence | None = None) -> Painting:
+        """The picture for `request`. The same request with the same seed (never −1 here) gives the same picture; with
+        `coherence`, that of a shot."""
 
     def paint_together(
         self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None

@@ -16,7 +16,7 @@ from paintover.bridge.live_messages import RUNNING
 from paintover.bridge.messages import Failure, Generate
 from paintover.bridge.parameters import Settings
 
-from .engine import Agree, Frame, Held, Monitor, Painting, Unfinished
+from .engine import Agree, Coherence, Frame, Held, Monitor, Painting, Unfinished
 from .worker_messages import StreamControl, StreamSettings, StreamState
 
 SECONDS_PER_STEP = 0.01
@@ -60,7 +60,7 @@ class FakeEngine:
     def held(self) -> Held:
         return self._held
 
-    def paint(self, request: Generate, monitor: Monitor) -> Painting:
+    def paint(self, request: Generate, monitor: Monitor, coherence: Coherence | None = None) -> Painting:
         started = time.perf_counter()
         self.hold(request.settings.model, ())
         if request.settings.prompt in ACCIDENTS:

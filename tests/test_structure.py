@@ -15,7 +15,7 @@ from paintover.bridge import VERSION
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "diffusers", "transformers", "safetensors", "scipy", "huggingface_hub", "peft", "PIL"}
 STANDARD_IN_BRIDGE = {"numpy"}
-BEHIND_THE_SEAM = ("server/pipelines/", "server/texturing/", "server/doctor.py")
+BEHIND_THE_SEAM = ("server/animation/", "server/pipelines/", "server/texturing/", "server/doctor.py")
 
 
 def sources(folder: str) -> Iterator[Path]:
@@ -104,8 +104,8 @@ LAYERS = {
     ),
     "server": (
         "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "supervisor", "jobs",
-        "journal", "worker_process", "worker", "stream", "texturing", "pipelines", "fake_engine", "engine", "models",
-        "model_files", "worker_messages", "ending",
+        "journal", "worker_process", "worker", "stream", "animation", "texturing", "pipelines", "fake_engine", "engine",
+        "models", "model_files", "worker_messages", "ending",
     ),
 }  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_layers_point_downwards(folder: str) -> None:
 
 def test_the_front_holds_nothing_of_the_engine() -> None:
     front = {"cli", "front", "live", "runner", "supervisor", "jobs", "journal", "worker_process", "traffic"}
-    behind = {"worker", "stream", "texturing", "pipelines", "fake_engine", "engine"}
+    behind = {"worker", "stream", "animation", "texturing", "pipelines", "fake_engine", "engine"}
     found = [
         f"{place} imports {imported}"
         for importer, imported, place in between_parts("server")

@@ -18,6 +18,7 @@ import torch
 from . import schedulers
 from .conditioning import Conditioning
 from .loading import Model
+from .sharing import Shared, sharing
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Held:
+    """Latents that the foreseen picture is held to in the first steps (x0 warping, as in Rerender-A-Video, Yang et al.
+    2023, with exact correspondence in the place of flow)."""
+
+    latents: torch.Tensor
+    """float32 (1, channels, h, w)."""
+    mask: torch.Tensor
+    """(1, 1, h, w): 1 where they hold."""
+    share: float
+    """Of the steps."""
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What the UNet says at one step."""
 
@@ -79,6 +93,14 @@ def _noise(shape: Any, generator: torch.Generator, device: torch.device) -> torc
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
 
 
+def _start_noise(
+    shape: tuple[int, ...], generator: torch.Generator, device: torch.device, given: np.ndarray | None
+) -> torch.Tensor:
+    """The noise that a picture starts from: what is given, where the model's latents are of that shape."""
+    drawn = _noise(shape, generator, device)
+    return drawn if given is None or given.shape != shape[1:] else torch.tensor(given, device=device)[None]
+
+
 def remaining_timesteps(scheduler: Any, steps: int, strength: float) -> torch.Tensor:
     """The last `strength` share of the timesteps; tells the scheduler where it begins."""
     begin = (steps - min(int(steps * strength), steps)) * scheduler.order
@@ -87,25 +109,28 @@ def remaining_timesteps(scheduler: Any, steps: int, strength: float) -> torch.Te
     return scheduler.timesteps[begin:]
 
 
-def start_from_noise(model: Model, scheduler: Any, width: int, height: int, generator: torch.Generator) -> Start:
-    """Text-to-image: pure noise."""
+def start_from_noise(
+    model: Model, scheduler: Any, width: int, height: int, generator: torch.Generator, given: np.ndarray | None = None
+) -> Start:
+    """Text-to-image: pure noise; `given` (channels, h, w) instead of the generator's."""
     shape = (1, model.vae.config.latent_channels, height // model.scale_factor, width // model.scale_factor)
-    noise = _noise(shape, generator, model.device)
+    noise = _start_noise(shape, generator, model.device, given)
     return Start(noise * scheduler.init_noise_sigma, scheduler.timesteps, noise)
 
 
 def start_from_image(
-    model: Model, scheduler: Any, timesteps: torch.Tensor, image: np.ndarray, generator: torch.Generator
-) -> Start:
+    model: Model, scheduler: Any, timesteps: torch.Tensor, image: np.ndarray, generator: torch.Generator,
+    given: np.ndarray | None = None,
+) -> Start:  # fmt: skip
     """Image-to-image (SDEdit, Meng et al. 2021): the picture's latents, noised as far as the first timestep."""
     latents = encode_image(model, normalised(image), generator)
-    noise = _noise(latents.shape, generator, model.device)
+    noise = _start_noise(tuple(latents.shape), generator, model.device, given)
     return Start(scheduler.add_noise(latents, noise, timesteps[:1]), timesteps, noise)
 
 
 def start_inpainting(
     model: Model, scheduler: Any, timesteps: torch.Tensor, image: np.ndarray, mask: np.ndarray, strength: float,
-    generator: torch.Generator,
+    generator: torch.Generator, given: np.ndarray | None = None,
 ) -> Start:  # fmt: skip
     """Inpainting: pure noise at strength 1, else the noised picture; the mask (uint8, > 127 is painted) says where.
 
@@ -119,7 +144,7 @@ def start_inpainting(
         # Contiguous, as the stock pipelines have it: the memory layout decides how convolutions round.
         latents = encode_image(model, picture, generator).contiguous()
     shape = (1, model.vae.config.latent_channels, *(side // model.scale_factor for side in mask.shape))
-    noise = _noise(shape, generator, model.device)
+    noise = _start_noise(shape, generator, model.device, given)
     pure = noise * scheduler.init_noise_sigma
     begin = scheduler.add_noise(latents, noise, timesteps[:1]) if strength < 1 else pure
     small = torch.nn.functional.interpolate(painted, size=shape[-2:]).to(model.device)
@@ -137,9 +162,9 @@ class Denoiser:
 
     def __init__(
         self, model: Model, scheduler: Any, conditioning: Conditioning, controls: list[ActiveControl], guidance: float,
-        start: Start, generator: torch.Generator,
+        start: Start, generator: torch.Generator, held: Held | None = None, shared: Shared | None = None,
     ) -> None:  # fmt: skip
-        self._model = model
+        self._model, self._held, self._shared = model, held, shared
         self._scheduler = scheduler
         self._fresh = copy.deepcopy(scheduler)
         self._generator = generator
@@ -158,25 +183,21 @@ class Denoiser:
         """What the UNet, steered by the ControlNets, says about latents (1, channels, h, w) at a step."""
         t = self._start.timesteps[step]
         model_input = self._scheduler.scale_model_input(latents, t)
-        batch = torch.cat([model_input] * len(self._conditioning.embeds)).to(self._model.dtype)
-        down, mid = self._control_residuals(batch, t, step)
-        if self._start.extra is not None:
-            extra = torch.cat([self._start.extra] * len(batch)).to(batch.dtype)
-            batch = torch.cat([batch, extra], dim=1)
-        output = self._model.unet(
-            batch,
-            t,
-            encoder_hidden_states=self._conditioning.embeds,
-            timestep_cond=self._guidance_embedding,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=mid,
-            added_cond_kwargs=self._conditioning.added,
-            return_dict=False,
-        )[0].float()
+        if self._shared:
+            others = self._scheduler.add_noise(self._shared.latents, self._shared.noise, t[None])
+            rows = torch.cat([model_input, self._scheduler.scale_model_input(others, t)])
+        else:
+            rows = model_input
+        batch = torch.cat([rows] * len(self._conditioning.embeds)).to(self._model.dtype)
+        output = self._output(batch, t, step)
         if self._guided:  # classifier-free guidance (Ho & Salimans 2022)
             negative, positive = output.chunk(2)
             output = negative + self._guidance * (positive - negative)
-        return Prediction(output, schedulers.clean_latents(self._scheduler, model_input, output, t))
+        clean = schedulers.clean_latents(self._scheduler, model_input, output, t)
+        if self._held and step < self._held.share * self.steps:
+            clean = torch.lerp(clean, self._held.latents, self._held.mask)
+            output = schedulers.prediction_of(self._scheduler, model_input, clean, t)
+        return Prediction(output, clean)
 
     def begin_at(self, step: int, seed: int) -> None:
         """Go on at a step as if nothing had been before: what a method remembers of earlier steps is forgotten, and
@@ -194,7 +215,34 @@ class Denoiser:
         model_input = self._scheduler.scale_model_input(latents, t)
         return Prediction(schedulers.prediction_of(self._scheduler, model_input, clean, t), clean)
 
-    def _control_residuals(self, batch: torch.Tensor, t: torch.Tensor, step: int) -> tuple[Any, Any]:
+    def _output(self, batch: torch.Tensor, t: torch.Tensor, step: int) -> torch.Tensor:
+        """The UNet's output for the picture's own rows of a batch: one, or two with guidance."""
+        group = self._shared.group if self._shared else 1
+        embeds, added = self._conditioning.embeds, self._conditioning.added
+        if group > 1:
+            embeds = embeds.repeat_interleave(group, 0)
+            added = {name: value.repeat_interleave(group, 0) for name, value in added.items()} if added else None
+        down, mid = self._control_residuals(batch, embeds, added, t, step)
+        if self._start.extra is not None:
+            extra = torch.cat([self._start.extra] * len(batch)).to(batch.dtype)
+            batch = torch.cat([batch, extra], dim=1)
+        with sharing(self._model.unet, group):
+            output: torch.Tensor = self._model.unet(
+                batch,
+                t,
+                encoder_hidden_states=embeds,
+                timestep_cond=self._guidance_embedding,
+                down_block_additional_residuals=down,
+                mid_block_additional_residual=mid,
+                added_cond_kwargs=added,
+                return_dict=False,
+            )[0]
+        return output[::group].float()
+
+    def _control_residuals(
+        self, batch: torch.Tensor, embeds: torch.Tensor, added: dict[str, torch.Tensor] | None, t: torch.Tensor,
+        step: int,
+    ) -> tuple[Any, Any]:  # fmt: skip
         """The summed residuals of the ControlNets that act at this step; (None, None) if none does."""
         down, mid = None, None
         for control in self._controls:
@@ -203,10 +251,10 @@ class Denoiser:
             more, middle = control.net(
                 batch,
                 t,
-                encoder_hidden_states=self._conditioning.embeds,
+                encoder_hidden_states=embeds,
                 controlnet_cond=control.hint,
                 conditioning_scale=control.scale,
-                added_cond_kwargs=self._conditioning.added,
+                added_cond_kwargs=added,
                 return_dict=False,
             )
             down = more if down is None else [a + b for a, b in zip(down, more, strict=True)]

@@ -14,7 +14,7 @@ import torch
 from paintover.bridge.errors import OutOfMemory
 from paintover.bridge.messages import Generate
 
-from ..engine import Agree, Held, Monitor, Painting, Unfinished
+from ..engine import Agree, Coherence, Held, Monitor, Painting, Unfinished
 
 if TYPE_CHECKING:
     from .painter import Painter
@@ -69,9 +69,9 @@ class DiffusersEngine:
         self._stream = DiffusersStream(self._device, self._dtype, say)
         return self._stream
 
-    def paint(self, request: Generate, monitor: Monitor) -> Painting:
+    def paint(self, request: Generate, monitor: Monitor, coherence: Coherence | None = None) -> Painting:
         """The picture for `request`: see engine.Engine. Where a mask is 0, the pixels are the given image's own."""
-        picture, seconds = self.paint_float(request, monitor)
+        picture, seconds = self.paint_float(request, monitor, coherence)
         image = (picture * 255).round().astype(np.uint8)
         if request.mask is not None and request.image is not None:
             share = request.mask[..., None].astype(np.float32) / 255
@@ -88,13 +88,15 @@ class DiffusersEngine:
         with _memory_watched(requests[0]):
             yield from self._painter.paint_together(requests, agree, monitor, begin)
 
-    def paint_float(self, request: Generate, monitor: Monitor) -> tuple[np.ndarray, dict[str, float]]:
+    def paint_float(
+        self, request: Generate, monitor: Monitor, coherence: Coherence | None = None
+    ) -> tuple[np.ndarray, dict[str, float]]:
         """float32 (H, W, 3) in 0…1 as the VAE decodes it, and the seconds of each stage."""
         if self._painter is None:
             monitor.progress("Starting", 0.0)
             self._painter = _import_painter()(self._device, self._dtype)
         with _memory_watched(request):
-            return self._painter.paint(request, monitor)
+            return self._painter.paint(request, monitor, coherence)
 
 
 def _import_painter() -> type[Painter]:

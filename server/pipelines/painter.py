@@ -13,12 +13,14 @@ from paintover.bridge.errors import BadParameter, ServerFailure
 from paintover.bridge.hints import make_hint
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Control
+from paintover.bridge.scene import Passes
 
 from .. import models
-from ..engine import Agree, Held, Monitor, Painting, Unfinished
+from ..engine import Agree, Coherence, Held, Monitor, Painting, Reference, Unfinished
 from . import conditioning, denoise, loading, schedulers
 from .loading import Model
 from .preview import Previewer
+from .sharing import Shared
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,9 @@ class Painter:
             self._previewer = Previewer(loaded.vae, loaded.scale_factor)
 
     @torch.no_grad()
-    def paint(self, request: Generate, monitor: Monitor) -> tuple[np.ndarray, dict[str, float]]:
+    def paint(
+        self, request: Generate, monitor: Monitor, coherence: Coherence | None = None
+    ) -> tuple[np.ndarray, dict[str, float]]:
         """float32 (H, W, 3) in 0…1 as the VAE decodes it, and the seconds of each stage.
 
         MissingModel, BadModelFile, UnsupportedControl, BadParameter, ServerFailure (not finite), Cancelled.
@@ -71,7 +75,7 @@ class Painter:
             return image.astype(np.float32) / 255.0, clock.seconds  # nothing is to be painted over
         model = self._load(request, monitor)
         clock.stage("load")
-        denoiser = _prepare(model, request, image)
+        denoiser = _prepare(model, request, image, coherence or Coherence())
         clock.stage("encode")
 
         def before_step(step: int) -> None:
@@ -99,7 +103,7 @@ class Painter:
         clock = _Clock()
         model = self._load(requests[0], monitor)
         clock.stage("load")
-        denoisers = [_prepare(model, request, _image_to_start_from(request)) for request in requests]
+        denoisers = [_prepare(model, request, _image_to_start_from(request), Coherence()) for request in requests]
         latents, steps, first = [denoiser.start for denoiser in denoisers], denoisers[0].steps, 0
         if begin:
             latents, first = [torch.tensor(array, device=model.device) for array in begin.latents], begin.step
@@ -190,7 +194,7 @@ def _active_controls(request: Generate) -> list[Control]:
     return [control for control in request.settings.controls if control.scale > 0]
 
 
-def _prepare(model: Model, request: Generate, image: np.ndarray | None) -> denoise.Denoiser:
+def _prepare(model: Model, request: Generate, image: np.ndarray | None, coherence: Coherence) -> denoise.Denoiser:
     """All that the loop needs: embedded prompts, scheduler, starting latents, hints."""
     settings = request.settings
     guided = settings.guidance > 1 and model.unet.config.time_cond_proj_dim is None
@@ -201,38 +205,70 @@ def _prepare(model: Model, request: Generate, image: np.ndarray | None) -> denoi
         settings.scheduler, model.scheduler_class, model.scheduler_config, settings.steps, model.device
     )
     generator = torch.Generator("cpu").manual_seed(settings.seed)
-    start = _start(model, scheduler, request, image, generator)
-    controls = _with_hints(model, request, batch=len(embedded.embeds))
-    return denoise.Denoiser(model, scheduler, embedded, controls, settings.guidance, start, generator)
+    start = _start(model, scheduler, request, image, generator, coherence.noise)
+    references = () if start.extra is not None else coherence.references
+    seen_by = [request.passes, *(reference.passes for reference in references)]
+    controls = _with_hints(model, request, seen_by, len(embedded.embeds))
+    return denoise.Denoiser(
+        model, scheduler, embedded, controls, settings.guidance, start, generator, _held(model, coherence),
+        _shared(model, references, settings.seed),
+    )  # fmt: skip
+
+
+def _held(model: Model, coherence: Coherence) -> denoise.Held | None:
+    """What the picture is held to. A latent cell is held only where all of it is known."""
+    if coherence.image is None or coherence.known is None or coherence.held <= 0:
+        return None
+    latents = denoise.encode_image(model, denoise.normalised(coherence.image), torch.Generator("cpu").manual_seed(0))
+    known = torch.tensor(coherence.known > 127, device=model.device).float()[None, None]
+    factor = model.scale_factor
+    return denoise.Held(latents, -torch.nn.functional.max_pool2d(-known, factor), coherence.held)
+
+
+def _shared(model: Model, references: Sequence[Reference], seed: int) -> Shared | None:
+    if not references:
+        return None
+    generator = torch.Generator("cpu").manual_seed(seed)
+    encoded = [denoise.encode_image(model, denoise.normalised(one.image), generator) for one in references]
+    latents = torch.cat(encoded)
+    return Shared(latents, torch.randn(latents.shape, generator=generator).to(model.device))
 
 
 def _start(
-    model: Model, scheduler: object, request: Generate, image: np.ndarray | None, generator: torch.Generator
-) -> denoise.Start:
+    model: Model, scheduler: object, request: Generate, image: np.ndarray | None, generator: torch.Generator,
+    noise: np.ndarray | None,
+) -> denoise.Start:  # fmt: skip
     settings, mask = request.settings, request.mask
     if mask is None and model.unet.config.in_channels == 9:
         # A UNet that was trained to inpaint paints a whole picture as one big hole.
         mask = np.full((request.height, request.width), 255, np.uint8)
         image = np.zeros((request.height, request.width, 3), np.uint8) if image is None else image
     if image is None:
-        return denoise.start_from_noise(model, scheduler, request.width, request.height, generator)
+        return denoise.start_from_noise(model, scheduler, request.width, request.height, generator, noise)
     timesteps = denoise.remaining_timesteps(scheduler, settings.steps, settings.strength)
     if mask is None:
-        return denoise.start_from_image(model, scheduler, timesteps, image, generator)
-    return denoise.start_inpainting(model, scheduler, timesteps, image, mask, settings.strength, generator)
+        return denoise.start_from_image(model, scheduler, timesteps, image, generator, noise)
+    return denoise.start_inpainting(model, scheduler, timesteps, image, mask, settings.strength, generator, noise)
 
 
-def _with_hints(model: Model, request: Generate, batch: int) -> list[denoise.ActiveControl]:
+def _with_hints(
+    model: Model, request: Generate, seen_by: Sequence[Passes | None], guided: int
+) -> list[denoise.ActiveControl]:
+    """The ControlNets with what each row of the batch shows them: every one of the passes, `guided` times."""
     active = []
     for control in _active_controls(request):
-        assert request.passes is not None  # without passes no control is active
-        hint = make_hint(
-            request.passes, control.name, model.entry.normals, model.entry.lines, request.settings.depth_limits
-        )
-        tensor = torch.from_numpy(hint[None].transpose(0, 3, 1, 2)).to(model.device, model.dtype)
+        entry, limits = model.entry, request.settings.depth_limits
+        hints = [
+            make_hint(passes, control.name, entry.normals, entry.lines, limits)
+            for passes in seen_by
+            if passes is not None
+        ]
+        # Contiguous, as the stock pipelines have it: the memory layout decides how convolutions round.
+        rows = np.ascontiguousarray(np.stack(hints).transpose(0, 3, 1, 2))
+        tensor = torch.from_numpy(rows).to(model.device, model.dtype)
         net = model.controlnets[control.name]
         active.append(
-            denoise.ActiveControl(net, torch.cat([tensor] * batch), control.scale, control.start, control.end)
+            denoise.ActiveControl(net, torch.cat([tensor] * guided), control.scale, control.start, control.end)
         )
     return active
 

@@ -63,8 +63,8 @@ def one_thread() -> Iterator[None]:
 class Watched(DiffusersEngine):
     """Keeps the floating-point picture of the last painting."""
 
-    def paint_float(self, request: Generate, monitor: Any) -> tuple[np.ndarray, dict[str, float]]:
-        self.picture, seconds = super().paint_float(request, monitor)
+    def paint_float(self, request: Generate, monitor: Any, *more: Any) -> tuple[np.ndarray, dict[str, float]]:
+        self.picture, seconds = super().paint_float(request, monitor, *more)
         return self.picture, seconds
 
 

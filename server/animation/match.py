@@ -1,0 +1,197 @@
+"""Exact correspondence between two frames of a shot: where each pixel's surface is in the other, and if it is seen.
+
+Geometry is known (bridge.shot.Link), so nothing is estimated: a pixel's surface is seen in the other frame if the
+pixel there shows the same object at the depth that the surface has there. The background lies at infinity: it moves as
+the camera turns. Runs on CPU, CUDA, ROCm and MPS: float32, gathers only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paintover.bridge.scene import Camera, Passes
+from paintover.bridge.shot import Link
+
+SLACK = 1.0
+"""Depth may differ by what the surface rises over so many pixels, and by as many pixels' footprints."""
+STEEPEST = 20.0
+"""Slopes count up to this (87°): beyond, a pixel's depth says nothing."""
+REACH = 3
+"""Pixels up to which the distance to a silhouette is told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What is known of a frame that others take paint from."""
+
+    camera: Camera
+    depth: Tensor
+    """float32 (H, W): +inf on background."""
+    object_id: Tensor
+    """int32 (H, W)."""
+    slope: Tensor
+    """float32 (H, W): tangent of the angle between the surface's normal and the line of sight; at most STEEPEST."""
+    from_edge: Tensor
+    """float32 (H, W): pixels to the nearest pixel of another surface, 1 … REACH."""
+
+    @classmethod
+    def of(cls, passes: Passes, device: torch.device | str = "cpu") -> Sight:
+        """Raises BadPasses for passes with NaN or −inf."""
+        passes.check_values()
+        # Copies: what came off the wire is read-only, and torch knows no such arrays.
+        depth = torch.tensor(passes.depth, device=device)
+        object_id = torch.tensor(passes.object_id.astype(np.int32), device=device)
+        slope = torch.tensor(_slope(passes), device=device)
+        return cls(passes.camera, depth, object_id, slope, _from_edge(passes.camera, depth, object_id, slope))
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Where a frame's pixels are in another frame."""
+
+    x: Tensor
+    """float32 (H, W): pixels from the left; anything where it is not seen."""
+    y: Tensor
+    """float32 (H, W): pixels from the top."""
+    seen: Tensor
+    """bool (H, W): validity. The other frame shows this very surface at (x, y)."""
+    depth: Tensor
+    """float32 (H, W): depth there; +inf for background."""
+
+
+def _slope(passes: Passes) -> np.ndarray:
+    _, directions = passes.camera.rays()
+    directions = directions.astype(np.float32)
+    toward = -directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+    cosine = np.abs((passes.normal.astype(np.float32) * toward).sum(-1)).clip(1e-3, 1)
+    slope = np.sqrt(1 - cosine**2) / cosine
+    return np.where(passes.object_id > 0, np.minimum(slope, STEEPEST), 0).astype(np.float32)
+
+
+def footprint(camera: Camera) -> float:
+    """World size of a pixel (the larger of its sides) at a perspective divisor of 1."""
+    p = camera.projection
+    return max(2 / (abs(float(p[0, 0])) * camera.width), 2 / (abs(float(p[1, 1])) * camera.height))
+
+
+def _tolerance(camera: Camera, depth: Tensor, slope: Tensor) -> Tensor:
+    divisor = float(camera.projection[3, 3]) - float(camera.projection[3, 2]) * depth
+    return SLACK * footprint(camera) * divisor * (1 + slope)
+
+
+def _from_edge(camera: Camera, depth: Tensor, object_id: Tensor, slope: Tensor) -> Tensor:
+    """Distance to the nearest pixel beyond a silhouette (another object, or a jump in depth), in whole pixels."""
+    broken = torch.zeros_like(object_id, dtype=torch.bool)
+    for axis in (0, 1):
+        length = depth.shape[axis] - 1
+        a, b = (depth.narrow(axis, start, length) for start in (0, 1))
+        ids = [object_id.narrow(axis, start, length) for start in (0, 1)]
+        slopes = torch.minimum(*(slope.narrow(axis, start, length) for start in (0, 1)))
+        near = torch.minimum(a, b)
+        jump = (a - b).abs() > 2 * _tolerance(camera, near, slopes)
+        apart = (ids[0] != ids[1]) | (jump & torch.isfinite(a) & torch.isfinite(b))
+        for start in (0, 1):
+            broken.narrow(axis, start, length).logical_or_(apart)
+    distance = torch.full_like(depth, float(REACH))
+    for reach in range(REACH - 1, 0, -1):
+        wide = F.max_pool2d(broken[None, None].float(), 2 * reach - 1, 1, reach - 1)[0, 0] > 0
+        distance[wide] = float(reach)
+    return distance
+
+
+def match(here: Sight, there: Sight, link: Link) -> Match:
+    """Where the surfaces of `here` are in `there`, given the link from the one to the other."""
+    device = here.depth.device
+    place = torch.tensor(link.place, device=device)
+    height, width = here.depth.shape
+    x = torch.arange(width, device=device) + 0.5 + place[..., 0]
+    y = torch.arange(height, device=device)[:, None] + 0.5 + place[..., 1]
+    background = here.object_id == 0
+    sky_x, sky_y = (torch.tensor(value, device=device) for value in _sky(here.camera, there.camera))
+    x, y = torch.where(background, sky_x, x), torch.where(background, sky_y, y)
+    depth = torch.where(background, torch.inf, place[..., 2])
+    rows, columns = there.depth.shape
+    inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)  # false for what is not finite
+    x, y = torch.where(inside, x, 0.5), torch.where(inside, y, 0.5)
+    return Match(x, y, inside & _shows(there, x.long(), y.long(), here.object_id, depth), depth)
+
+
+def _shows(there: Sight, column: Tensor, row: Tensor, object_id: Tensor, depth: Tensor) -> Tensor:
+    """Whether the pixels of `there` show these objects at these depths."""
+    at = (row * there.depth.shape[1] + column).reshape(-1)
+    found, slope = (values.reshape(-1)[at].reshape(depth.shape) for values in (there.depth, there.slope))
+    same = there.object_id.reshape(-1)[at].reshape(depth.shape) == object_id
+    level = (found - depth).abs() <= _tolerance(there.camera, depth, slope)
+    return same & (level | (object_id == 0))
+
+
+def _sky(here: Camera, there: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels x and y, each float32 (H, W), where what lies at infinity behind each pixel is in the other frame."""
+    if here.orthographic or there.orthographic:
+        # Parallel rays see one point at infinity: its picture stays where it is.
+        x, y = np.meshgrid(np.arange(here.width) + 0.5, np.arange(here.height) + 0.5)
+        return x.astype(np.float32), y.astype(np.float32)
+    _, directions = here.rays()
+    turn = there.view[:3, :3] @ np.linalg.inv(here.view[:3, :3])
+    ways = directions @ turn.T
+    clip = ways @ there.projection[:, :3].T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ndc = np.where(clip[..., 3:] > 0, clip[..., :2] / clip[..., 3:], np.nan)
+    pixels = ((ndc * (0.5, -0.5) + 0.5) * (there.width, there.height)).astype(np.float32)
+    return pixels[..., 0], pixels[..., 1]
+
+
+# ---------------------------------------------------------------- resampling
+
+
+def sample(picture: Tensor, there: Sight, here: Sight, found: Match) -> Tensor:
+    """The other frame's picture, float32 (H, W, C), at the matched places: (H, W, C) of `here`; anything where unseen.
+
+    Within surfaces by Catmull-Rom's cubic (Keys 1981), which keeps sharp what bilinear sampling would blur; within two
+    pixels of a silhouette bilinearly, from the pixels of the same surface alone, so that no other colour bleeds in.
+    """
+    height, width = there.depth.shape
+    flat = picture.reshape(height * width, -1)
+    x, y = found.x - 0.5, found.y - 0.5
+    left, top = x.floor(), y.floor()
+    fx, fy = x - left, y - top
+    columns = [(left.long() + i).clamp(0, width - 1) for i in (-1, 0, 1, 2)]
+    rows = [(top.long() + i).clamp(0, height - 1) for i in (-1, 0, 1, 2)]
+    cubic = torch.zeros((*x.shape, flat.shape[1]), device=flat.device)
+    for wy, row in zip(_cubic(fy), rows, strict=True):
+        for wx, column in zip(_cubic(fx), columns, strict=True):
+            cubic += (wx * wy)[..., None] * flat[row * width + column]
+    linear, total = torch.zeros_like(cubic), torch.zeros_like(x)
+    for wy, row in ((1 - fy, rows[1]), (fy, rows[2])):
+        for wx, column in ((1 - fx, columns[1]), (fx, columns[2])):
+            weight = wx * wy * _shows(there, column, row, here.object_id, found.depth)
+            linear += weight[..., None] * flat[row * width + column]
+            total += weight
+    nearest = flat[at(there, found)]
+    linear = torch.where(total[..., None] > 1e-3, linear / total.clamp_min(1e-3)[..., None], nearest)
+    return torch.where((edge_distance(there, found) >= REACH)[..., None], cubic, linear)
+
+
+def at(there: Sight, found: Match) -> Tensor:
+    """int64 (H, W): the matched pixels as numbers, row by row."""
+    return found.y.long() * there.depth.shape[1] + found.x.long()
+
+
+def edge_distance(there: Sight, found: Match) -> Tensor:
+    """float32 (H, W): how far from a silhouette the matched places are, 1 … REACH."""
+    return there.from_edge.reshape(-1)[at(there, found)]
+
+
+def _cubic(t: Tensor) -> tuple[Tensor, ...]:
+    """Weights of the four neighbours at −1, 0, 1, 2 for a place t in 0…1."""
+    return (
+        ((-0.5 * t + 1) * t - 0.5) * t,
+        (1.5 * t - 2.5) * t * t + 1,
+        ((-1.5 * t + 2) * t + 0.5) * t,
+        (0.5 * t - 0.5) * t * t,
+    )
