@@ -213,8 +213,8 @@ class Output:
 
 def _hurry() -> None:
     """Go before others when this thread wakes on a busy machine, where the system lets the user (Linux: nice)."""
-    # Not real-time scheduling: the jitter was ten times less, but in two of four shows on a machine at its limit the
-    # thread did not run at all for 22 and 66 seconds.
+    # Not real-time scheduling, though the jitter is ten times less with it: a stall of a minute was seen once, and is
+    # not explained.
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PRIORITY)
