@@ -32,7 +32,7 @@ from paintover.bridge.scene import MeshData
 from paintover.bridge.schema import array_bytes
 
 from .journal import Part, Record, part_name
-from .worker_messages import Run, ViewDone
+from .worker_messages import Halfway, Run, ViewDone
 
 NEXT: dict[str, set[str]] = {
     QUEUED: {RUNNING, CANCELLED, FAILED},
@@ -137,7 +137,8 @@ class Job:
         parts = self.parts.values()
         views = tuple(part for part in parts if isinstance(part, ViewDone))
         baked = tuple(part.object_id for part in parts if isinstance(part, TextureResult))
-        return Run(self.name, self.request, self.meshes, views, baked)
+        halfway = max((part for part in parts if isinstance(part, Halfway)), key=lambda part: part.step, default=None)
+        return Run(self.name, self.request, self.meshes, views, baked, halfway)
 
     def keep(self, part: Part) -> None:
         """Take a finished part."""
