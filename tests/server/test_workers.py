@@ -71,7 +71,8 @@ def test_views_that_are_painted_together_go_on_between_two_steps(tmp_path: Path)
         steps = [one.stage for one in of_type(after, Progress) if "Step" in one.stage]
         assert any("Step 6 of 8" in stage for stage in steps)
         assert not any("Step 1 of 8" in stage or "Step 5 of 8" in stage for stage in steps), "not from the beginning"
-        assert not list(tmp_path.rglob("halfway-*.frames")), "a job that is done needs none"
+    assert list(tmp_path.rglob("view-*.frames"))
+    assert not list(tmp_path.rglob("halfway-*.frames")), "a job that is done needs none"
 
 
 def test_a_worker_that_hangs_is_replaced(server: ServerProcess, client: Client) -> None:
