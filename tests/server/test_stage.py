@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,7 +278,9 @@ def test_a_client_that_stops_reading_is_let_go(server: ServerProcess, live: Live
             deaf.sendall(b"".join(encode(message)))
         live.set(feedback_amount=0.5, output_width=512, output_height=512)
         live.send(1)
-        server.said(r"does not read its\s+answers")
+        hung_up = select.poll()
+        hung_up.register(deaf, select.POLLRDHUP)
+        assert hung_up.poll(60_000), "the server has let go, though nothing was read"
         live.set(seed=19)
         assert live.picture(lambda picture: picture.seed == 19)
 
