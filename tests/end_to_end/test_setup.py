@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from paintover.bridge.client import Client
-from paintover.bridge.messages import Ping, Pong
+from paintover.bridge.messages import Notice, Ping, Pong
 
 from .conftest import Blender
 
@@ -221,7 +221,9 @@ def test_other_clients_keep_the_server(blender: Blender, monkeypatch: pytest.Mon
         kill(process)
         for number in range(20):  # by the last of them the front has looked several times whether it is needed
             other.send(Ping(number))
-            assert other.receive(10) == Pong(number)
+            while isinstance(answer := other.receive(10), Notice):
+                pass  # another server of this machine may have the port for OSC
+            assert answer == Pong(number)
             with pytest.raises(psutil.TimeoutExpired):
                 server.wait(0.1)
     server.wait(20)
