@@ -6,7 +6,7 @@ import gpu
 
 from .edges import SIDE
 from .features import BOUNDARY, CONTOUR, HOLDOUT_LINE, MASKED
-from .shaders import INSTANCES_PER_ROW, TEXELS, ShaderError
+from .shaders import INSTANCES_PER_ROW, TEXELS, create
 
 VIEW = """struct View {
     mat4 to_clip;
@@ -50,10 +50,7 @@ def make_line_shader(with_ids: bool) -> gpu.types.GPUShader:
         info.define(name, str(number))
     info.vertex_source(VERTEX)
     info.fragment_source(FRAGMENT)
-    try:
-        return gpu.shader.create_from_info(info)
-    except Exception as reason:  # Blender raises nothing more exact
-        raise ShaderError(str(reason)) from reason
+    return create(info)
 
 
 VERTEX = """

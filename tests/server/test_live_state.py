@@ -324,7 +324,10 @@ def test_a_restart_finds_everything_and_what_was_on_its_way_has_arrived() -> Non
 )
 def test_damaged_values_stay_as_they_were(kept: dict[str, Any]) -> None:
     live, _, _ = state()
+    before = {name: value for name, value in live.values.items() if name != "seed"}
     live.from_json(kept, 0)
+    assert {name: live.values[name] for name in before} == before
+    assert live.values["seed"] >= 0
     live.settings()
     for number in live.presets:
         live.recall(number, 0.0, 1)
