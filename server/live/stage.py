@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from paintover.bridge.aio import Channel
-from paintover.bridge.errors import BadSize, PaintoverError, ProtocolError, SourceReplaced
+from paintover.bridge.errors import BadSize, PaintoverError
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
 from paintover.bridge.live_messages import (
     ERROR,
@@ -44,6 +44,7 @@ from paintover.bridge.scene import Passes
 
 from ..supervisor import Supervisor
 from ..worker_messages import StreamControl, StreamPicture, StreamSettings, StreamState
+from .audience import Audience, report
 from .outside import passes_of
 from .state import LiveState
 
@@ -60,8 +61,6 @@ COALESCE = 1 / 240
 TELL = 1 / 30
 """Seconds between what clients are told of others' changes."""
 STATUS = 0.2
-DEAF = 10.0
-"""Seconds for which a client may take nothing of what it is sent."""
 MEASURED = 120
 """Frames over which rate and latency are measured."""
 STALLED = 20.0
@@ -85,15 +84,6 @@ class Picture:
     """On the monotonic clock."""
 
 
-@dataclass
-class Member:
-    """A client that takes part."""
-
-    pictures: bool
-    changed: set[str]
-    """Names of parameters that others have changed since it was told."""
-
-
 class Stage:
     """See above. Belongs to the front's event loop; `work` is its own task there."""
 
@@ -106,8 +96,7 @@ class Stage:
         self._supervisor = supervisor
         supervisor.on_stream, supervisor.on_worker = self._hear, self._worker
         self._defaults_of = defaults_of
-        self._members: dict[Channel, Member] = {}
-        self._source: Channel | None = None
+        self._audience = Audience()
         self._on = False
         self._text, self._progress, self._doing = "", 0.0, OFF
         self._wake = asyncio.Event()
@@ -134,34 +123,24 @@ class Stage:
         """What choosing the model has changed."""
         state.listeners.append(self._value_changed)
         state.triggered.append(self._triggered)
-        state.reports.append(self._report)
+        state.reports.append(report)
 
     # ------------------------------------------------------------ clients
 
     def join(self, channel: Channel, message: LiveJoin) -> None:
-        if channel not in self._members:
-            channel.send(LiveValues(dict(self.state.values)))
-        self._members[channel] = Member(message.pictures, set())
-        if message.source and self._source is not channel:
-            if self._source:
-                self._source.send(LiveTrouble(Failure.of(SourceReplaced())))
-            self._source = channel
-        elif self._source is channel and not message.source:
-            self._source = None
+        self._audience.join(channel, message, self.state.values)
         if message.source or message.pictures:
             self.start()
         channel.send(self.status())
         if message.pictures and self.picture:
-            self._show(channel)
+            channel.send(self._shown_to(channel))
 
     def leave(self, channel: Channel) -> None:
-        self._members.pop(channel, None)
-        if self._source is channel:
-            self._source = None
+        self._audience.leave(channel)
 
     def frame(self, channel: Channel, message: LiveFrame) -> None:
         """Paint from this from now on. A frame that is not sound is reported, and the one before it stays."""
-        if channel is not self._source:
+        if channel is not self._audience.source:
             return  # it was told when another one took its place
         height, width = message.passes.depth.shape
         try:
@@ -196,7 +175,7 @@ class Stage:
             try:
                 effective[name] = self.state.set(name, value, origin=channel, now=now)
             except PaintoverError as error:
-                self._report(error, name, channel)
+                report(error, name, channel)
         if effective:
             channel.send(LiveValues(effective))
 
@@ -204,7 +183,7 @@ class Stage:
         try:
             self.state.trigger(message.address, message.arguments, origin=channel, now=time.monotonic())
         except PaintoverError as error:
-            self._report(error, message.address, channel)
+            report(error, message.address, channel)
 
     # ------------------------------------------------------------ for its owner, OSC and the web
 
@@ -221,8 +200,8 @@ class Stage:
         told = status = 0.0
         while True:
             if not self._wake.is_set():
-                pause = MOVING if self.state.busy else STATUS if self._on or self._members else None
-                pause = TELL if any(member.changed for member in self._members.values()) else pause
+                pause = MOVING if self.state.busy else STATUS if self._on or len(self._audience) else None
+                pause = TELL if self._audience.behind else pause
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
             self._wake.clear()
@@ -231,10 +210,10 @@ class Stage:
             self._update(now)
             if now - told >= TELL:
                 told = now
-                self._tell_changes()
+                self._audience.tell_changes(self.state.values)
             if now - status >= STATUS:
                 status = now
-                self._tell_status()
+                self._audience.tell_status(self.status())
                 self._look_after(now)
             await asyncio.sleep(COALESCE)
 
@@ -258,14 +237,7 @@ class Stage:
     def _do(self, state: str, text: str = "", progress: float = 0.0) -> None:
         changed, self._doing, self._text, self._progress = state != self._doing, state, text, progress
         if changed:
-            self._tell_status()
-
-    def _tell_status(self) -> None:
-        message = self.status()
-        for channel in list(self._members):
-            if channel.blocked > DEAF:
-                channel.fail(ProtocolError("The client does not read its answers.", hint="Join again."))
-            channel.send(message)
+            self._audience.tell_status(self.status())
 
     def _state(self) -> str:
         held = self.state.values["freeze"] or not self.state.values["play"]
@@ -343,24 +315,22 @@ class Stage:
         self._arrivals.append(now)
         self.picture = Picture(message.image, self.picture.number + 1 if self.picture else 0, message.seed, now)
         self._seconds = message.seconds
-        for channel, member in list(self._members.items()):
-            if member.pictures:
-                self._show(channel)
+        for channel in self._audience.watching:
+            channel.send(self._shown_to(channel))
         for listener in self.on_picture:
             listener(self.picture)
 
-    def _show(self, channel: Channel) -> None:
+    def _shown_to(self, channel: Channel) -> LivePicture:
+        """The picture; with the number of the frame that it was painted from, if that was this client's."""
         assert self.picture
         source, number = self._painted_origin
         mine = number if source is channel else -1
-        channel.send(LivePicture(mine, self.picture.image, self.picture.seed, self._seconds))
+        return LivePicture(mine, self.picture.image, self.picture.seed, self._seconds)
 
     # ------------------------------------------------------------ what the state says
 
     def _value_changed(self, name: str, value: Value, origin: object) -> None:
-        for channel, member in self._members.items():
-            if channel is not origin:
-                member.changed.add(name)
+        self._audience.note_change(name, origin)
         if name == "model":
             self._suit(str(value))
         if origin is not None:  # else it comes from what was kept: whoever starts a server for jobs wants no frames
@@ -386,25 +356,9 @@ class Stage:
             self._tell(LiveEvent(address))
 
     def _tell(self, message: LiveTrouble | LiveEvent) -> None:
-        """Tell everybody; what is to be done, only the source."""
-        for channel in list(self._members):
-            if isinstance(message, LiveTrouble) or channel is self._source:
-                channel.send(message)
+        self._audience.tell(message)
         for listener in self.on_event:
             listener(message)
-
-    def _report(self, error: PaintoverError, name: str, origin: object) -> None:
-        """Tell a client what was wrong with its own message; OSC and the web have reports of their own."""
-        if isinstance(origin, Channel):
-            address = LIVE_BY_NAME[name].address if name in LIVE_BY_NAME else name
-            origin.send(LiveTrouble(Failure.of(error), address))
-
-    def _tell_changes(self) -> None:
-        for channel, member in list(self._members.items()):
-            if member.changed:
-                values: dict[str, Value] = {name: self.state.values[name] for name in member.changed}
-                member.changed = set()
-                channel.send(LiveValues(values))
 
 
 def _painted(settings: LiveSettings) -> tuple[Value, ...]:

@@ -5,111 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import bpy
 import numpy as np
 import pytest
 
-from paintover import cameras, properties
-from paintover.bridge.errors import ConnectionLost, NoCamera, OutOfMemory
-from paintover.bridge.live import LIVE, LIVE_BY_NAME
-from paintover.bridge.live_messages import (
-    LiveEvent,
-    LiveFrame,
-    LiveJoin,
-    LiveLeave,
-    LivePicture,
-    LiveSet,
-    LiveTrouble,
-    LiveValues,
-)
+from paintover import cameras
+from paintover.bridge.errors import NoCamera, OutOfMemory
+from paintover.bridge.live_messages import LiveEvent, LiveJoin, LiveLeave, LiveTrouble, LiveValues
 from paintover.bridge.messages import Failure
-from paintover.link import LinkState
 from paintover.live import events, painter, record
 from paintover.live.capture import Capture
 from paintover.live.painter import LiveView
 from paintover.passes import gpu_context
 from paintover.session import Session
 
+from .live_session import arrive, go, picture, scripted, settle, turn
 from .scenes import add_camera, add_sphere
 
 pytestmark = pytest.mark.usefixtures("registered")
-DEFAULTS = {row.name: row.default for row in LIVE} | {"seed": 7, "output_width": 64, "output_height": 64}
-
-
-class ScriptedLink:
-    """Stands in for the network: hands out what the test put in, and notes what was sent."""
-
-    def __init__(self) -> None:
-        self.state = LinkState.ONLINE
-        self.events: list[Any] = []
-        self.sent: list[Any] = []
-        self.connects = 0
-
-    def poll(self, timeout: float = 0.0) -> Any | None:
-        return self.events.pop(0) if self.events else None
-
-    def send(self, message: Any) -> None:
-        if self.state is not LinkState.ONLINE:
-            raise ConnectionLost()
-        self.sent.append(message)
-
-    def connect(self, *address: Any) -> None:
-        self.connects += 1
-        self.state = LinkState.CONNECTING
-
-    def close(self) -> None:
-        self.state = LinkState.OFFLINE
-
-    def of(self, kind: type) -> list[Any]:
-        return [message for message in self.sent if isinstance(message, kind)]
 
 
 @pytest.fixture
 def session(scene: bpy.types.Scene) -> Iterator[Session]:
-    painter._parameters.clear()
-    made = Session()
-    made.link = ScriptedLink()  # type: ignore[assignment]
-    yield made
-    made.end_live()
-
-
-def go(session: Session, **values: Any) -> LiveView:
-    """Live on the scene's camera, with a ball before it, and a stage that has told its values."""
-    scene = bpy.context.scene
-    add_camera(scene)
-    add_sphere(scene)
-    scene.paintover.live_camera = "SCENE"
-    live = LiveView(scene, None)
-    session.start_live(live)
-    arrive(session, LiveValues(DEFAULTS | values))
-    return live
-
-
-def arrive(session: Session, *messages: Any) -> None:
-    session.link.events += messages  # type: ignore[attr-defined]
-    while session.link.events:  # type: ignore[attr-defined]
-        session.tick()
-
-
-def settle(session: Session, ticks: int = 5) -> list[LiveFrame]:
-    """Tick, and let the sender's thread finish every time; returns the frames that were sent up to now."""
-    for _ in range(ticks):
-        session.tick()
-        until = time.monotonic() + 30
-        while session.live and session.live._sender.busy:
-            assert time.monotonic() < until, "the frame was never sent"
-            time.sleep(0.001)
-    return session.link.of(LiveFrame)  # type: ignore[attr-defined]
-
-
-def picture(number: int, color: int = 90) -> LivePicture:
-    return LivePicture(number, np.full((64, 64, 3), color, np.uint8))
-
-
-def turn(angle: float = 0.02) -> None:
-    bpy.context.scene.camera.rotation_euler.z += angle
+    with scripted() as made:
+        yield made
 
 
 # ------------------------------------------------------------ frames
@@ -180,85 +100,6 @@ def test_without_a_camera_it_says_so_and_goes_on_when_there_is_one(session: Sess
     frame = settle(session)[-1]
     arrive(session, picture(frame.number))
     assert live.error is None
-
-
-# ------------------------------------------------------------ parameters
-
-
-def test_both_sides_parameters_without_an_echo(session: Session) -> None:
-    scene = bpy.context.scene
-    scene.paintover.prompt = "mine"
-    scene.paintover.blackout = 1.0
-    link: Any = session.link
-    go(session, prompt="theirs", feedback_amount=0.25)
-    assert [message.values for message in link.of(LiveSet)] == [{"prompt": "mine"}]
-    assert scene.paintover.feedback_amount == 0.25
-    assert scene.paintover.blackout == 0, "a scene does not darken a stage by joining"
-    assert scene.paintover.live_seed == 7
-    assert scene.paintover.seed == -1, "jobs keep their own"
-    settle(session)
-    assert len(link.of(LiveSet)) == 1
-    arrive(session, LiveValues({"smooth": 0.1, "prompt": "from OSC", "tempo_quantize": 4, "live_nonsense": 1}))
-    settle(session)
-    assert len(link.of(LiveSet)) == 1, "what came is not sent back, also as a float of 32 bits"
-    assert scene.paintover.prompt == "from OSC"
-    assert scene.paintover.tempo_quantize == "4"
-    scene.paintover.smooth, scene.paintover.live_steps = 0.5, 3
-    scene.paintover.tempo_quantize = "1"
-    settle(session)
-    assert link.of(LiveSet)[1:] == [LiveSet({"smooth": 0.5, "steps": 3, "tempo_quantize": 1})]
-
-
-def test_every_live_parameter_is_a_property(session: Session) -> None:
-    go(session)
-    values = {}
-    for row in LIVE:
-        if row.choices:
-            values[row.name] = row.choices[-1]
-        elif row.type is bool:
-            values[row.name] = not row.default
-        elif row.type is str:
-            values[row.name] = f"text of {row.name}"
-        else:
-            values[row.name] = row.type(row.maximum)
-    arrive(session, LiveValues(values))
-    shown = properties.live_values(bpy.context.scene)
-    assert set(shown) == set(LIVE_BY_NAME)
-    assert {name: shown[name] for name in values} == pytest.approx(values)
-    for row in LIVE:
-        row.check(shown[row.name])  # within its range, also as a float of 32 bits
-
-
-def test_an_undo_does_not_turn_the_stage_back(session: Session) -> None:
-    live = go(session)
-    scene = bpy.context.scene
-    arrive(session, LiveValues({"feedback_amount": 0.75}))
-    scene.paintover.feedback_amount = 0.0  # what an undo of something else brings back
-    live.undone()
-    settle(session)
-    assert scene.paintover.feedback_amount == 0.75
-    assert not session.link.of(LiveSet)  # type: ignore[attr-defined]
-
-
-def test_what_was_changed_without_a_connection_is_sent_after_it(session: Session) -> None:
-    go(session)
-    link: Any = session.link
-    arrive(session, LiveValues({"feedback_amount": 0.5, "smooth": 0.25}))
-    link.events.append(ConnectionLost())
-    link.state = LinkState.OFFLINE
-    session.tick()
-    bpy.context.scene.paintover.prompt = "meanwhile"
-    session._address, session._next_attempt = ("127.0.0.1", 1, None), 0.0
-    session.tick()
-    assert link.connects == 1
-    assert session.live is not None
-    link.state = LinkState.ONLINE
-    session.live.take_up(link)
-    arrive(session, LiveValues(DEFAULTS | {"prompt": "before", "smooth": 0.5}))
-    assert link.of(LiveSet)[-1].values == {"prompt": "meanwhile", "feedback_amount": 0.5}
-    assert bpy.context.scene.paintover.smooth == 0.5
-    assert bpy.context.scene.paintover.feedback_amount == 0.5, "the stage had lost it"
-    assert settle(session), "it is a new server's first frame"
 
 
 # ------------------------------------------------------------ events and troubles

@@ -8,12 +8,14 @@ import pytest
 
 from paintover import cameras, textures
 from paintover.bridge.errors import SceneError
-from paintover.live import mesh_paint
+from paintover.live.mesh_paint import MeshPaintTask
 from paintover.passes.live import Live
 from paintover.passes.reproject import Known
+from paintover.session import Session
 
 from .scenes import add_camera
 
+pytestmark = pytest.mark.usefixtures("registered")
 RED, GREEN = (220, 30, 30), (30, 200, 30)
 
 
@@ -29,6 +31,19 @@ def known_of(scene: bpy.types.Scene, location: tuple[float, float, float]) -> Kn
 
 def flat(color: tuple[int, int, int]) -> np.ndarray:
     return np.broadcast_to(np.uint8(color), (128, 128, 3))
+
+
+def paint(
+    scene: bpy.types.Scene, objects: list[bpy.types.Object], known: Known, picture: np.ndarray, size: int, *, lit: bool
+) -> list[str]:
+    """Have a session do the task; returns what the artist is told. Raises what it fails with."""
+    scene.paintover.texture_size, scene.paintover.shading = size, "LIT" if lit else "UNLIT"
+    task, session = MeshPaintTask(scene, objects, known, picture), Session()
+    session.start(task)
+    session.wait(lambda: task.ended, 60)
+    if task.error:
+        raise task.error
+    return task.notes
 
 
 def color_of_faces(ob: bpy.types.Object) -> dict[tuple[int, int, int], np.ndarray]:
@@ -51,9 +66,9 @@ def test_what_is_seen_is_painted_and_the_rest_kept(scene: bpy.types.Scene) -> No
     cube = bpy.context.object
     cube.data.materials.append(bpy.data.materials.new("Old"))
     front = known_of(scene, (0, -6, 0))
-    assert mesh_paint.paint(scene, [cube], front, flat(RED), 128, lit=False) == []
+    assert paint(scene, [cube], front, flat(RED), 128, lit=False) == []
     right = known_of(scene, (6, 0, 0))
-    mesh_paint.paint(scene, [cube], right, flat(GREEN), 128, lit=False)
+    paint(scene, [cube], right, flat(GREEN), 128, lit=False)
     faces = color_of_faces(cube)
     np.testing.assert_allclose(faces[0, -1, 0], RED, atol=2)
     np.testing.assert_allclose(faces[1, 0, 0], GREEN, atol=2)
@@ -67,7 +82,7 @@ def test_objects_without_uvs_get_some_and_give_them_back(scene: bpy.types.Scene)
     bpy.ops.mesh.primitive_cube_add()
     cube = bpy.context.object
     cube.data.uv_layers.remove(cube.data.uv_layers[0])
-    (note,) = mesh_paint.paint(scene, [cube], known_of(scene, (0, -6, 0)), flat(RED), 64, lit=True)
+    (note,) = paint(scene, [cube], known_of(scene, (0, -6, 0)), flat(RED), 64, lit=True)
     assert "new UV layer" in note
     textures.revert(cube)
     assert not cube.data.uv_layers
@@ -78,7 +93,7 @@ def test_what_stands_before_an_object_does_not_end_up_on_it(scene: bpy.types.Sce
     cube = bpy.context.object
     bpy.ops.mesh.primitive_cube_add(size=3, location=(0, -3, 0))
     with pytest.raises(SceneError, match="shows none of the selected objects"):
-        mesh_paint.paint(scene, [cube], known_of(scene, (0, -9, 0)), flat(RED), 64, lit=False)
+        paint(scene, [cube], known_of(scene, (0, -9, 0)), flat(RED), 64, lit=False)
     assert not textures.is_painted(cube)
 
 
@@ -88,5 +103,5 @@ def test_an_edited_object_is_refused_in_plain_words(scene: bpy.types.Scene) -> N
     known = known_of(scene, (0, -6, 0))
     bpy.ops.object.mode_set(mode="EDIT")
     with pytest.raises(SceneError):
-        mesh_paint.paint(scene, [cube], known, flat(RED), 64, lit=False)
+        paint(scene, [cube], known, flat(RED), 64, lit=False)
     bpy.ops.object.mode_set(mode="OBJECT")

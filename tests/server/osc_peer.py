@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from pythonosc.osc_packet import OscPacket
 
 from paintover.bridge.live_messages import LiveStatus
 from paintover.server.live.osc import Osc
-from paintover.server.live.osc_codec import encode
+from paintover.server.live.osc_codec import BUNDLE, encode
 from paintover.server.live.state import LiveState
 
 Message = tuple[str, list[Any]]
@@ -74,6 +75,10 @@ class Peer:
 
     def of(self, address: str) -> list[list[Any]]:
         return [values for name, values in self.listen() if name == address]
+
+
+def bundle(*elements: bytes, stamp: int = 1) -> bytes:
+    return BUNDLE + struct.pack(">Q", stamp) + b"".join(struct.pack(">i", len(e)) + e for e in elements)
 
 
 @contextlib.asynccontextmanager

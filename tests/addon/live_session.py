@@ -1,0 +1,102 @@
+"""A live view over a scripted link, for tests inside Blender."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import bpy
+import numpy as np
+
+from paintover.bridge.errors import ConnectionLost
+from paintover.bridge.live import LIVE
+from paintover.bridge.live_messages import (
+    LiveFrame,
+    LivePicture,
+    LiveValues,
+)
+from paintover.link import LinkState
+from paintover.live import painter
+from paintover.live.painter import LiveView
+from paintover.session import Session
+
+from .scenes import add_camera, add_sphere
+
+DEFAULTS = {row.name: row.default for row in LIVE} | {"seed": 7, "output_width": 64, "output_height": 64}
+
+
+class ScriptedLink:
+    """Stands in for the network: hands out what the test put in, and notes what was sent."""
+
+    def __init__(self) -> None:
+        self.state = LinkState.ONLINE
+        self.events: list[Any] = []
+        self.sent: list[Any] = []
+        self.connects = 0
+
+    def poll(self, timeout: float = 0.0) -> Any | None:
+        return self.events.pop(0) if self.events else None
+
+    def send(self, message: Any) -> None:
+        if self.state is not LinkState.ONLINE:
+            raise ConnectionLost()
+        self.sent.append(message)
+
+    def connect(self, *address: Any) -> None:
+        self.connects += 1
+        self.state = LinkState.CONNECTING
+
+    def close(self) -> None:
+        self.state = LinkState.OFFLINE
+
+    def of(self, kind: type) -> list[Any]:
+        return [message for message in self.sent if isinstance(message, kind)]
+
+
+@contextlib.contextmanager
+def scripted() -> Iterator[Session]:
+    """A session that may go live."""
+    painter._parameters.clear()
+    made = Session()
+    made.link = ScriptedLink()  # type: ignore[assignment]
+    yield made
+    made.end_live()
+
+
+def go(session: Session, **values: Any) -> LiveView:
+    """Live on the scene's camera, with a ball before it, and a stage that has told its values."""
+    scene = bpy.context.scene
+    add_camera(scene)
+    add_sphere(scene)
+    scene.paintover.live_camera = "SCENE"
+    live = LiveView(scene, None)
+    session.start_live(live)
+    arrive(session, LiveValues(DEFAULTS | values))
+    return live
+
+
+def arrive(session: Session, *messages: Any) -> None:
+    session.link.events += messages  # type: ignore[attr-defined]
+    while session.link.events:  # type: ignore[attr-defined]
+        session.tick()
+
+
+def settle(session: Session, ticks: int = 5) -> list[LiveFrame]:
+    """Tick, and let the sender's thread finish every time; returns the frames that were sent up to now."""
+    for _ in range(ticks):
+        session.tick()
+        until = time.monotonic() + 30
+        while session.live and session.live._sender.busy:
+            assert time.monotonic() < until, "the frame was never sent"
+            time.sleep(0.001)
+    return session.link.of(LiveFrame)  # type: ignore[attr-defined]
+
+
+def picture(number: int, color: int = 90) -> LivePicture:
+    return LivePicture(number, np.full((64, 64, 3), color, np.uint8))
+
+
+def turn(angle: float = 0.02) -> None:
+    bpy.context.scene.camera.rotation_euler.z += angle
