@@ -19,6 +19,7 @@ from . import lane
 from .errors import ConnectionLost, LinkError, PaintoverError, ServerSilent
 from .mailbox import Inbox, Mailbox
 from .messages import LaneOffer, LaneProof, Ping, Pong
+from .promptness import be_prompt
 from .schema import array_bytes
 from .wire import Decoder, encode
 
@@ -139,6 +140,7 @@ class Connection:
     # ------------------------------------------------------------ the reader's thread
 
     def _read(self) -> None:
+        be_prompt()
         with self._ending_on_error():
             self._receive_all()
             self._end(ConnectionLost())

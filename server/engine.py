@@ -58,6 +58,8 @@ class Frame:
     """A finer one of the same follows if nothing changes."""
     control: int | None = None
     """Number of the control frame that it was painted from, where that is not the newest."""
+    settings: int | None = None
+    """Number of the settings that it was painted with, where those are newer than the ones it was asked with."""
 
 
 class Stream(Protocol):
@@ -67,8 +69,14 @@ class Stream(Protocol):
     def patience(self) -> float | None:
         """Seconds for which another frame would look like the last one; None: until something changes."""
 
-    def frame(self, control: StreamControl | None, settings: StreamSettings) -> Frame | None:
-        """The next picture; None while there is none yet. Errors are PaintoverErrors, and the stream goes on."""
+    def frame(
+        self, control: StreamControl | None, settings: StreamSettings, newest: Callable[[], StreamSettings]
+    ) -> Frame | None:
+        """The next picture; None while there is none yet. Errors are PaintoverErrors, and the stream goes on.
+
+        `newest` gives the settings of the moment: an engine that has something to prepare asks for them after that, so
+        that what changes meanwhile does not wait for the next picture.
+        """
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,9 @@ class NullStream:
         self._background: np.ndarray = np.zeros((1, 1, 3), np.uint8)
         self.patience: float | None = None
 
-    def frame(self, control: StreamControl | None, settings: StreamSettings) -> Frame:
+    def frame(
+        self, control: StreamControl | None, settings: StreamSettings, newest: Callable[[], StreamSettings]
+    ) -> Frame:
         wanted = settings.settings
         started = time.perf_counter()
         if wanted.model != self._model:

@@ -18,14 +18,16 @@ from .worker_messages import StreamControl, StreamPicture, StreamSettings, Strea
 class StreamLoop:
     """One stage's frames. `hear` what comes, and `paint` as soon as `patience` is 0."""
 
-    def __init__(self, engine: Engine, send: Callable[[Any], None]) -> None:
+    def __init__(self, engine: Engine, send: Callable[[Any], None], listen: Callable[[], None]) -> None:
+        """`listen` has this loop hear what has come up to now."""
         self._engine = engine
         self._send = send
+        self._listen = listen
         self._stream: Stream | None = None
         self._control: StreamControl | None = None
         self._settings: StreamSettings | None = None
-        self._changed = False
-        """Something has come since the last frame was begun."""
+        self._used: tuple[StreamControl | None, StreamSettings | None] = None, None
+        """What the last frame was painted from."""
         self._failed = False
 
     def hear(self, message: Any) -> bool:
@@ -36,7 +38,6 @@ class StreamLoop:
             self._settings = message
         else:
             return False
-        self._changed = True
         return True
 
     @property
@@ -44,18 +45,19 @@ class StreamLoop:
         """Seconds for which there is nothing to paint unless a message comes; None: any number of them."""
         if self._settings is None or self._settings.settings.freeze or not self._settings.settings.play:
             return None
-        if self._changed:
+        control, used = self._used
+        if self._control is not control or self._settings is not used:
             return 0.0
         return None if self._stream is None or self._failed else self._stream.patience
 
     def paint(self) -> None:
         """Paint a frame and send it. What goes wrong is said, and tried again as soon as something changes."""
         assert self._settings is not None
-        control, settings, self._changed = self._control, self._settings, False
+        control, settings = self._used = self._control, self._settings
         try:
             if self._stream is None:
                 self._stream = self._engine.stream(self._send)
-            frame = self._stream.frame(control, settings)
+            frame = self._stream.frame(control, settings, self._newest)
         except Exception as error:  # noqa: BLE001 - whatever a frame does, the worker lives on and says so
             self._failed = True
             failure = failure_of(error)
@@ -63,5 +65,13 @@ class StreamLoop:
             return
         self._failed = False
         if frame is not None:
-            number = frame.control if frame.control is not None else control.number if control else -1
-            self._send(StreamPicture(number, settings.number, frame.image, frame.seed, frame.seconds))
+            of_control = frame.control if frame.control is not None else control.number if control else -1
+            of_settings = settings.number if frame.settings is None else frame.settings
+            self._send(StreamPicture(of_control, of_settings, frame.image, frame.seed, frame.seconds))
+
+    def _newest(self) -> StreamSettings:
+        """The settings of now, which the frame that is being painted is to show."""
+        self._listen()
+        assert self._settings is not None
+        self._used = self._used[0], self._settings
+        return self._settings

@@ -24,6 +24,7 @@ import psutil
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import Cancelled, ConnectionLost, PaintoverError
 from paintover.bridge.messages import Failure, Generate, ImageResult, Preview, Progress
+from paintover.bridge.promptness import be_prompt
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed
 
 from .engine import Engine, failure_of
@@ -49,8 +50,6 @@ class JobMonitor:
         self._job = job
         self._stream = stream
         self._waiting = waiting
-        # A Stop that came while something else was done lies there already.
-        self._stopped = Stop(job) in waiting
         self._last_preview = 0.0
 
     def progress(self, stage: str, fraction: float) -> None:
@@ -68,16 +67,8 @@ class JobMonitor:
         self._connection.send(message)
 
     def check(self) -> None:
-        while True:
-            try:
-                message = self._connection.receive(timeout=0)
-            except queue.Empty:
-                break
-            if isinstance(message, Stop):
-                self._stopped |= message.job == self._job
-            elif not self._stream.hear(message):
-                self._waiting.append(message)
-        if self._stopped:
+        drain(self._connection, self._stream, self._waiting)
+        if Stop(self._job) in self._waiting:
             raise Cancelled()
 
 
@@ -109,7 +100,11 @@ def run_job(engine: Engine, run: Run, monitor: JobMonitor) -> None:
 
 def serve(connection: Connection, engine: Engine, waiting: list[Any]) -> None:
     """Run jobs, and paint frames between them, until the connection ends; first what is in `waiting`."""
-    stream = StreamLoop(engine, connection.send)
+
+    def listen() -> None:
+        drain(connection, stream, waiting)
+
+    stream = StreamLoop(engine, connection.send, listen)
     while True:
         try:
             message = waiting.pop(0) if waiting else connection.receive(stream.patience)
@@ -129,6 +124,17 @@ def serve(connection: Connection, engine: Engine, waiting: list[Any]) -> None:
             connection.send(Ended(message.job, failure))
         elif isinstance(message, Warm):
             apart(connection, waiting, lambda message=message: warm(engine, message))  # type: ignore[misc]
+
+
+def drain(connection: Connection, stream: StreamLoop, waiting: list[Any]) -> None:
+    """Have the stream hear what has come for it; the rest goes to `waiting`."""
+    while True:
+        try:
+            message = connection.receive(timeout=0)
+        except queue.Empty:
+            return
+        if not stream.hear(message):
+            waiting.append(message)
 
 
 def warm(engine: Engine, wanted: Warm) -> None:
@@ -238,6 +244,7 @@ def prepare(engine_name: str) -> Engine:
 
 
 def main() -> None:
+    be_prompt(False)  # as it was started by a thread that is
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     port, engine_name, standby = int(sys.argv[1]), sys.argv[2], "standby" in sys.argv[3:]
     nonce = sys.stdin.readline().strip()

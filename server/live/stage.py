@@ -102,6 +102,8 @@ class Stage:
         self._wake = asyncio.Event()
         # What the worker has, or will have next.
         self._control: StreamControl | None = None
+        self._control_leaves = False
+        """It is going to be handed on."""
         self._outside: np.ndarray | None = None
         """What another program gives to start from, where the source gives nothing."""
         self._settings: StreamSettings | None = None
@@ -166,7 +168,17 @@ class Stage:
         self._number += 1
         self._control = StreamControl(self._number, passes, image)
         self.start()
-        self._hand_on(self._control)
+        if not self._control_leaves:
+            self._control_leaves = True
+            # Copying it takes a millisecond. A painted picture that has arrived meanwhile goes first: that is what the
+            # loop finds after the one turn.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._send_control)
+
+    def _send_control(self) -> None:
+        self._control_leaves = False
+        if self._control:
+            self._hand_on(self._control)
 
     def set(self, channel: Channel, message: LiveSet) -> None:
         """Set values, the model's first, since it brings others with it; answer what they are."""

@@ -77,13 +77,15 @@ class DiffusersStream:
         return None
 
     @torch.no_grad()
-    def frame(self, control: StreamControl | None, settings: StreamSettings) -> Frame | None:
+    def frame(
+        self, control: StreamControl | None, settings: StreamSettings, newest: Callable[[], StreamSettings]
+    ) -> Frame | None:
         """See engine.Stream. Raises MissingModel, BadModelFile, OutOfMemory, ServerFailure."""
         begun = time.perf_counter()
-        self._have(settings.settings, control is not None and control.passes is not None)
-        painter = self._painter
-        assert painter is not None
-        function = painter.prepare(control, settings, self._say)
+        painter, function = self._prepare(control, settings)
+        if (changed := newest()) is not settings:  # while hints were made: all that is left is quick
+            settings = changed
+            painter, function = self._prepare(control, settings)
         prepared = time.perf_counter()
         # While prompts travel over a scene that stands still, residuals are used again; the frame at which they arrive
         # is exact.
@@ -101,7 +103,13 @@ class DiffusersStream:
         settled = not moving or float(function.buffers.moved) < SETTLED * way
         self._still = settled and not reused and not painter.unfinished
         seconds = {"prepare": prepared - begun, "paint": painted - prepared, "network": function.network_seconds}
-        return Frame(image, settings.settings.seed, seconds, reused, painter.control)
+        return Frame(image, settings.settings.seed, seconds, reused, painter.control, settings.number)
+
+    def _prepare(self, control: StreamControl | None, settings: StreamSettings) -> tuple[ModelStream, FrameFunction]:
+        """What paints, and its function with all that a frame is painted from."""
+        self._have(settings.settings, control is not None and control.passes is not None)
+        assert self._painter is not None
+        return self._painter, self._painter.prepare(control, settings, self._say)
 
     # ------------------------------------------------------------ models
 

@@ -51,7 +51,7 @@ class Painted:
         return self.again()
 
     def again(self) -> np.ndarray:
-        frame = self.stream.frame(self.control, self.last)
+        frame = self.stream.frame(self.control, self.last, lambda: self.last)
         assert frame
         self.rough, self.painted_from = frame.rough, frame.control
         return frame.image
@@ -96,6 +96,17 @@ def job(engine: DiffusersEngine, **values: Any) -> np.ndarray:
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_the_same_picture_as_a_job(paint: Painted, steps: int) -> None:
     assert close(paint(steps=steps), job(paint.engine, steps=steps))
+
+
+def test_settings_that_come_while_the_scene_is_prepared_count(paint: Painted) -> None:
+    expected = paint(seed=8)
+    older = dataclasses.replace(paint.last, settings=dataclasses.replace(paint.last.settings, seed=9))
+    newer = dataclasses.replace(paint.last, number=paint.last.number + 1)
+    paint.move()
+    frame = paint.stream.frame(paint.control, older, lambda: newer)
+    assert frame
+    assert close(frame.image, expected)
+    assert (frame.seed, frame.settings) == (8, newer.number)
 
 
 def test_controls_and_their_scales_count(paint: Painted) -> None:
