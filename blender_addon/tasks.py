@@ -201,12 +201,16 @@ class Task(abc.ABC):
         if self.state is TaskState.WAITING:
             self.stage = f"Waiting: {message.position} before it" if message.position else "Waiting for the server"
         elif self.state is TaskState.DONE:
-            self.stage, self.fraction = "Done", 1.0
-            self.release()
             with contextlib.suppress(SceneError):  # it was deleted meanwhile
                 away.mark(find_scene(self._scene), self.job)
-            if not bpy.app.background:  # a timer applied the result: it is a step of its own for the user
-                bpy.ops.ed.undo_push(message=f"Paintover: {self.label}")
+            self.complete()
+
+    def complete(self) -> None:
+        """All of it is done."""
+        self.state, self.stage, self.fraction = TaskState.DONE, "Done", 1.0
+        self.release()
+        if not bpy.app.background:  # a timer applied the result: it is a step of its own for the user
+            bpy.ops.ed.undo_push(message=f"Paintover: {self.label}")
 
     def lose(self, error: PaintoverError) -> None:
         """The connection is gone. A job that the server has goes on there, and is taken up after the next Connect;

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import lane
+from .cores import be_prompt
 from .errors import ConnectionLost, LinkError, PaintoverError, ServerSilent
 from .mailbox import Inbox, Mailbox
 from .messages import LaneOffer, LaneProof, Ping, Pong
-from .promptness import be_prompt
 from .schema import array_bytes
 from .wire import Decoder, encode
 

@@ -26,7 +26,6 @@ from paintover.bridge.messages import Generate, ImageResult, Notice
 from paintover.bridge.messages import Progress as ProgressMessage
 from paintover.bridge.parameters import PARAMETERS, Settings
 from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, data_folder, make_token
-from paintover.bridge.promptness import be_prompt
 
 from .live.osc_addresses import HTTP_PORT, OSC_PORT, OSC_REPLY, ROOT
 from .live.sinks import SINKS
@@ -126,7 +125,6 @@ def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, wi
 
     try:
         unneeded = _without_parent(front) if with_parent else None
-        be_prompt()  # what is to be passed on waits for no computation
         asyncio.run(_until_told_to_stop(front.serve(host, port, started), unneeded))
     finally:
         lock.release()

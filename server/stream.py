@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from paintover.bridge.cores import core
 from paintover.bridge.live_messages import ERROR
 
 from .engine import Engine, Stream, failure_of
@@ -67,7 +68,7 @@ class StreamLoop:
         if frame is not None:
             of_control = frame.control if frame.control is not None else control.number if control else -1
             of_settings = settings.number if frame.settings is None else frame.settings
-            self._send(StreamPicture(of_control, of_settings, frame.image, frame.seed, frame.seconds))
+            self._send(StreamPicture(of_control, of_settings, frame.image, frame.seed, frame.seconds, core()))
 
     def _newest(self) -> StreamSettings:
         """The settings of now, which the frame that is being painted is to show."""

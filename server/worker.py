@@ -24,7 +24,6 @@ import psutil
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import Cancelled, ConnectionLost, PaintoverError
 from paintover.bridge.messages import Failure, Generate, ImageResult, Preview, Progress
-from paintover.bridge.promptness import be_prompt
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed
 
 from .engine import Engine, failure_of
@@ -244,7 +243,6 @@ def prepare(engine_name: str) -> Engine:
 
 
 def main() -> None:
-    be_prompt(False)  # as it was started by a thread that is
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     port, engine_name, standby = int(sys.argv[1]), sys.argv[2], "standby" in sys.argv[3:]
     nonce = sys.stdin.readline().strip()

@@ -171,6 +171,8 @@ class StreamPicture:
     """uint8 (H, W, 3), sRGB."""
     seed: int
     seconds: dict[str, float] = field(default_factory=dict)
+    core: int = -1
+    """Of the processor, where the worker goes on."""
 
     def supersedes(self) -> str:
         return "StreamPicture"

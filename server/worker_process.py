@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from paintover.bridge.aio import Channel
+from paintover.bridge.cores import go_anywhere
 from paintover.bridge.errors import PaintoverError, ServerStartFailed
 from paintover.bridge.wire import UNLIMITED, Malformed
 
@@ -182,6 +183,7 @@ async def _launch(
         port = listener.sockets[0].getsockname()[1]
         command = [sys.executable, "-m", "paintover.server.worker", str(port), engine, *(["standby"] * standby)]
         environment = {**QUIET, **os.environ, "PYTHONUNBUFFERED": "1"}
+        go_anywhere()  # or it would inherit what this thread keeps off
         process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
     except OSError as error:  # no memory, no process or no port left
         if listener:

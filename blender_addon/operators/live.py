@@ -16,7 +16,7 @@ from ..live import mesh_paint, record
 from ..live.painter import LiveView
 from ..live.view import canvas
 from ..session import session
-from .common import needs_server, refuse
+from .common import needs_server, refuse, run
 
 if TYPE_CHECKING:
     from bpy.types import Context
@@ -212,7 +212,7 @@ class PAINTOVER_OT_live_to_mesh(_NeedsPainting):
 
     bl_idname = "paintover.live_to_mesh"
     bl_label = "Paint onto Objects"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER"}  # the result, when it comes, is a step of its own to undo
 
     @classmethod
     def poll(cls, context: Context) -> bool:
@@ -229,21 +229,10 @@ class PAINTOVER_OT_live_to_mesh(_NeedsPainting):
         assert live.picture is not None
         assert live.known is not None
         try:
-            notes = mesh_paint.paint(
-                scene,
-                context.selected_objects,
-                live.known,
-                live.picture,
-                scene.paintover.texture_size,
-                lit=scene.paintover.shading == "LIT",
-            )
+            task = mesh_paint.MeshPaintTask(scene, context.selected_objects, live.known, live.picture)
         except PaintoverError as error:
             return refuse(self, error)
-        except MemoryError:
-            return refuse(self, RenderFailed(reason="memory is full", hint="Choose a smaller texture size."))
-        for note in notes:
-            self.report({"INFO"}, note)
-        return {"FINISHED"}
+        return run(self, task)
 
 
 class PAINTOVER_OT_live_folder(bpy.types.Operator):

@@ -23,6 +23,10 @@ FLIP = np.diag([1.0, -1.0, 1.0, 1.0])
 """Clip space with row 0 first in memory."""
 CORNERS = [(0, 0), (1, 0), (1, 1), (0, 1)]
 TRIANGLES = [(0, 1, 2), (0, 2, 3)]
+REACH = 4
+"""Pixels up to which the distance to a silhouette is told; the shaders' own."""
+JUMP = 0.02
+"""Share of the depth from which on a step between neighbours may be a silhouette."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +35,14 @@ class Known:
 
     before: Before
     seen: np.ndarray
-    """float32 (H, W, 4): depth (+inf on background) and object id; two more for the graphics card's sake."""
+    """float32 (H, W, 4): depth (+inf on background), object id, and the distance to the nearest silhouette in pixels,
+    1 … REACH; one more for the graphics card's sake."""
 
     @classmethod
     def of(cls, stage: Stage, frame: Frame) -> Known:
         seen = np.zeros((*frame.depth.shape, 4), np.float32)
         seen[..., 0], seen[..., 1] = frame.depth, frame.object_id
+        seen[..., 2] = from_edge(frame.depth, frame.object_id, frame.camera.orthographic)
         return cls(Before(frame.camera, stage), seen)
 
 
@@ -57,6 +63,47 @@ class Painted:
         rgba = np.ones((height, width, 4), np.float32)
         np.multiply(picture, np.float32(1 / 255), out=rgba[..., :3])
         return cls(known, _texture(rgba, "RGBA8"), _texture(known.seen, "RGBA32F"))
+
+
+def from_edge(depth: np.ndarray, object_id: np.ndarray, parallel: bool) -> np.ndarray:
+    """uint8 (H, W): pixels to the nearest pixel that shows another object, or the same one beyond a jump in depth; 1 …
+    REACH. `depth` is +inf on background.
+
+    Without normals, for speed: 1/depth, or depth where rays are `parallel`, is even along planes, so a jump is a step
+    that neither neighbouring step is like.
+    """
+    level = depth if parallel else 1 / depth
+    edge = np.zeros(depth.shape, bool)
+    for turned in (False, True):
+        values, ids, found = (array.T if turned else array for array in (level, object_id, edge))
+        apart = ids[1:] != ids[:-1]
+        with np.errstate(invalid="ignore"):  # inf − inf: background beside background
+            step = np.abs(values[1:] - values[:-1])
+            jump = step > JUMP * np.abs(values[1:])
+        beside = np.zeros_like(step)
+        beside[1:] = step[:-1]
+        beside[:-1] = np.maximum(beside[:-1], step[1:])
+        apart |= jump & (step > 3 * beside)
+        found[1:] |= apart
+        found[:-1] |= apart
+    near = [edge]
+    while len(near) < REACH - 1:
+        near.append(_grown(near[-1]))
+    distance = np.full(depth.shape, REACH, np.uint8)
+    for reach in range(REACH - 1, 0, -1):
+        distance[near[reach - 1]] = reach
+    return distance
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """bool (H, W), and all that is beside it, corners included."""
+    wide = mask.copy()
+    wide[1:] |= mask[:-1]
+    wide[:-1] |= mask[1:]
+    grown = wide.copy()
+    grown[:, 1:] |= wide[:, :-1]
+    grown[:, :-1] |= wide[:, 1:]
+    return grown
 
 
 def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -89,13 +136,13 @@ class Reprojector:
         """The painted frame as `camera` sees `stage`, kept for `show`."""
         if self._targets is None or self._targets.size != (camera.width, camera.height):
             self._targets = None  # free the old ones first
-            self._targets = Targets(camera.width, camera.height, 2)
+            self._targets = Targets(camera.width, camera.height, 3)
         before = painted.known.before
         places = Places(stage, camera, before)
         size = painted.picture.width, painted.picture.height
         cameras = uniforms(camera, before.camera, FLIP, size, False)
 
-        with self._targets.bound([(0, 0, 0, 0)] * 2), drawing_state():
+        with self._targets.bound([(0, 0, 0, 0)] * 3), drawing_state():
             gpu.state.depth_mask_set(False)
             gpu.state.depth_test_set("NONE")
             self._background.bind()
@@ -149,6 +196,7 @@ class Reprojector:
         self._fill.bind()
         self._fill.uniform_sampler("paint", self._targets.colors[0])
         self._fill.uniform_sampler("surface", self._targets.colors[1])
+        self._fill.uniform_sampler("level", self._targets.colors[2])
         self._fill.uniform_float("rectangle", rectangle)
         self._fill.uniform_int("fill", fill)
         self._fill.uniform_int("linear", linear)

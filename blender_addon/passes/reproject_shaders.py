@@ -1,4 +1,9 @@
-"""The shaders that bring a painted frame to another view: every surface looks itself up where it was painted."""
+"""The shaders that bring a painted frame to another view: every surface looks itself up where it was painted.
+
+Painted outlines mix two surfaces. So paint is not taken from nearer a silhouette than where it goes to (outlines would
+stay behind as ghosts): the first pass notes how near a silhouette its paint may go, the second, which knows what is
+around a pixel, asks whether there is one, and fills the pixel where there is none.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,8 @@ def make_surface_shader(deforming: bool, masked: bool, atlas: bool = False) -> g
     info.sampler(3, "FLOAT_2D", "painted")
     info.fragment_out(0, "VEC4", "out_paint")
     info.fragment_out(1, "VEC4", "out_surface")
+    if not atlas:
+        info.fragment_out(2, "VEC4", "out_level")
     info.fragment_source(LOOK_UP + MASK + SURFACE)
     return create(info)
 
@@ -33,6 +40,7 @@ def make_background_shader() -> gpu.types.GPUShader:
     info.vertex_out(between)
     info.fragment_out(0, "VEC4", "out_paint")
     info.fragment_out(1, "VEC4", "out_surface")
+    info.fragment_out(2, "VEC4", "out_level")
     info.vertex_source(BACKGROUND_VERTEX)
     info.fragment_source(LOOK_UP + BACKGROUND)
     return create(info)
@@ -43,6 +51,7 @@ def make_fill_shader() -> gpu.types.GPUShader:
     info = gpu.types.GPUShaderCreateInfo()
     info.sampler(0, "FLOAT_2D", "paint")
     info.sampler(1, "FLOAT_2D", "surface")
+    info.sampler(2, "FLOAT_2D", "level")
     info.push_constant("VEC4", "rectangle")
     info.push_constant("INT", "fill")
     info.push_constant("INT", "linear")
@@ -58,8 +67,12 @@ def make_fill_shader() -> gpu.types.GPUShader:
 
 # `at` is a place in the picture in pixels, `value` what is even along planes there: 1/depth in perspective, depth
 # without. Only those of the four texels around it count that show the same surface: nothing bleeds over an outline.
+# Returns the colour, and within how many pixels of this view there must be a silhouette: ANYWHERE where it was painted
+# far from any, 0 where there is no paint. `scale`: pixels of the picture for one of this view.
 LOOK_UP = """
-vec4 look_up(vec2 at, float id, float value, vec2 slope, bool parallel)
+const float REACH = 4.0, SLACK = 0.75, ANYWHERE = 100.0;
+
+vec4 look_up(vec2 at, float id, float value, vec2 slope, bool parallel, float scale)
 {
     ivec2 size = textureSize(picture, 0);
     if (any(lessThan(at, vec2(0.0))) || any(greaterThan(at, vec2(size)))) {
@@ -69,18 +82,24 @@ vec4 look_up(vec2 at, float id, float value, vec2 slope, bool parallel)
     vec2 share = at - 0.5 - corner;
     float tolerance = 0.005 * abs(value) + 0.5 * length(slope);
     vec4 sum = vec4(0.0);
+    float from_edge = 0.0;
     for (int i = 0; i < 4; i++) {
         vec2 step = vec2(i & 1, i >> 1);
         ivec2 texel = clamp(ivec2(corner + step), ivec2(0), size - 1);
-        vec2 known_there = texelFetch(painted, texel, 0).xy;
+        vec3 known_there = texelFetch(painted, texel, 0).xyz;
         float there = parallel ? known_there.x : 1.0 / known_there.x;
         float here = value + dot(slope, vec2(texel) + 0.5 - at);
         if (known_there.y == id && (id == 0.0 || abs(there - here) <= tolerance)) {
             vec2 weight = mix(1.0 - share, share, step);
             sum += weight.x * weight.y * vec4(texelFetch(picture, texel, 0).rgb, 1.0);
+            from_edge += weight.x * weight.y * known_there.z;
         }
     }
-    return sum.a > 0.05 ? vec4(sum.rgb / sum.a, 1.0) : vec4(0.0);
+    if (sum.a <= 0.05) {
+        return vec4(0.0);
+    }
+    from_edge = from_edge / sum.a + SLACK;
+    return vec4(sum.rgb / sum.a, from_edge >= REACH ? ANYWHERE : from_edge / clamp(scale, 0.25, 4.0));
 }
 """
 
@@ -103,7 +122,7 @@ void main()
     if (is_hidden(true)) {
         discard;
     }
-    out_paint = then.z > 0.0 && known.x > 0.0 ? look_up(at, known.x, value, slope, parallel) : vec4(0.0);
+    out_paint = then.z > 0.0 && known.x > 0.0 ? look_up(at, known.x, value, slope, parallel, 1.0) : vec4(0.0);
     out_surface = vec4(1.0, 0.0, float(culled), material);  /* named, so that no driver leaves them out */
 #ifdef OWN_DEPTH
     /* Of faces that share a place the one that is painted shows. */
@@ -117,12 +136,16 @@ void main()
 #ifdef OWN_DEPTH
     gl_FragDepth = -seen.z / cameras.half_size_far.z;
 #endif
+    out_level = vec4(0.0);
     if (known.x < 0.0) {  /* a holdout: background, as it was painted */
         return;
     }
     if (then.z > 0.0) {
-        out_paint = look_up(at, known.x, value, slope, parallel);
+        out_paint = look_up(at, known.x, value, slope, parallel, max(length(at_x), length(at_y)));
     }
+    /* Even along planes in this view, and how it changes from pixel to pixel. Clip w is 1 where rays are parallel. */
+    float level = now.z == 1.0 ? -seen.z : 1.0 / now.z;
+    out_level = vec4(level, dFdx(level), dFdy(level), 1.0);
     vec3 n = length(normal) > 0.0 ? normalize(normal) : vec3(0.0, 0.0, 1.0);
     out_surface = vec4(front ? n : -n, known.x + fract(material / 512.0));  /* exact in 24 bits */
 #endif
@@ -142,10 +165,12 @@ BACKGROUND = """
 void main()
 {
     out_surface = vec4(0.0);
+    out_level = vec4(0.0);
     out_paint = vec4(0.0);
+    vec2 at = (was.xy / was.z + 1.0) * 0.5 * vec2(textureSize(picture, 0));
+    float scale = max(length(dFdx(at)), length(dFdy(at)));
     if (was.z > 0.0) {
-        vec2 at = (was.xy / was.z + 1.0) * 0.5 * vec2(textureSize(picture, 0));
-        out_paint = look_up(at, 0.0, 1.0, vec2(0.0), false);
+        out_paint = look_up(at, 0.0, 1.0, vec2(0.0), false, scale);
     }
 }
 """
@@ -161,7 +186,32 @@ void main()
 # Rings of taps, each four times as wide as the one before, until enough of the same surface is found. The mean of
 # what is around errs less than the nearest pixel, which makes streaks.
 FILL = """
-const float GOLDEN = 2.399963;
+const float GOLDEN = 2.399963, ANYWHERE = 100.0, OUTLINE = 0.02;
+
+/* Whether another surface, or the same one beyond a jump, is seen within so many pixels. */
+bool near_silhouette(ivec2 texel, float reach)
+{
+    ivec2 size = textureSize(paint, 0);
+    float id = floor(texelFetch(surface, texel, 0).w);
+    vec3 mine = texelFetch(level, texel, 0).xyz;
+    int steps = int(clamp(ceil(reach), 1.0, 5.0));
+    for (int i = 0; i < 8 * steps; i++) {
+        float radius = reach * float(i / 8 + 1) / float(steps);
+        float angle = 0.785398 * float(i % 8);
+        ivec2 off = ivec2(round(max(radius, 1.0) * vec2(cos(angle), sin(angle))));
+        ivec2 tap = clamp(texel + off, ivec2(0), size - 1);
+        off = tap - texel;
+        if (floor(texelFetch(surface, tap, 0).w) != id) {
+            return true;
+        }
+        float expected = mine.x + dot(mine.yz, vec2(off));
+        float allowed = 0.01 * abs(mine.x) + 0.5 * length(mine.yz) * length(vec2(off));
+        if (abs(texelFetch(level, tap, 0).x - expected) > allowed) {
+            return true;
+        }
+    }
+    return false;
+}
 
 vec4 filled()
 {
@@ -169,8 +219,11 @@ vec4 filled()
     vec2 place = vec2(at.x, 1.0 - at.y) * vec2(size);
     ivec2 texel = clamp(ivec2(place), ivec2(0), size - 1);
     vec4 here = texelFetch(paint, texel, 0);
-    if (here.a > 0.0 || fill == 0) {
-        return here;
+    if (here.a >= ANYWHERE || (here.a > 0.0 && near_silhouette(texel, here.a))) {
+        return vec4(here.rgb, 1.0);
+    }
+    if (fill == 0) {
+        return vec4(0.0);
     }
     vec4 mine = texelFetch(surface, texel, 0);
     vec4 same = vec4(0.0), other = vec4(0.0);
@@ -189,7 +242,9 @@ vec4 filled()
                 continue;
             }
             vec4 theirs = texelFetch(surface, tap, 0);
-            float weight = 1.0 / (radius * radius);
+            /* What was painted at an outline counts for want of better. */
+            float weight = (found.a >= ANYWHERE ? 1.0 : OUTLINE) / (radius * radius);
+            found.a = 1.0;
             if (theirs.w == mine.w) {
                 float facing = max(0.0, dot(theirs.xyz, mine.xyz));
                 same += weight * (mine.w == 0.0 ? 1.0 : 0.02 + facing * facing * facing) * found;

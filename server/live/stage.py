@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from paintover.bridge.aio import Channel
+from paintover.bridge.cores import keep_off
 from paintover.bridge.errors import BadSize, PaintoverError
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
 from paintover.bridge.live_messages import (
@@ -331,6 +332,7 @@ class Stage:
             channel.send(self._shown_to(channel))
         for listener in self.on_picture:
             listener(self.picture)
+        keep_off(message.core)
 
     def _shown_to(self, channel: Channel) -> LivePicture:
         """The picture; with the number of the frame that it was painted from, if that was this client's."""

@@ -140,6 +140,38 @@ def test_what_was_hidden_takes_nobody_elses_paint(scene: bpy.types.Scene, live: 
     assert filled[on_wall][:, 2].min() > 0.95
 
 
+def test_painted_outlines_do_not_stay_behind(scene: bpy.types.Scene, live: Live) -> None:
+    """Paint of a ball reaches two pixels over its outline: on the wall behind, it goes nowhere but along the ball."""
+    add_sphere(scene, (0, -2, 0))
+    wall = add_plane(scene, 20)
+    wall.rotation_euler.x = 1.5708
+    camera = look(scene, (0, -6, 0))
+    frame = live.frame(camera)
+    number = next(number for number, name in frame.names.items() if name == wall.name)
+    red = frame.object_id != number
+    for _ in range(2):
+        red = grown(red)
+    picture = np.where(red[..., None], np.uint8([250, 0, 0]), np.uint8([0, 0, 250]))
+    painted = Painted.upload(Known.of(live.read(), frame), picture)
+    same = shown(live, camera, painted)
+    assert (same[..., 3] == 1).all()
+    assert np.abs(same[..., :3] * 255 - picture).max() <= 1.01, "where the outline is, it stays"
+    camera = look(scene, (1.5, -6, 0))
+    ball = live.frame(camera).object_id != number
+    beside = grown(grown(grown(ball)))
+    for fill in (False, True):
+        image = shown(live, camera, painted, fill=fill)
+        assert image[~beside][:, 0].max() < 0.05, "no ghost of it on the wall"
+    assert (image[..., 3] == 1).all()
+
+
+def grown(mask: np.ndarray) -> np.ndarray:
+    """The mask and all pixels beside it, corners included."""
+    padded = np.pad(mask, 1)
+    rows, columns = mask.shape
+    return np.any([padded[y : y + rows, x : x + columns] for y in range(3) for x in range(3)], axis=0)
+
+
 def test_pictures_of_other_sizes(scene: bpy.types.Scene, live: Live) -> None:
     add_sphere(scene)
     camera = look(scene, (0, -5, 1))

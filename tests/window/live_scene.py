@@ -3,6 +3,7 @@
 import importlib
 
 import bpy
+import numpy as np
 
 
 def part(name):
@@ -32,6 +33,15 @@ def build():
 
 def viewport():
     return next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
+
+
+def sculpt(modifiers):
+    """Into Sculpt Mode, on a mesh that has modifiers or none."""
+    suzanne = bpy.data.objects["Suzanne"]
+    bpy.context.view_layer.objects.active = suzanne
+    if not modifiers:
+        suzanne.modifiers.clear()
+    bpy.ops.object.mode_set(mode="SCULPT")
 
 
 def close_viewport():
@@ -65,6 +75,8 @@ def watch():
             "draws": live._overlay.draws,
             "state": live.status.state,
             "latency": live.latency,
+            "surface": float(np.nan_to_num(live.known.seen[..., 0], posinf=0).sum()) if live.known else 0,
+            "mode": bpy.context.mode,
             "place": place(live.size),
         }
     return found

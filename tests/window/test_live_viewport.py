@@ -132,6 +132,29 @@ def test_playing_the_timeline(blender: host.Windowed) -> None:
     quit_blender(blender)
 
 
+@pytest.mark.parametrize("modifiers", [False, True], ids=["plain", "modifiers"])
+def test_sculpting(blender: host.Windowed, modifiers: bool) -> None:
+    """A stroke is painted while it goes on, not only when it ends."""
+    go_live(blender)
+    blender.do(f"scene.sculpt({modifiers})")
+    before = blender.wait_for(lambda state: state["mode"] == "SCULPT" and state["flying"] == 0, "Sculpt Mode")
+    viewport = before["viewport"]
+    x, y = viewport["left"] + viewport["width"] // 2, viewport["top"] + viewport["height"] // 2
+    blender.move(x - 40, y)
+    blender.look()
+    blender.x("xdotool", "mousedown", "1")
+    surfaces = set()
+    for step in range(40):
+        blender.move(x - 40 + 2 * step, y - step // 2)
+        surfaces.add(blender.look()["surface"])
+    blender.screenshot(OUT / f"live-sculpt-{modifiers}.png")
+    assert len(surfaces - {before["surface"]}) >= 3, "what the stroke does is seen while it goes on"
+    blender.x("xdotool", "mouseup", "1")
+    done = blender.wait_for(lambda state: state["flying"] == 0, "the last frame")
+    assert done["number"] > before["number"]
+    quit_blender(blender)
+
+
 @pytest.mark.parametrize("server", ["diffusers"], indirect=True)
 def test_a_real_model(blender: host.Windowed) -> None:
     """mini-turbo paints; between its paintings the viewport shows the newest one in the view of the moment."""
