@@ -55,13 +55,19 @@ def _shows(block: bpy.types.ID) -> bool:
     return not isinstance(block, UNSEEN_DATA)
 
 
+def _paints_or_sculpts(block: bpy.types.ID) -> bool:
+    """Whether it may have changed without its geometry being evaluated: images, and what a stroke in Sculpt Mode is
+    at."""
+    return isinstance(block, bpy.types.Image) or (isinstance(block, bpy.types.Object) and block.mode == "SCULPT")
+
+
 @persistent
 def _evaluated(_: Any, depsgraph: bpy.types.Depsgraph | None = None) -> None:
     if depsgraph is None:
         return
     updates = [(one.id, one) for one in depsgraph.updates]
     read = [
-        (block.original.session_uid, one.is_updated_geometry or isinstance(block, bpy.types.Image), _shows(block))
+        (block.original.session_uid, one.is_updated_geometry or _paints_or_sculpts(block), _shows(block))
         for block, one in updates
     ]
     for watcher in _watchers:

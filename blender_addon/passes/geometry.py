@@ -46,13 +46,15 @@ def read(ob: bpy.types.Object, uv_layer: str | None = None, mask_layer: str | No
     layer (0 where there is none at all). Likewise with `mask_layer`. Triangles with a corner
     that is not a number are left out.
     """
-    mesh = ob.to_mesh()  # not ob.data: in Edit Mode, and under GPU subdivision, that is not what is shown
+    # A stroke in Sculpt Mode changes the original, which is not evaluated as long as nothing is made of it.
+    shown = ob.original if ob.mode == "SCULPT" and not ob.modifiers else ob
+    mesh = shown.to_mesh()  # not ob.data: in Edit Mode, and under GPU subdivision, that is not what is shown
     try:
         if mesh is None or not len(mesh.polygons):
             return None
         return _read(mesh, uv_layer, mask_layer)
     finally:
-        ob.to_mesh_clear()
+        shown.to_mesh_clear()
 
 
 def _read(mesh: bpy.types.Mesh, uv_layer: str | None, mask_layer: str | None) -> Geometry:

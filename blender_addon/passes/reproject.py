@@ -74,18 +74,17 @@ def from_edge(depth: np.ndarray, object_id: np.ndarray, parallel: bool) -> np.nd
     """
     level = depth if parallel else 1 / depth
     edge = np.zeros(depth.shape, bool)
-    for turned in (False, True):
-        values, ids, found = (array.T if turned else array for array in (level, object_id, edge))
-        apart = ids[1:] != ids[:-1]
+    for axis, (a, b) in enumerate(((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:]))):
+        apart = object_id[a] != object_id[b]
         with np.errstate(invalid="ignore"):  # inf − inf: background beside background
-            step = np.abs(values[1:] - values[:-1])
-            jump = step > JUMP * np.abs(values[1:])
-        beside = np.zeros_like(step)
-        beside[1:] = step[:-1]
-        beside[:-1] = np.maximum(beside[:-1], step[1:])
-        apart |= jump & (step > 3 * beside)
-        found[1:] |= apart
-        found[:-1] |= apart
+            step = np.abs(level[b] - level[a])
+            jump = np.nonzero((step > JUMP * np.abs(level[b])) & ~apart)
+        beside = [list(jump), list(jump)]
+        beside[0][axis] = np.maximum(jump[axis] - 1, 0)
+        beside[1][axis] = np.minimum(jump[axis] + 1, step.shape[axis] - 1)
+        apart[jump] = step[jump] > 3 * np.maximum(step[tuple(beside[0])], step[tuple(beside[1])])
+        edge[a] |= apart
+        edge[b] |= apart
     near = [edge]
     while len(near) < REACH - 1:
         near.append(_grown(near[-1]))

@@ -82,7 +82,7 @@ vec4 look_up(vec2 at, float id, float value, vec2 slope, bool parallel, float sc
     vec2 share = at - 0.5 - corner;
     float tolerance = 0.005 * abs(value) + 0.5 * length(slope);
     vec4 sum = vec4(0.0);
-    float from_edge = 0.0;
+    float from_edge = 0.0, nearest = REACH;
     for (int i = 0; i < 4; i++) {
         vec2 step = vec2(i & 1, i >> 1);
         ivec2 texel = clamp(ivec2(corner + step), ivec2(0), size - 1);
@@ -93,13 +93,14 @@ vec4 look_up(vec2 at, float id, float value, vec2 slope, bool parallel, float sc
             vec2 weight = mix(1.0 - share, share, step);
             sum += weight.x * weight.y * vec4(texelFetch(picture, texel, 0).rgb, 1.0);
             from_edge += weight.x * weight.y * known_there.z;
+            nearest = weight.x * weight.y > 0.01 ? min(nearest, known_there.z) : nearest;
         }
     }
     if (sum.a <= 0.05) {
         return vec4(0.0);
     }
-    from_edge = from_edge / sum.a + SLACK;
-    return vec4(sum.rgb / sum.a, from_edge >= REACH ? ANYWHERE : from_edge / clamp(scale, 0.25, 4.0));
+    float reach = (from_edge / sum.a + SLACK) / clamp(scale, 0.25, 4.0);
+    return vec4(sum.rgb / sum.a, nearest < REACH ? reach : ANYWHERE);
 }
 """
 
@@ -186,7 +187,7 @@ void main()
 # Rings of taps, each four times as wide as the one before, until enough of the same surface is found. The mean of
 # what is around errs less than the nearest pixel, which makes streaks.
 FILL = """
-const float GOLDEN = 2.399963, ANYWHERE = 100.0, OUTLINE = 0.02;
+const float GOLDEN = 2.399963, ANYWHERE = 100.0, OUTLINE = 0.0001;
 
 /* Whether another surface, or the same one beyond a jump, is seen within so many pixels. */
 bool near_silhouette(ivec2 texel, float reach)

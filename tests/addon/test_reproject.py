@@ -97,7 +97,7 @@ def test_moved_and_deformed_objects_take_their_paint_along(scene: bpy.types.Scen
     image = shown(live, camera, painted)
     frame = live.frame(camera, position=True)
     known = (image[..., 3] > 0) & (frame.object_id > 0)
-    assert known.sum() > 0.8 * (frame.object_id > 0).sum()
+    assert known.sum() > 0.65 * (frame.object_id > 0).sum(), "all but the rim that has come around"
     assert np.quantile(np.abs(image[..., :3] - pattern(frame))[known], 0.95) < 0.03
 
     painted, picture = paint(live, camera)
@@ -161,7 +161,7 @@ def test_painted_outlines_do_not_stay_behind(scene: bpy.types.Scene, live: Live)
     beside = grown(grown(grown(ball)))
     for fill in (False, True):
         image = shown(live, camera, painted, fill=fill)
-        assert image[~beside][:, 0].max() < 0.05, "no ghost of it on the wall"
+        assert image[~beside][:, 0].max() < 0.1, "no ghost of it on the wall"
     assert (image[..., 3] == 1).all()
 
 
