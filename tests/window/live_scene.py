@@ -42,6 +42,10 @@ def sculpt(modifiers):
     if not modifiers:
         suzanne.modifiers.clear()
     bpy.ops.object.mode_set(mode="SCULPT")
+    brush = bpy.data.brushes.new("Push", mode="SCULPT")  # Debian's Blender comes without the brushes
+    brush.asset_mark()
+    brush.strength = 1.0
+    bpy.ops.brush.asset_activate(asset_library_type="LOCAL", relative_asset_identifier="Brush/Push")
 
 
 def close_viewport():
