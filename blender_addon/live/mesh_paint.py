@@ -14,15 +14,17 @@ from ..bridge.messages import Generate
 from ..link import Link
 from ..passes import gpu_route
 from ..passes.ids import object_ids
-from ..passes.instances import Reader
+from ..passes.instances import Reader, Stage
 from ..passes.offstage import layer_name
 from ..passes.reproject import Known, Painted
-from ..steps import Steps, in_thread
+from ..steps import GO_ON, Steps, in_thread
 from ..tasks import Task, find_scene
 
 BLANK = (0.5, 0.5, 0.5)
 """Where an object was never painted, and nothing of it is seen."""
 LARGEST = 8192
+BAND = 256
+"""Rows of a texture that are drawn in one go: without a graphics card that takes a while."""
 
 
 class MeshPaintTask(Task):
@@ -46,6 +48,7 @@ class MeshPaintTask(Task):
         if not self._uids:
             raise SceneError(reason="the painting shows none of the selected objects", hint="Select what is in view.")
         self._source: tuple[Known, np.ndarray] | None = (known, picture)
+        self._painted: tuple[Painted, int] | None = None
         self._size = min(scene.paintover.texture_size, LARGEST)
         self._shading: textures.Shading = "lit" if scene.paintover.shading == "LIT" else "unlit"
         self._made: int | None = None
@@ -81,7 +84,7 @@ class MeshPaintTask(Task):
         pass  # it needs no connection
 
     def release(self) -> None:
-        self._source = None
+        self._source = self._painted = None
         uvs.let_go(self.job)
 
     def undo_preparation(self) -> None:
@@ -100,7 +103,7 @@ class MeshPaintTask(Task):
         """Paint one object, if anything of its surface is found in the picture."""
         layer = yield from self._uv_layer(uid)
         yield f"Painting {self._object(uid).name}"
-        paint, surface = self._project(self._object(uid), layer)
+        paint, surface = yield from self._project(uid, layer)
         painted = paint[..., 3] > 0
         yield f"Painting {self._object(uid).name}: what was there before"
         if painted.any():
@@ -128,21 +131,34 @@ class MeshPaintTask(Task):
         uvs.need(ob.data, self.job)
         return layer
 
-    def _project(self, ob: bpy.types.Object, layer: str) -> tuple[np.ndarray, np.ndarray]:
-        """`gpu_route.atlas` of one object."""
-        assert self._source is not None
-        known, picture = self._source
+    def _project(self, uid: int, layer: str) -> Steps[tuple[np.ndarray, np.ndarray]]:
+        """What the picture shows of an object, where its UVs are: float32 (size, size, 4), row 0 at v = 1, colour and 1
+        where there is paint; and bool (size, size): where there is surface."""
+        stage, bands = self._read(self._object(uid), layer), []
+        for first in range(0, self._size, BAND):
+            yield GO_ON
+            bands.append(gpu_route.atlas(stage, self._upload, self._size, (first, min(first + BAND, self._size))))
+        paint, surface = (np.concatenate(parts)[::-1] for parts in zip(*bands, strict=True))
+        return paint, surface
+
+    def _read(self, ob: bpy.types.Object, layer: str) -> Stage:
         scene = find_scene(self._scene)
         view_layer = scene.view_layers[layer_name(scene)]
         view_layer.update()
-        reader = Reader(for_render=False, uv_layers={ob.name: layer})
         uid = ob.session_uid
 
         def wanted(evaluated: Any) -> bool:
             return bool(evaluated.original.session_uid == uid)
 
-        stage = reader.read(view_layer.depsgraph, object_ids(), wanted)
-        return gpu_route.atlas(stage, lambda: Painted.upload(known, picture), self._size)
+        reader = Reader(for_render=False, uv_layers={ob.name: layer})
+        return reader.read(view_layer.depsgraph, object_ids(), wanted)
+
+    def _upload(self) -> Painted:
+        """The picture on the graphics card: there already, unless the context was lost."""
+        assert self._source is not None
+        if self._painted is None or self._painted[1] != gpu_route.generation():
+            self._painted = Painted.upload(*self._source), gpu_route.generation()
+        return self._painted[0]
 
 
 def _find(uid: int) -> bpy.types.Object | None:

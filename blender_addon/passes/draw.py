@@ -265,15 +265,21 @@ def _window(camera: Camera, x: int, y: int, width: int, height: int) -> np.ndarr
 
 
 def uniforms(
-    camera: Camera, before: Camera, window: np.ndarray, size: tuple[int, int], position: bool
+    camera: Camera,
+    before: Camera,
+    window: np.ndarray,
+    size: tuple[int, int],
+    position: bool,
+    part: np.ndarray | None = None,
 ) -> gpu.types.GPUUniformBuf:
-    """The block `Cameras` of the shader."""
+    """The block `Cameras` of the shader. `part`: (4, 4), UVs -> clip space, for an atlas, which has no positions."""
+    to_world = np.linalg.inv(camera.view) if position else np.eye(4) if part is None else part
     far = camera.clip[1]
     values = np.concatenate(
         [
             (window @ camera.projection).T.ravel(),
             (window @ before.projection).T.ravel(),
-            (np.linalg.inv(camera.view) if position else np.eye(4)).T.ravel(),
+            to_world.T.ravel(),
             [size[0] / 2, size[1] / 2, far, before.orthographic],
         ]
     ).astype(np.float32)

@@ -90,12 +90,14 @@ def reproject(stage: Stage, camera: Camera, painted: Callable[[], Painted]) -> R
     return _twice(work)
 
 
-def atlas(stage: Stage, painted: Callable[[], Painted], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """`Reprojector.atlas` by the one that all share. Raises NoGpu."""
+def atlas(
+    stage: Stage, painted: Callable[[], Painted], size: int, rows: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`Reprojector.atlas` by the one that all share. `painted` is asked again after a lost context. Raises NoGpu."""
 
     def work() -> tuple[np.ndarray, np.ndarray]:
         source = painted()
-        return _shared()[1].atlas(stage, source.known.before.camera, source, size)
+        return _shared()[1].atlas(stage, source.known.before.camera, source, size, rows)
 
     return _twice(work)
 

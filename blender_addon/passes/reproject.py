@@ -153,19 +153,25 @@ class Reprojector:
             gpu.state.depth_test_set("LESS")
             self._drawer.each(places, cameras, lambda *key: self._surface(painted, *key))
 
-    def atlas(self, stage: Stage, camera: Camera, painted: Painted, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """The painted frame where the UVs of `stage` (read with UVs) are: float32 (size, size, 4), row 0 at v = 1,
-        colour and 1 where there is paint; and bool (size, size): where there is surface, painted or not."""
-        before = painted.known.before
+    def atlas(
+        self, stage: Stage, camera: Camera, painted: Painted, size: int, rows: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The painted frame where the UVs of `stage` (read with UVs) are, for some rows of a square of `size`, counted
+        from v = 0: float32 (rows, size, 4), colour and 1 where there is paint; and bool (rows, size): where there is
+        surface, painted or not."""
+        before, (first, last) = painted.known.before, rows
         places = Places(stage, camera, before)
-        cameras = uniforms(camera, before.camera, FLIP, (painted.picture.width, painted.picture.height), False)
-        targets = Targets(size, size, 2)
+        part = np.diag([2.0, 2.0 * size / (last - first), 1.0, 1.0])
+        part[:2, 3] = -1.0, -1.0 - 2.0 * first / (last - first)
+        picture = painted.picture.width, painted.picture.height
+        cameras = uniforms(camera, before.camera, FLIP, picture, False, part)
+        targets = Targets(size, last - first, 2)
         with targets.bound([(0, 0, 0, 0)] * 2), drawing_state():
             self._drawer.each(places, cameras, lambda *key: self._surface(painted, *key, True))
-        paint, surface = (np.empty((size, size, 4), np.float32) for _ in range(2))
+        paint, surface = (np.empty((last - first, size, 4), np.float32) for _ in range(2))
         targets.read(0, paint)
         targets.read(1, surface)
-        return paint[::-1], surface[::-1, :, 0] > 0
+        return paint, surface[..., 0] > 0
 
     def _surface(self, painted: Painted, *key: bool) -> gpu.types.GPUShader:
         if key not in self._surfaces:

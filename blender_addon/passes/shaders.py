@@ -115,7 +115,7 @@ void main()
     masked_at = mask_uv;
 #endif
 #ifdef ATLAS
-    gl_Position = vec4(corner_uv * 2.0 - 1.0, 0.0, 1.0);
+    gl_Position = cameras.to_world * vec4(corner_uv, 0.0, 1.0);  /* which part of the atlas is drawn */
 #else
     gl_Position = clip;
 #endif
