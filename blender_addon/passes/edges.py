@@ -227,7 +227,8 @@ class _Planes:
         self._along, self._start = (np.stack([x * a + y * b for a, b in part]) for part in rays)
         self._along[0] -= z
         along = _at(self._along, self.place)
-        across = rays[0, 0, :, None] + rays[0, 1:].T @ self.place
+        # Not as a product of matrices (see draw._times).
+        across = np.stack([_at(rays[0, :, axis], self.place) for axis in (0, 1)])
         length = np.sqrt(1 + (across**2).sum(0))
         self.sight = np.stack([*across, -np.ones(len(pixels))]) / length
         self.sound = along < -GRAZING * length
