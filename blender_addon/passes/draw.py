@@ -16,6 +16,7 @@ from .geometry import Geometry
 from .instances import Group, Stage
 from .lines import LineDrawer
 from .materials import AlphaImage
+from .rays import times
 from .readback import Targets, drawing_state
 from .shaders import INSTANCES_PER_ROW, TEXELS, make_shader
 
@@ -196,7 +197,7 @@ class Places:
     def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
         self._stage, self._before = stage, before
         self.threshold = stage.alpha_threshold
-        now = self.now = _times(camera.view, stage.matrices)
+        now = self.now = times(camera.view, stage.matrices)
         """float64 (N, 4, 4): local to camera space, of the stage's rows."""
         self._rows = None
         matrices_before = stage.matrices
@@ -205,7 +206,7 @@ class Places:
             was = self._rows >= 0
             matrices_before = stage.matrices.copy()
             matrices_before[was] = before.stage.matrices[self._rows[was]]
-        then = _times(before.camera.view if before else camera.view, matrices_before)
+        then = times(before.camera.view if before else camera.view, matrices_before)
         order = np.concatenate([group.rows for group in stage.groups]) if stage.groups else np.empty(0, np.intp)
         lines = -(-(len(order) + 1) // INSTANCES_PER_ROW)
         texels = np.zeros((lines * INSTANCES_PER_ROW, TEXELS, 4), np.float32)
@@ -238,11 +239,6 @@ class Places:
         return old.positions
 
 
-def _times(view: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    # einsum stays in this thread: numpy's products wake others up, which on a busy machine costs more than the work.
-    return np.einsum("ij,njk->nik", view, matrices)
-
-
 def _mirrored(matrices: np.ndarray) -> np.ndarray:
     x, y, z = matrices[:, 0, :3], matrices[:, 1, :3], matrices[:, 2, :3]
     return (np.cross(x, y) * z).sum(1) < 0
@@ -271,8 +267,8 @@ def uniforms(
     far = camera.clip[1]
     values = np.concatenate(
         [
-            (window @ camera.projection).T.ravel(),
-            (window @ before.projection).T.ravel(),
+            times(window, camera.projection).T.ravel(),
+            times(window, before.projection).T.ravel(),
             (np.linalg.inv(camera.view) if position else np.eye(4)).T.ravel(),
             [size[0] / 2, size[1] / 2, far, before.orthographic],
         ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
-from .rays import affine_rays
+from .rays import affine_rays, times
 
 STEP = 2.0
 """Neighbours whose tangent planes miss each other by more than this many pixels make a silhouette."""
@@ -261,12 +261,12 @@ class _Planes:
         self.depth = found.depth.reshape(-1)[pixels].astype(np.float64)
         self.place = found.places(pixels)
         x, y, z = found.normals(pixels)
-        rays = affine_rays(np.diag([1.0, -1.0, 1.0, 1.0]) @ camera.projection, camera.width, camera.height)
+        rays = affine_rays(times(np.diag([1.0, -1.0, 1.0, 1.0]), camera.projection), camera.width, camera.height)
         # The normals' products with directions and origins of rays, as functions of the place.
         self._along, self._start = (np.stack([x * a + y * b for a, b in part]) for part in rays)
         self._along[0] -= z
         along = _at(self._along, self.place)
-        # Not as a product of matrices (see draw._times).
+        # Not as a product of matrices (see rays.times).
         across = np.stack([_at(rays[0, :, axis], self.place) for axis in (0, 1)])
         length = np.sqrt(1 + (across**2).sum(0))
         self.sight = np.stack([*across, -np.ones(len(pixels))]) / length

@@ -14,7 +14,7 @@ from .features import Features, Lines, contours, find, looks_of
 from .geometry import Geometry
 from .instances import Group, Stage
 from .line_shader import make_line_shader
-from .rays import affine_rays
+from .rays import affine_rays, times
 from .readback import LineTarget, drawing_state
 
 
@@ -123,7 +123,7 @@ def _uniforms(
     camera: Camera, window: np.ndarray, size: tuple[int, int], width: float, border_alone: bool
 ) -> gpu.types.GPUUniformBuf:
     """The block `View` of the shader."""
-    to_clip = window @ camera.projection
+    to_clip = times(window, camera.projection)
     rays = affine_rays(to_clip, *size)
     near, far = camera.clip
     values = np.concatenate(
