@@ -90,6 +90,7 @@ class Drawer:
         places = Places(stage, camera, before)
         lines = self._lines.prepare(stage, places.now, camera, edges) if edges else None
         edge = np.empty((camera.height, camera.width), np.uint8) if edges else None
+        drawn: np.ndarray | None = None  # where the lines go that were not read yet
         for y in range(0, camera.height, TILE):
             for x in range(0, camera.width, TILE):
                 width, height = min(TILE, camera.width - x), min(TILE, camera.height - y)
@@ -97,21 +98,25 @@ class Drawer:
                 targets = self._targets_of(width, height, count)
                 self._draw_tile(targets, places, camera, before.camera if before else camera, window, position, uv)
                 if lines is not None and edge is not None:
-                    part = self._lines.draw(lines, stage, places.texture, targets.colors, camera, window)
-                    edge[y : y + height, x : x + width] = part
+                    if drawn is not None:
+                        drawn[:] = self._lines.read()
+                    self._lines.draw(lines, stage, places.texture, targets.colors, camera, window)
+                    drawn = edge[y : y + height, x : x + width]
                 for slot, image in enumerate(images):
                     part = image[y : y + height, x : x + width]
                     into = part if part.flags.c_contiguous else np.empty((height, width, 4), np.float32)
                     targets.read(slot, into)
                     if into is not part:
                         part[:] = into
+        if (stage.ids < 0).any():
+            np.maximum(images[1][..., 3], 0, out=images[1][..., 3])  # depths of holdouts
+        if edges is not None and edge is not None and drawn is not None:
+            cuts = _cuts(stage, camera, images, edges)  # meanwhile the lines are drawn
+            drawn[:] = self._lines.read()
+            np.maximum(edge, cuts, out=edge)
         if camera.width * camera.height > KEPT:
             self._targets = None
             self._lines.forget_target()
-        if (stage.ids < 0).any():
-            np.maximum(images[1][..., 3], 0, out=images[1][..., 3])  # depths of holdouts
-        if edges is not None and edge is not None:
-            np.maximum(edge, _cuts(stage, camera, images, edges), out=edge)
         return Frame(
             camera,
             depth=images[0][..., 3],

@@ -52,8 +52,8 @@ class LineDrawer:
         seen: list[gpu.types.GPUTexture],
         camera: Camera,
         window: np.ndarray,
-    ) -> np.ndarray:
-        """uint8 (H, W) of a tile: coverage by lines. `seen`: its targets, normal and depth, motion and ids. `window`:
+    ) -> None:
+        """Draw a tile, which is to be read next. `seen`: its targets, normal and depth, motion and ids. `window`:
         clip space of the whole image to that of the tile. `instances` is as for triangles, and one more at the end,
         which moves nothing."""
         size = seen[0].width, seen[0].height
@@ -83,6 +83,10 @@ class LineDrawer:
             if drawing.moving:
                 shader.uniform_int("first", first)
                 drawing.moving.draw_instanced(shader, instance_start=0, instance_count=1)
+
+    def read(self) -> np.ndarray:
+        """uint8 (H, W) of the tile drawn last: coverage by lines."""
+        assert self._target is not None
         return self._target.read()
 
     def forget_target(self) -> None:
