@@ -22,7 +22,7 @@ class Targets:
     @contextmanager
     def bound(self, clear: Sequence[Sequence[float]]) -> Iterator[None]:
         """Draw into them, over `clear`: four numbers for every target."""
-        # By buffers, each with its own value: drivers write a texture that is cleared by itself pixel by pixel.
+        # Each by a buffer of its own: a software renderer clears those while it draws, in all its threads.
         for buffer, value in zip(self._each, clear, strict=True):
             with buffer.bind():
                 buffer.clear(color=value)
