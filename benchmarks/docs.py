@@ -1,7 +1,7 @@
 """Writes docs/benchmarks.md from benchmarks' outputs: python -m benchmarks.docs OUTPUT [OUTPUT …]
 
-Each OUTPUT is a file with what a benchmark printed; its last line is the JSON that counts. Benchmarks that are not among
-them keep the section that they have. How passes grow becomes a table of its own, and a picture
+Each OUTPUT is a file with what a benchmark printed; its last line is the JSON that counts. Benchmarks that are not
+among them keep the section that they have. How passes grow becomes a table of its own, and a picture
 (docs/images/passes_growth.png).
 """
 
