@@ -157,8 +157,6 @@ def test_a_cancelled_shot_goes_on_behind_its_last_keyframe(client: Client, serve
     artist.until(lambda message: isinstance(message, JobState) and message.state == RUNNING)
     pictures = artist.finish()
     assert artist.of(Handover)[0].shot == artist.shot
-        artist.job, artist.shot.settings, artist.heard[before].origin, artist.shot
-    )
     wanted = [message for message in artist.heard[before:] if isinstance(message, FrameWanted)]
     assert wanted[0].place == 6, "behind the keyframe at place 5"
     again = [message.place for message in artist.heard[before:] if isinstance(message, FramePainted)]
