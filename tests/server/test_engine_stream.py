@@ -19,10 +19,11 @@ from paintover.bridge.errors import MissingModel
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import CONTROLS, Settings
+from paintover.bridge.prompts import Blend
 from paintover.server import models
 from paintover.server.engine import Stream
 from paintover.server.pipelines.engine import DiffusersEngine
-from paintover.server.worker_messages import Blend, StreamControl, StreamSettings, StreamState
+from paintover.server.worker_messages import StreamControl, StreamSettings, StreamState
 
 from .tiny_models import Recorder, make_passes, write_model
 
