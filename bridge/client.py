@@ -28,6 +28,7 @@ from .messages import (
     MeshUpload,
     Notice,
     Refused,
+    Shot,
     Submit,
     Texture,
     Trouble,
@@ -106,7 +107,7 @@ class Client(Connection):
             self.send(MeshUpload(by_hash[missing]))
         return tuple(by_hash)
 
-    def submit(self, request: Generate | Texture, origin: Origin | None = None) -> str:
+    def submit(self, request: Generate | Texture | Shot, origin: Origin | None = None) -> str:
         """Ask for a job; returns its name."""
         message = Submit(uuid.uuid4().hex, request, origin or Origin())
         check_size(message)

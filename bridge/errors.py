@@ -14,10 +14,12 @@ PaintoverError
 │   ├── WrongToken           refused: token
 │   ├── WrongProtocol        refused: protocol version
 │   ├── TokenUnreadable      this machine's token file is not readable
+│   ├── SenderGone           nobody sends the frames of a shot any more
 │   └── PortInUse            somebody else listens there
 ├── RequestError             what was asked for cannot be done
 │   ├── BadParameter (WrongType), Clamped, NoPreset, SourceReplaced, BadSize, BadPasses, BadMesh, MissingMesh,
-│   └── MissingModel, BadModelFile, UnsupportedControl, UnknownJob, JobNotOver, QueueFull
+│   └── MissingModel, BadModelFile, UnsupportedControl, UnknownJob, JobNotOver, QueueFull,
+│       NothingToContinue
 ├── SceneError               what the Blender scene lacks
 │   └── NoCamera, NoMesh, EmptyMesh, ZeroScale, OutsideCameras, LinkedData, NothingToRevert, RenderFailed,
 │       NoGpu
@@ -29,6 +31,8 @@ PaintoverError
 """
 
 from __future__ import annotations
+
+from collections import defaultdict
 
 
 class PaintoverError(Exception):
@@ -50,12 +54,7 @@ class PaintoverError(Exception):
 
 def _fill(template: str, details: dict[str, object]) -> str:
     """Format `template`, leaving a detail that was not given as a question mark."""
-
-    class Default(dict[str, object]):
-        def __missing__(self, key: str) -> str:
-            return "?"
-
-    return template.format_map(Default(details))
+    return template.format_map(defaultdict(lambda: "?", details))
 
 
 class ProtocolError(PaintoverError):
@@ -138,6 +137,12 @@ class PortInUse(LinkError):
     code = "port_in_use"
     text = "Port {port} on {host} is in use by another program."
     hint = "Stop that program, or choose another port with --port (and in the add-on's preferences)."
+
+
+class SenderGone(LinkError):
+    code = "sender_gone"
+    text = "The Blender that sends the frames has gone."
+    hint = "Resume the shot: it goes on where it was."
 
 
 class RequestError(PaintoverError):
@@ -235,6 +240,12 @@ class QueueFull(RequestError):
     code = "queue_full"
     text = "The server already has {limit} jobs waiting."
     hint = "Wait for some to finish, or cancel some."
+
+
+class NothingToContinue(RequestError):
+    code = "nothing_to_continue"
+    text = "The shot cannot go on from place {place}: {reason}."
+    hint = "Paint it from its first frame."
 
 
 class SceneError(PaintoverError):

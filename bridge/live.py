@@ -80,10 +80,6 @@ class LiveSettings(Settings):
         0.0, "Transition", "Time in which the picture travels from the old prompt to a new one", "prompts",
         "prompt/transition", minimum=0.0, maximum=60.0, unit="s",
     )  # fmt: skip
-    seed_travel: float = _live(
-        0.0, "Seed Travel", "How far on the way from the seed's noise to the next seed's", "image",
-        "seed/travel", minimum=0.0, maximum=1.0,
-    )  # fmt: skip
     feedback_amount: float = _live(
         0.0, "Feedback", "How much of the last frame the next one starts from", "feedback",
         "feedback/amount", minimum=0.0, maximum=1.0,

@@ -1,9 +1,9 @@
 """Everything the two sides say to each other: frozen dataclasses; the wire tag is the class name.
 
 A conversation: client Hello -> server Welcome (or Refused, then the connection closes). A texture job: MeshQuery ->
-MeshesMissing, MeshUpload for each, Submit. A job then reports JobState, Progress, Preview and ViewPainted, and ends
-with its results (ImageResult or TextureResult) followed by a final JobState. Who comes later asks ListJobs -> Jobs,
-then Follow, TakeOver, Resume or Forget.
+MeshesMissing, MeshUpload for each, Submit; a shot: shot_messages.py. A job then reports JobState, Progress, Preview and
+ViewPainted, and ends with its results (ImageResult or TextureResult) followed by a final JobState. Who comes later asks
+ListJobs -> Jobs, then Follow, TakeOver, Resume or Forget.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ from .live_messages import LiveValues as LiveValues
 from .origin import Origin
 from .parameters import Settings
 from .scene import MeshData, Passes
+from .shot_messages import FrameGiven as FrameGiven
+from .shot_messages import FrameKept as FrameKept
+from .shot_messages import FrameMissing as FrameMissing
+from .shot_messages import FramePainted as FramePainted
+from .shot_messages import FrameWanted as FrameWanted
+from .shot_messages import Shot as Shot
 
 # Job states, as they travel in JobState.state. server/jobs.py holds the table of allowed changes.
 QUEUED, RUNNING, DONE, CANCELLED, FAILED = "queued", "running", "done", "cancelled", "failed"
@@ -125,7 +131,7 @@ class Submit:
     """Run a job. The client names it (a fresh UUID in hex), so that it can follow it from anywhere."""
 
     job: str
-    request: Generate | Texture
+    request: Generate | Texture | Shot
     origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
@@ -194,7 +200,7 @@ class JobSummary:
 
     job: str
     kind: str
-    """“texture” or “image”."""
+    """“texture”, “image” or “shot”."""
     state: str
     prompt: str
     ended: float = 0.0
@@ -204,9 +210,9 @@ class JobSummary:
     scene: str = ""
     objects: tuple[str, ...] = ()
     views: int = 0
-    """Views of a texture job."""
+    """Views of a texture job, frames of a shot."""
     painted: int = 0
-    """How many of them are finished (one that adds nothing is never painted)."""
+    """How many of them are finished (a view that adds nothing is never painted)."""
     resumable: bool = False
     followed: bool = False
     """A client listens to it now."""
@@ -314,6 +320,8 @@ class Handover:
     job: str
     settings: Settings
     origin: Origin
+    shot: Shot | None = None
+    """Of a shot: its frames, so that whoever takes it over can send them."""
 
 
 @message

@@ -126,6 +126,10 @@ class Settings:
         -1, "Seed", "The same seed and settings give the same image; −1 chooses one and tells which", "image",
         minimum=-1, maximum=2**31 - 1, live=True,
     )  # fmt: skip
+    seed_travel: float = parameter(
+        0.0, "Seed Travel", "How far on the way from the seed's noise to the next seed's", "image",
+        minimum=0.0, maximum=1.0, live=True, address="seed/travel",
+    )  # fmt: skip
     steps: int = parameter(
         20,
         "Steps",
@@ -201,12 +205,31 @@ class Settings:
         "automatic", "Cameras", "From where to paint: placed around the objects, all cameras of the scene, or the "
         "selected ones", "texture", choices=CAMERA_SOURCES,
     )  # fmt: skip
-    views: int = parameter(
-        8, "Views", "How many cameras to place around the objects", "texture", minimum=1, maximum=32
-    )
+    views: int = parameter(8, "Views", "How many cameras to place around the objects", "texture", minimum=1, maximum=32)
     texture_size: int = parameter(
         1024, "Texture Size", "Side of each object's square texture", "texture",
         minimum=64, maximum=8192, unit="px", step=8,
+    )  # fmt: skip
+    animate_interval: int = parameter(
+        8, "Keyframe Every", "Frames from one painted keyframe of a shot to the next; those between take their paint "
+        "from both sides. 1 paints into every frame", "animate", minimum=1, maximum=64, address="animate/interval",
+    )  # fmt: skip
+    animate_hold: float = parameter(
+        1.0, "Hold", "Share of the steps in which a keyframe is held to the paint that the one before has on the same "
+        "surfaces. 1 keeps that paint, less paints it over: livelier, and it boils a little", "animate",
+        minimum=0.0, maximum=1.0, address="animate/hold",
+    )  # fmt: skip
+    animate_noise: bool = parameter(
+        True, "Noise on Surfaces", "Start from noise that sticks to the surfaces, instead of to the screen", "animate",
+        address="animate/noise",
+    )  # fmt: skip
+    animate_attention: bool = parameter(
+        False, "Look Back", "Let keyframes see the shot's first picture and the keyframe before (cross-frame "
+        "attention). Each costs three paintings then", "animate", address="animate/attention",
+    )  # fmt: skip
+    animate_deflicker: float = parameter(
+        0.0, "Deflicker", "With Hold below 1: how much of the keyframe before is mixed into the finished one, as far "
+        "as the colours around each pixel allow", "animate", minimum=0.0, maximum=1.0, address="animate/deflicker",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -231,7 +231,7 @@ def _with_table_flags(command: Callable[..., None]) -> Callable[..., None]:
         for p in own
     ]
     for parameter in PARAMETERS:
-        if parameter.name == "prompt" or parameter.group in ("texture", "edge"):  # of scenes
+        if parameter.name == "prompt" or parameter.group in ("texture", "edge", "animate"):  # of scenes
             continue
         text = f"{parameter.description} [{parameter.default!r}]"
         annotation = Annotated[parameter.type | None, typer.Option(help=text)]  # type: ignore[name-defined]

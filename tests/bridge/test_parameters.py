@@ -32,6 +32,7 @@ def test_every_row_is_complete_and_its_default_valid() -> None:
         ("guidance", math.nan), ("guidance", math.inf), ("guidance", -0.1),
         ("seed", -2), ("seed", 2**31), ("size", 513), ("scheduler", "magic"), ("cameras", ""),
         ("prompt", "x" * 60_001), ("prompt", None), ("control_depth", 1),
+        ("animate_interval", 0), ("animate_interval", 65), ("animate_hold", 1.5), ("seed_travel", -0.1),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused_by_name(name: str, value: object) -> None:

@@ -7,10 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-from paintover.bridge.errors import BadMessage
+from paintover.bridge.errors import BadMessage, BadSize
 from paintover.bridge.parameters import Settings
 from paintover.bridge.scene import Camera, Passes
 from paintover.bridge.shot import Link, Place, ShotFrame, plan
+from paintover.bridge.shot_messages import LAST_FRAME, MOST_FRAMES, FramePainted, Shot
 
 
 @pytest.mark.parametrize("interval", [1, 2, 4, 100])
@@ -56,3 +57,36 @@ def test_frames_that_cannot_be_are_refused() -> None:
         ShotFrame(2, Settings(), passes(), True, link, after=link)
     with pytest.raises(BadMessage, match="place"):
         ShotFrame(2, Settings(), passes(), True, Link(1, np.zeros((8, 9, 3), np.float32)))
+
+
+def test_a_shot_knows_its_order() -> None:
+    asked = Shot(Settings(animate_interval=4), (9, 7, 5, 3, 1), 64, 64, cuts=(3,))
+    assert asked.plan() == tuple(plan([9, 7, 5, 3, 1], 4, frozenset({3})))
+    assert [place.number for place in asked.plan()] == [9, 5, 7, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("0 frames", {"numbers": ()}),
+        ("100,001 frames", {"numbers": tuple(range(MOST_FRAMES + 1))}),
+        ("frame numbers", {"numbers": (1, LAST_FRAME + 1)}),
+        ("frame numbers", {"numbers": (1, -(10**30))}),
+        ("twice", {"numbers": (1, 2, 1)}),
+        ("frame 7 has a cut", {"cuts": (2, 9, 7)}),
+        ("place 3", {"first": 3, "continues": "a"}),
+        ("place 1", {"first": 1}),
+        ("place 0", {"first": 0, "continues": "a"}),
+        ("place -1", {"first": -1, "continues": "a"}),
+    ],
+)
+def test_shots_that_cannot_be_are_refused(words: str, values: dict[str, object]) -> None:
+    with pytest.raises(BadMessage, match=words):
+        Shot(**{"settings": Settings(), "numbers": (1, 2, 3), "width": 64, "height": 64, **values})  # type: ignore[arg-type]
+
+
+def test_sides_are_divisible_by_8() -> None:
+    with pytest.raises(BadSize, match="65 × 64"):
+        Shot(Settings(), (1,), 65, 64)
+    with pytest.raises(BadMessage, match="image"):
+        FramePainted("a", 0, 1, np.zeros((8, 8), np.uint8), Settings(), 1.0)

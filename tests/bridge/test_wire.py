@@ -23,6 +23,7 @@ from paintover.bridge.errors import (
 )
 from paintover.bridge.messages import MESSAGES, Hello, JobState, Ping, Preview, Submit
 from paintover.bridge.parameters import Settings
+from paintover.bridge.shot import Link, ShotFrame
 from paintover.bridge.wire import GREETING, PREFIX, READ_AHEAD, Decoder, Limits, Malformed, encode
 
 from .conftest import make_camera, make_mesh, make_passes
@@ -55,6 +56,11 @@ def example(annotation: Any) -> Any:
             special = {"image": None}
         if annotation is messages.Generate:
             special = {"image": None, "mask": None, "width": 16, "height": 8}
+        if annotation is messages.Shot:
+            special = {"numbers": (3, 4), "cuts": (4,), "width": 16, "height": 8, "first": 1}
+        if annotation is ShotFrame:
+            link = Link(3, np.zeros((8, 16, 3), np.float32))
+            return ShotFrame(4, Settings(), make_passes(), False, link, link)
         if annotation is Settings:
             return Settings(prompt="x", steps=7)
         return annotation(**{**values, **{k: v for k, v in special.items() if k in values}})
