@@ -24,13 +24,12 @@ FIXED = ("model", "size", "animate_interval")
 
 
 class Look:
-    """How the frames of a shot are read: their size, and what is the same for all."""
+    """How the frames of a shot are read: their size, which is that of its beginning, and what is the same for all."""
 
     def __init__(self, scene: bpy.types.Scene, settings: Settings, say: Callable[[str], None]) -> None:
         """`settings`: of the shot, with a seed that is chosen. `say` is told in a sentence what no pass has."""
         self.width, self.height = cameras.view_size(scene, settings.size)
         self._settings, self._say = settings, say
-        self._proportions = _proportions(scene)
 
     def evaluated(
         self, scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph, number: int, ids: dict[str, int]
@@ -43,8 +42,6 @@ class Look:
             self._say(f"Not in a shot's passes: {gpu_route.describe(stage.left_out)}.")
         if stage.ignored:
             self._say(f"In no pass: {gpu_route.describe(stage.ignored)}.")
-        if _proportions(shown) != self._proportions:
-            self._say("The render's size changes during the shot: all its frames have the proportions of the first.")
         ob = timeline.camera_at(scene, number)
         camera = cameras.evaluated_camera(ob.evaluated_get(depsgraph), depsgraph, shown, self.width, self.height)
         return Moment(stage, camera, self.settings(shown, timeline.markers(scene), number))
@@ -93,6 +90,3 @@ def stable_ids() -> dict[str, int]:
         found[name] = number
     return found
 
-
-def _proportions(scene: bpy.types.Scene) -> float:
-    return float(scene.render.resolution_x / scene.render.resolution_y)
