@@ -9,7 +9,7 @@ from dataclasses import replace
 import bpy
 
 from .. import cameras, passes, properties
-from ..bridge.errors import SceneError
+from ..bridge.errors import NoGpu, SceneError
 from ..bridge.parameters import Settings
 from ..passes import color, gpu_context, gpu_route
 from ..passes.ids import object_ids
@@ -26,10 +26,13 @@ FIXED = ("model", "size", "animate_interval")
 class Look:
     """How the frames of a shot are read: their size, which is that of its beginning, and what is the same for all."""
 
-    def __init__(self, scene: bpy.types.Scene, settings: Settings, say: Callable[[str], None]) -> None:
-        """`settings`: of the shot, with a seed that is chosen. `say` is told in a sentence what no pass has."""
+    def __init__(
+        self, scene: bpy.types.Scene, settings: Settings, say: Callable[[str], None], fixed: tuple[str, ...] = ()
+    ) -> None:
+        """`settings`: of the shot, with a seed that is chosen; those that are `fixed` do not animate. `say` is told in
+        a sentence what no pass has."""
         self.width, self.height = cameras.view_size(scene, settings.size)
-        self._settings, self._say = settings, say
+        self._settings, self._say, self._fixed = settings, say, (*FIXED, *fixed)
 
     def evaluated(
         self, scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph, number: int, ids: dict[str, int]
@@ -50,16 +53,22 @@ class Look:
         """All parameters as they are at a frame, of a scene that is evaluated there."""
         found = properties.snapshot(shown, words=timeline.words_at(markers, number))
         seed = found.seed if found.seed >= 0 else self._settings.seed
-        return replace(found, seed=seed, **{name: getattr(self._settings, name) for name in FIXED})
+        return replace(found, seed=seed, **{name: getattr(self._settings, name) for name in self._fixed})
 
 
 class Offstage(Look):
     """Reads frames behind the scenes, while the artist's own scene stays at its frame."""
 
-    def __init__(self, scene: bpy.types.Scene, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, scene: bpy.types.Scene, settings: Settings, say: Callable[[str], None], fixed: tuple[str, ...] = ()
+    ) -> None:
         """Raises NoGpu where no links can be drawn."""
-        gpu_context.ensure()
-        super().__init__(scene, settings, say)
+        try:
+            gpu_context.ensure()
+        except NoGpu as error:
+            hint = "Shots need it, to know where surfaces are in other frames: install a graphics driver."
+            raise NoGpu(error.message, hint=hint) from error
+        super().__init__(scene, settings, say, fixed)
 
     def read(self, scene: bpy.types.Scene, number: int) -> Moment:
         """Blocks Blender's main thread. Raises RenderFailed, NoCamera, SceneError."""

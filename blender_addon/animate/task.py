@@ -47,7 +47,7 @@ from ..link import Link
 from ..passes import gpu_route
 from ..steps import GO_ON, WAIT, Steps, in_thread
 from ..tasks import Task, TaskState, find_scene
-from . import timeline
+from . import newest, timeline
 from .files import Folder
 from .moments import Offstage
 from .pace import Pace
@@ -78,9 +78,12 @@ class ShotTask(Task):
         self._seed_chosen = settings.seed < 0
         self._begin(replace(settings, seed=seed), scene, timeline.numbers(scene), settings.animate_interval)
 
-    def _begin(self, settings: Settings, scene: bpy.types.Scene, numbers: list[int], interval: int) -> None:
+    def _begin(
+        self, settings: Settings, scene: bpy.types.Scene, numbers: list[int], interval: int, fixed: tuple[str, ...] = ()
+    ) -> None:
+        """`fixed`: settings that do not animate."""
         self.notes: list[str] = []
-        self._look = Offstage(scene, settings, self.note)
+        self._look = Offstage(scene, settings, self.note, fixed)
         uid = scene.session_uid
         self._parts = [
             Part(part, interval, lambda number: self._look.read(find_scene(uid), number), gpu_route.draw)
@@ -206,6 +209,7 @@ class ShotTask(Task):
             self.stage = self.pace.words()
         step = max(1, max(painted.image.shape) // PREVIEW)
         self.preview = np.ascontiguousarray(painted.image[::step, ::step])
+        newest.keep(self._scene, painted.image)
         self._send(FrameKept(self.job, painted.place))
         if part.enough(painted.place) and not self._over and painted.place + 1 < len(part.footage.places):
             self._over = True
@@ -286,10 +290,14 @@ class ShotTask(Task):
 
     def _finish(self) -> None:
         self.state, self.stage, self.fraction = TaskState.DONE, "Done", 1.0
+        self.note(self.outcome())
+        self.release()
+
+    def outcome(self) -> str:
+        """What there is now, in a sentence."""
         kept = self.pace.total - self.pace.painted
         there = f", {kept} of them from before" if kept else ""
-        self.note(f"{self.pace.total} frames{there}, in {self.folder.path}")
-        self.release()
+        return f"{self.pace.total} frames{there}, in {self.folder.path}"
 
     def fail(self, error: PaintoverError) -> None:
         if self.sent and self._submitted:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from .. import away, properties
+from ..animate import cutting_room
+from ..animate.look_first import LookTask
 from ..animate.task import ShotTask, folder_of
 from ..bridge.errors import ConnectionLost, PaintoverError
 from ..bridge.messages import Cancel
@@ -104,6 +106,100 @@ class PAINTOVER_OT_render_shot(_Paints):
         return ShotTask(properties.snapshot(context.scene), context.scene, again=self.again)
 
 
+class PAINTOVER_OT_look_first(_Paints):
+    """Paint every n-th frame small and with few steps, show them as a contact sheet, and say roughly what the whole shot
+    will take. Nothing is written. Esc stops"""
+
+    bl_idname = "paintover.look_first"
+    bl_label = "Look First"
+
+    def task(self, context: Context) -> ShotTask:
+        return LookTask(properties.snapshot(context.scene), context.scene)
+
+
+class PAINTOVER_OT_shot_to_sequencer(bpy.types.Operator):
+    """Lay the painted frames out as a strip in the scene's Video Sequencer, each at its place in time"""
+
+    bl_idname = "paintover.shot_to_sequencer"
+    bl_label = "Frames to Sequencer"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[Any]:
+        scene = context.scene
+        try:
+            folder = folder_of(scene)
+            names, missing = cutting_room.held(scene, folder)
+            strip = cutting_room.place(scene, folder, names)
+        except PaintoverError as error:
+            return refuse(self, error)
+        if missing:
+            self.report({"WARNING"}, f"{missing} frames are missing: those before them are held")
+        self.report({"INFO"}, f"“{strip}” is in the Video Sequencer, at frame {scene.frame_start}")
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_shot_to_video(bpy.types.Operator):
+    """Write the painted frames as a video beside them"""
+
+    bl_idname = "paintover.shot_to_video"
+    bl_label = "Frames to Video"
+    bl_options = {"REGISTER"}
+
+    codec: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Codec",
+        description="How the video is written",
+        items=[(name, cutting_room.CODECS[name][0], cutting_room.CODECS[name][3]) for name in cutting_room.codecs()],
+    )
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return needs_renderer(cls)
+
+    def execute(self, context: Context) -> set[Any]:
+        try:
+            folder = folder_of(context.scene)
+            names, missing = cutting_room.held(context.scene, folder)
+            path = cutting_room.video(context.scene, folder, names, self.codec)
+        except PaintoverError as error:
+            return refuse(self, error)
+        if missing:
+            self.report({"WARNING"}, f"{missing} frames are missing: those before them are held")
+        self.report({"INFO"}, f"Saved {path}")
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_prompt_add(bpy.types.Operator):
+    """Add a prompt to blend with the others. Keyframe its weight to go from one to another"""
+
+    bl_idname = "paintover.prompt_add"
+    bl_label = "Add Prompt"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context: Context) -> set[Any]:
+        settings = context.scene.paintover
+        settings.prompts.add()
+        settings.prompt_index = len(settings.prompts) - 1
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_prompt_remove(bpy.types.Operator):
+    """Remove the prompt that is chosen in the list"""
+
+    bl_idname = "paintover.prompt_remove"
+    bl_label = "Remove Prompt"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return len(context.scene.paintover.prompts) > 0
+
+    def execute(self, context: Context) -> set[Any]:
+        settings = context.scene.paintover
+        settings.prompts.remove(min(settings.prompt_index, len(settings.prompts) - 1))
+        settings.prompt_index = max(0, settings.prompt_index - 1)
+        return {"FINISHED"}
+
+
 class PAINTOVER_OT_open_shot_folder(bpy.types.Operator):
     """Open the folder with the painted frames"""
 
@@ -120,4 +216,12 @@ class PAINTOVER_OT_open_shot_folder(bpy.types.Operator):
         return bpy.ops.wm.path_open(filepath=str(folder.path))
 
 
-CLASSES = (PAINTOVER_OT_render_shot, PAINTOVER_OT_open_shot_folder)
+CLASSES = (
+    PAINTOVER_OT_render_shot,
+    PAINTOVER_OT_look_first,
+    PAINTOVER_OT_shot_to_sequencer,
+    PAINTOVER_OT_shot_to_video,
+    PAINTOVER_OT_prompt_add,
+    PAINTOVER_OT_prompt_remove,
+    PAINTOVER_OT_open_shot_folder,
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,19 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import textures
-from paintover.animate import files, timeline
+from paintover import properties, textures
+from paintover.animate import cutting_room, files, timeline
+from paintover.animate.look_first import IMAGE, LookTask
 from paintover.animate.task import ShotTask
-from paintover.bridge.errors import NoCamera, RenderFailed, SceneError
-from paintover.bridge.messages import Cancel
+from paintover.bridge.errors import ConnectionLost, NoCamera, RenderFailed, SceneError
+from paintover.bridge.messages import Cancel, Follow
 from paintover.bridge.parameters import Settings
+from paintover.link import LinkState
 from paintover.session import Session
 from paintover.tasks import TaskState
 
 from . import rna
-from .scenes import add_camera, add_cube, add_sphere
+from .scenes import add_camera, add_sphere
 from .shots import Server, film, move, paint, start
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -381,4 +382,83 @@ def test_files_hold_pictures_and_requests(tmp_path: Path, suffix: str) -> None:
     plain = tmp_path / "plain.png"
     plain.write_bytes(textures.png(image))
     assert files.read_request(plain) is None
-    assert add_cube  # keep the import for scenes that tests add
+
+
+def test_a_look_at_every_nth_frame_first(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    film(scene, tmp_path / "frames", frames=10)
+    settings = scene.paintover
+    settings.look_every, settings.steps, settings.size, settings.seed = 4, 40, 512, -1
+    task, server = LookTask(properties.snapshot(scene), scene), Server(session)
+    session.start(task)
+    server.run(task)
+    assert task.state is TaskState.DONE, task.error
+    (shot,) = server.shots.values()
+    assert (shot.numbers, shot.settings.size, shot.settings.animate_interval) == ((1, 5, 9), 256, 1)
+    assert {frame.settings.steps for frame in server.frames} == {8}
+    assert all(frame.key for frame in server.frames)
+    assert not (tmp_path / "frames").exists()
+    assert task.sheet is not None
+    image = bpy.data.images[IMAGE]
+    assert tuple(image.size) == task.sheet.shape[1::-1]
+    # 0.1 s each at 256 × 168 with 8 steps; 5 keyframes and 5 others at 512 × 344 with 40.
+    assert task.seconds == pytest.approx(0.1 * (512 * 344) / (256 * 168) * 5 * (1 + 4 + 0.3 * 5), rel=1e-3)
+    assert "take roughly 1" in task.notes[-1]
+
+
+def test_frames_as_a_strip_and_as_a_video(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    film(scene, tmp_path)
+    render(session)
+    (tmp_path / "Scene_0001.png").unlink()
+    (tmp_path / "Scene_0004.png").unlink()
+    folder = files.Folder(tmp_path, "Scene", "PNG")
+    names, missing = cutting_room.held(scene, folder)
+    assert [int(name[6:10]) for name in names] == [2, 2, 3, 3, 5, 6]
+    assert missing == 2
+    strip = cutting_room.place(scene, folder, names)
+    editor = scene.sequence_editor
+    found = (editor.strips if hasattr(editor, "strips") else editor.sequences)[strip]
+    assert (int(found.frame_start), len(found.elements)) == (1, 6)
+    before = len(bpy.data.scenes), len(bpy.data.images)
+    for codec in cutting_room.codecs():
+        path = cutting_room.video(scene, folder, names, codec)
+        assert path.stat().st_size > 1000
+        clip = bpy.data.movieclips.load(str(path))
+        assert (clip.frame_duration, tuple(clip.size)) == (6, (96, 64))
+        bpy.data.movieclips.remove(clip)
+    assert (len(bpy.data.scenes), len(bpy.data.images)) == before
+    assert not [name for name in numbers(tmp_path) if ".part" in name]
+    assert cutting_room.codecs() == (["H264", "PRORES"] if bpy.app.version >= (5, 0) else ["H264"])
+    scene.frame_start, scene.frame_end = 50, 60
+    with pytest.raises(SceneError, match="no painted frames"):
+        cutting_room.held(scene, folder)
+
+
+def test_a_connection_that_is_lost_is_made_again(
+    session: Session, scene: bpy.types.Scene, tmp_path: Path
+) -> None:
+    film(scene, tmp_path)
+    task, server = start(session), Server(session)
+    server.run(task, until=lambda: len(server.kept) >= 2)
+    session.link.events.clear()  # what was on its way
+    session.link.events.append(ConnectionLost())
+    session.link.state = LinkState.OFFLINE
+    session.tick()
+    assert not task.ended
+    assert "connecting again" in task.stage
+    assert session.reconnects
+    session.link.sent.clear()
+    session.link.state = LinkState.ONLINE
+    task.take_up(session.link)
+    assert [message.job for message in session.link.sent if isinstance(message, Follow)] == [task.job]
+    server.run(task)
+    assert task.state is TaskState.DONE
+    assert len(numbers(tmp_path)) == 6
+
+
+def test_another_file_ends_a_shot(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    film(scene, tmp_path)
+    task, server = start(session), Server(session)
+    server.run(task, until=lambda: len(server.kept) >= 2)
+    session.leave_file()
+    assert task.state is TaskState.CANCELLED
+    assert Cancel(task.job) in session.link.sent, "nobody else can send its frames"
