@@ -400,8 +400,8 @@ def test_a_look_at_every_nth_frame_first(session: Session, scene: bpy.types.Scen
     assert task.sheet is not None
     image = bpy.data.images[IMAGE]
     assert tuple(image.size) == task.sheet.shape[1::-1]
-    # 0.1 s each at 256 × 168 with 8 steps; 5 keyframes and 5 others at 512 × 344 with 40.
-    assert task.seconds == pytest.approx(0.1 * (512 * 344) / (256 * 168) * 5 * (1 + 4 + 0.3 * 5), rel=1e-3)
+    # 0.1 s each at 256 × 168 with 8 steps; 4 keyframes and 6 others at 512 × 344 with 40.
+    assert task.seconds == pytest.approx(0.1 * (512 * 344) / (256 * 168) * 5 * (1 + 3 + 0.3 * 6), rel=1e-3)
     assert "take roughly 1" in task.notes[-1]
 
 
