@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..worker_messages import Blend
+from paintover.bridge.prompts import Blend
+
 from . import conditioning
 from .conditioning import Conditioning
 from .loading import Model
