@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..tasks import Task
 
 
+CODECS = [(name, cutting_room.CODECS[name][0], cutting_room.CODECS[name][3]) for name in cutting_room.codecs()]
+
+
 def running() -> ShotTask | None:
     """The shot that is being painted."""
     return next((task for task in session.active if isinstance(task, ShotTask)), None)
@@ -148,7 +151,7 @@ class PAINTOVER_OT_shot_to_video(bpy.types.Operator):
     codec: bpy.props.EnumProperty(  # type: ignore[valid-type]
         name="Codec",
         description="How the video is written",
-        items=[(name, cutting_room.CODECS[name][0], cutting_room.CODECS[name][3]) for name in cutting_room.codecs()],
+        items=CODECS,
     )
 
     @classmethod

@@ -44,7 +44,9 @@ class PAINTOVER_PT_animate(Tab, bpy.types.Panel):
 
 
 class PAINTOVER_UL_prompts(bpy.types.UIList):
-    def draw_item(self, context: Context, layout: Any, data: Any, item: Any, *_: Any) -> None:
+    def draw_item(
+        self, context: Context, layout: Any, data: Any, item: Any, icon: Any, active: Any, name: Any, index: int
+    ) -> None:
         row = layout.split(factor=0.65)
         row.prop(item, "text", text="", emboss=False, placeholder="What to paint")
         row.prop(item, "weight", text="", slider=True)
