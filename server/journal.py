@@ -276,8 +276,8 @@ class Journal:
                 continue
             anchor = int(paths[place].stem.split("-")[2])
             with contextlib.suppress(PaintoverError, KeyError):
-                kept = {one: self._load_key(paths[one]) for one in {place, anchor, previous} - {None}}
-                return place + 1, State(kept[anchor], kept.get(previous), kept[place])
+                kept = {one: self._load_key(paths[one]) for one in (place, anchor, previous) if one is not None}
+                return place + 1, State(kept[anchor], None if previous is None else kept[previous], kept[place])
         return 0, None
 
     def trim_keys(self, job: str) -> list[str]:

@@ -24,6 +24,7 @@ from paintover.bridge.messages import (
     Shot,
 )
 from paintover.bridge.shot import ShotFrame
+from paintover.bridge.shot_messages import AHEAD
 
 from .archive import Archive, settled
 from .ending import end
@@ -45,7 +46,8 @@ UNKEPT = 16
 class Desk:
     """The frames of one shot."""
 
-    def __init__(self, shot: Shot) -> None:
+    def __init__(self, shot: Shot, reached: int = 0) -> None:
+        """`reached`: the place behind all that was painted in earlier runs."""
         self.shot = shot
         self.places = shot.plan()
         self.keys = [index for index, place in enumerate(self.places) if place.key]
@@ -54,7 +56,7 @@ class Desk:
         """Places that the worker wants and no client was asked for."""
         self._asked: list[int] = []
         """Places that clients were asked for."""
-        self._known = 0
+        self._known = min(reached + AHEAD, len(self.places)) if reached else 0
         """All below were asked for at some time: an answer that comes late is no mistake."""
         self.heard = time.monotonic()
         """When a client last answered, or was asked."""
@@ -118,7 +120,7 @@ class Shots:
 
     async def begin(self, job: Job, shot: Shot) -> Run:
         """What a worker is told to do: to go on behind the newest keyframe. `end` has to follow."""
-        desk = self._desks[job.name] = await self._archive.read(Desk, shot)
+        desk = self._desks[job.name] = await self._archive.read(Desk, shot, job.reached)
         job.reached = max(job.reached, shot.first)
         await settled(job)
         state = await self._archive.read(self._archive.journal.load_state, job.name, desk.keys, len(desk.places))
@@ -207,12 +209,11 @@ class Shots:
         return True
 
     def _keep(self, job: Job, message: FramePainted) -> None:
+        def stored(_: Any) -> None:  # so memory need not hold it
+            job.parts.pop(part_name(message), None)
+
         job.keep(message)
-        name = part_name(message)
-        # Once it is on disk, memory need not hold it.
-        self._archive.write(
-            job, store_frame, self._archive.journal, job, message, then=lambda _: job.parts.pop(name, None)
-        )
+        self._archive.write(job, store_frame, self._archive.journal, job, message, then=stored)
 
     def _key_stored(self, job: Job, removed: list[str]) -> None:
         """A shot can go on from here: others that wait are let through first."""
@@ -230,8 +231,8 @@ def _links(frame: ShotFrame) -> tuple[int | bool | None, ...]:
 def check_continued(journal: Journal, shot: Shot) -> None:
     """Raise UnknownJob or NothingToContinue if a shot cannot go on from the keyframes that it names."""
     other = journal.load_request(shot.continues).request
-    same_size = isinstance(other, Shot) and (other.width, other.height) == (shot.width, shot.height)
-    if not same_size or other.plan()[: shot.first] != shot.plan()[: shot.first]:
+    what = (shot.width, shot.height, shot.plan()[: shot.first])
+    if not isinstance(other, Shot) or (other.width, other.height, other.plan()[: shot.first]) != what:
         raise NothingToContinue(place=shot.first, reason="the frames before are others")
     keys = [index for index, place in enumerate(shot.plan()) if place.key]
     if journal.load_state(shot.continues, keys, shot.first)[1] is None:

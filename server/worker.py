@@ -89,12 +89,13 @@ class JobMonitor:
                 ahead = min(place + AHEAD, count) - asked
                 self.result(FrameWanted(self._job, asked, ahead))
                 asked += ahead
+            self.check()
             while place not in self._given:
-                self.check()
                 try:
                     self._hear(self._connection.receive(timeout=WAITING))
                 except queue.Empty:
                     self.progress("Waiting for Blender to render", place / count)
+                self.check()
             yield self._given.pop(place)
 
     def _hear(self, message: Any) -> None:
