@@ -53,7 +53,7 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
             end_shots()
         except PaintoverError as error:
             self._fail(str(error))
-        except Exception as error:  # Blender would print it, and show a black picture
+        except Exception as error:  # noqa: BLE001 - Blender would print it, and show a black picture
             traceback.print_exc()
             self._fail(f"{type(error).__name__}: {error}")
 
@@ -99,8 +99,9 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
         settings = properties.snapshot(depsgraph.scene_eval, words=timeline.words_at(timeline.markers(scene), number))
         if settings.seed < 0:
             settings = replace(settings, seed=random.randrange(2**31))
-        numbers = range(number, scene.frame_end + 1, scene.frame_step) if self.is_animation else range(number, number + 1)
-        first, *_ = timeline.parts(numbers or [number], lambda one: timeline.camera_at(scene, one))
+        end = scene.frame_end if self.is_animation else number
+        numbers = range(number, max(number, end) + 1, scene.frame_step)
+        first, *_ = timeline.parts(numbers, lambda one: timeline.camera_at(scene, one))
         chosen, said = preferences.get(), set[str]()
 
         def connect() -> Client:
@@ -243,7 +244,7 @@ class PAINTOVER_PT_render(bpy.types.Panel):
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
     bl_context = "render"
-    COMPAT_ENGINES = {IDNAME}  # noqa: RUF012 - Blender's
+    COMPAT_ENGINES = {IDNAME}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:

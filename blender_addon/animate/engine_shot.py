@@ -1,7 +1,7 @@
-"""A shot that Blender's own render asks for, frame by frame: in the thread of that render, over a connection of its own.
+"""A shot that Blender's own render asks for, frame by frame: in that render's thread, over a connection of its own.
 
-Blender wants frames in order of showing; a keyframe that lies ahead is evaluated by the render's own depsgraph, as Cycles
-does for motion blur (RenderEngine.frame_set), and painted before those that lead up to it.
+Blender wants frames in order of showing; a keyframe that lies ahead is evaluated by the render's own depsgraph, as
+Cycles does for motion blur (RenderEngine.frame_set), and painted before those that lead up to it.
 """
 
 from __future__ import annotations

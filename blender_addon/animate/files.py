@@ -148,8 +148,8 @@ def linear(image: np.ndarray) -> np.ndarray:
 
 
 def exr(image: np.ndarray, text: str) -> bytes:
-    """uint8 (H, W, 3), sRGB, as an OpenEXR file of linear half floats, in blocks with ZIP compression, with `text` as an
-    attribute. The layout is that of "OpenEXR File Layout" (openexr.com)."""
+    """uint8 (H, W, 3), sRGB, as an OpenEXR file of linear half floats, in blocks with ZIP compression, with `text` as
+    an attribute. The layout is that of "OpenEXR File Layout" (openexr.com)."""
     height, width = image.shape[:2]
     # Channels in the order of their names, row by row.
     halves = linear(image)[..., ::-1].astype("<f2").transpose(0, 2, 1)

@@ -19,8 +19,8 @@ ELSEWHERE = ("texture",)
 
 
 def fingerprint(frame: ShotFrame, others: Mapping[int, str]) -> str:
-    """Hex, of all that a frame is painted from; `others`: frame number -> fingerprint of the frames that its paint comes
-    from, so that a change goes on through keyframes."""
+    """Hex, of all that a frame is painted from; `others`: frame number -> fingerprint of the frames that its paint
+    comes from, so that a change goes on through keyframes."""
     digest = hashlib.blake2b(digest_size=16)
     settings = {
         name: value for name, value in asdict(frame.settings).items() if BY_NAME[name].group not in ELSEWHERE

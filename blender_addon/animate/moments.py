@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import bpy
 
-from .. import cameras, passes, properties
+from .. import cameras, properties
 from ..bridge.errors import NoGpu, SceneError
 from ..bridge.parameters import Settings
 from ..passes import color, gpu_context, gpu_route

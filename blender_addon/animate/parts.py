@@ -1,4 +1,4 @@
-"""A part of a shot, from cut to cut: its frames, what they are painted from, and which of them are still to be painted."""
+"""A part of a shot, from cut to cut: its frames, what they are painted from, which are still to be painted."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ class Part:
         return ""
 
     def enough(self, place: int) -> bool:
-        """Whether nothing near behind that place is to be painted: it is quicker to begin anew there, or all is done."""
+        """Whether nothing near behind that place is to be painted: to begin anew there is quicker, or all is done."""
         return not any(place < later <= place + 2 * self.interval for later in self.todo)

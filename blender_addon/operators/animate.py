@@ -110,8 +110,8 @@ class PAINTOVER_OT_render_shot(_Paints):
 
 
 class PAINTOVER_OT_look_first(_Paints):
-    """Paint every n-th frame small and with few steps, show them as a contact sheet, and say roughly what the whole shot
-    will take. Nothing is written. Esc stops"""
+    """Paint every n-th frame small and with few steps, show them as a contact sheet, and say roughly what the whole
+    shot will take. Nothing is written. Esc stops"""
 
     bl_idname = "paintover.look_first"
     bl_label = "Look First"

@@ -105,7 +105,7 @@ class Server:
     def say(self, message: Any) -> None:
         self.session.link.events.append(message)
 
-    def _Submit(self, message: Submit) -> None:  # noqa: N802 - named as the messages are
+    def _Submit(self, message: Submit) -> None:
         shot = message.request
         assert isinstance(shot, Shot)
         if shot.continues and shot.continues not in self.known:
@@ -126,22 +126,22 @@ class Server:
             self.say(FrameWanted(job, place, count))
             self._next[job] = place + count
 
-    def _Follow(self, message: Follow) -> None:  # noqa: N802
+    def _Follow(self, message: Follow) -> None:
         self.say(JobState(message.job, RUNNING))
         self._next[message.job] = len(self._kept[message.job])
         self._want(message.job, AHEAD)
 
-    def _FrameGiven(self, message: FrameGiven) -> None:  # noqa: N802
+    def _FrameGiven(self, message: FrameGiven) -> None:
         frame = message.frame
         self.frames.append(frame)
         assert frame.number == self.shots[message.job].plan()[message.place].number
         used = replace(frame.settings)
         self.say(FramePainted(message.job, message.place, frame.number, paint(frame), used, 1.0, {"total": 0.1}))
 
-    def _FrameMissing(self, message: FrameMissing) -> None:  # noqa: N802
+    def _FrameMissing(self, message: FrameMissing) -> None:
         self.say(JobState(message.job, FAILED, failure=message.failure))
 
-    def _FrameKept(self, message: FrameKept) -> None:  # noqa: N802
+    def _FrameKept(self, message: FrameKept) -> None:
         shot = self.shots[message.job]
         self.kept.append(shot.plan()[message.place].number)
         self._kept[message.job].add(message.place)
@@ -149,5 +149,5 @@ class Server:
         if max(self._kept[message.job]) == len(shot.numbers) - 1:
             self.say(JobState(message.job, DONE))
 
-    def _Cancel(self, message: Cancel) -> None:  # noqa: N802
+    def _Cancel(self, message: Cancel) -> None:
         self.say(JobState(message.job, CANCELLED, failure=Failure.of(Cancelled())))

@@ -45,6 +45,10 @@ def build():
     bpy.ops.ed.undo_push(message="The scene as it was")
 
 
+def viewport():
+    return next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
+
+
 def frames():
     return sorted(name for name in os.listdir(FOLDER) if name.endswith(".png")) if os.path.isdir(FOLDER) else []
 

@@ -98,9 +98,7 @@ def test_f12_in_a_window(blender: host.Windowed) -> None:
     assert all(picture.shape == (256, 384, 3) and picture.std() > 5 for picture in pictures)
     assert (pictures[0] != pictures[-1]).any()
     blender.do("bpy.ops.render.view_cancel()")
-    blender.do(
-        "next(a for a in bpy.context.window.screen.areas if a.type == 'VIEW_3D').spaces.active.shading.type = 'RENDERED'"
-    )
+    blender.do("scene.viewport().spaces.active.shading.type = 'RENDERED'")
     for _ in range(10):
         blender.look()
     shown = blender.screenshot(OUT / "animate-5-rendered.png")
