@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from paintover.bridge.errors import BadMessage
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
+from paintover.bridge.prompts import parse
 from paintover.bridge.shot import Link, ShotFrame
 
 from ..engine import Coherence, Engine, Monitor, Reference
+from ..pipelines.blending import slerp
 from ..worker_messages import Kept, State
 from . import noise
 from .frame import Gathered, Repair, Source, close_slits, deflickered, gather, refresh, repair
@@ -32,7 +34,8 @@ Picture = NDArray[np.uint8]
 LITTLE = 0.001
 """A frame of whose pixels fewer than this share are open is not given to the model: its gaps are filled."""
 REPAIR_STRENGTH = 0.8
-"""New surfaces start from the colours of their own surface nearby: so that they become more of the same."""
+"""New surfaces start from the colours of their own surface nearby, so that they become more of the same; where the
+scene's own picture is painted over (a strength below 1), from that one, as the first picture did."""
 REFRESH_STRENGTH = 0.5
 """How much of worn paint is painted over."""
 
@@ -194,11 +197,14 @@ class _Shot:
     ) -> tuple[Picture, float, NDArray[np.float16]]:  # fmt: skip
         """What is known, with what is open painted into it; in keyframes also what is worn. The picture, the share
         that was painted, and the picture's detail."""
-        task, coherence = repair(gathered, sight.object_id), Coherence(references=references)
+        color, strength = frame.passes.color, frame.settings.strength
+        source = color[..., :3] if color is not None and strength < 1 else None
+        task, coherence = repair(gathered, sight.object_id, source), Coherence(references=references)
         image, detail = task.canvas, gathered.detail.cpu().numpy()
         fresh = float(gathered.open.float().mean())
         if fresh >= LITTLE:
-            image = task.put_in(self._generate(frame, coherence, origin, task, REPAIR_STRENGTH))
+            begun = REPAIR_STRENGTH if source is None else strength
+            image = task.put_in(self._generate(frame, coherence, origin, task, begun))
             detail = np.maximum(detail, task.share[..., 0])
         worn = refresh(image, gathered, sight.object_id) if frame.key else None
         if worn:
@@ -222,8 +228,7 @@ class _Shot:
         if task:
             settings = dataclasses.replace(settings, strength=min(strength, settings.strength))
         if origin is not None:
-            given = noise.to_latents(noise.gaussian(origin, settings.seed))
-            coherence = dataclasses.replace(coherence, noise=given)
+            coherence = dataclasses.replace(coherence, noise=_latents(origin, settings))
         request = Generate(settings, camera.width, camera.height, frame.passes, canvas, mask)
         return self._engine.paint(request, self._monitor, coherence).image
 
@@ -232,6 +237,30 @@ def _source(seen: _Seen, found: Match, weight: float = 1.0) -> Source:
     return Source(seen.picture, seen.sight, seen.detail, found, weight)
 
 
+def _latents(origin: noise.Origin, settings: Settings) -> np.ndarray:
+    """float32 (channels, h, w): the noise that goes with the origins, on the way from the seed to the next one."""
+    ends = []
+    for seed, share in ((settings.seed, 1 - settings.seed_travel), (settings.seed + 1, settings.seed_travel)):
+        if share > 0:
+            ends.append(torch.from_numpy(noise.to_latents(noise.gaussian(origin, seed % 2**31))))
+    return slerp(ends[0], ends[-1], settings.seed_travel if len(ends) > 1 else 0.0, dims=3).numpy()
+
+
 def repainted(before: Settings, now: Settings) -> bool:
-    """Whether a frame is to look otherwise than the one before: then nothing of its paint is kept."""
-    return dataclasses.replace(before, seed=now.seed, steps=now.steps) != now
+    """Whether a frame is to look otherwise than the one before: then nothing of its paint is kept.
+
+    Seed and seed travel count: whoever keyframes them wants the look to travel. The frames between two such keyframes
+    go from one look to the other, on surfaces that stay where they are.
+    """
+    return _look(before) != _look(now)
+
+
+def _look(settings: Settings) -> tuple[object, ...]:
+    """What decides how a picture looks, apart from the scene."""
+    controls = [control for control in settings.controls if control.scale > 0]
+    names = {control.name for control in controls}
+    return (
+        parse(settings.prompt), settings.negative_prompt, settings.model, settings.seed, settings.seed_travel,
+        settings.guidance, settings.strength, settings.scheduler, controls,
+        settings.edges if "edge" in names else None, settings.depth_limits if "depth" in names else None,
+    )  # fmt: skip
