@@ -29,8 +29,6 @@ class Moment:
     stage: Stage
     camera: Camera
     settings: Settings
-    color: np.ndarray | None = None
-    """uint8 (H, W, 4): the scene's own render, where it is painted over."""
 
 
 class Footage:
@@ -86,13 +84,12 @@ class Footage:
                 links[name] = Link(other, _place(found))
                 drawn = drawn or found
         drawn = drawn or self._draw(here.stage, here.camera, edges=here.settings.edges)
-        return ShotFrame(place.number, here.settings, passes_of(drawn, here.color), place.key, **links)
+        return ShotFrame(place.number, here.settings, passes_of(drawn), place.key, **links)
 
 
-def passes_of(drawn: Frame, color: np.ndarray | None = None) -> Passes:
+def passes_of(drawn: Frame) -> Passes:
     """Passes of a drawing. Raises BadPasses."""
-    found = assemble(drawn.camera, drawn.depth, drawn.normal, drawn.object_id, drawn.edge, drawn.names)
-    return found if color is None else replace(found, color=color)
+    return assemble(drawn.camera, drawn.depth, drawn.normal, drawn.object_id, drawn.edge, drawn.names)
 
 
 def _place(drawn: Frame) -> np.ndarray:

@@ -11,7 +11,7 @@ import bpy
 from .. import cameras, properties
 from ..bridge.errors import NoGpu, SceneError
 from ..bridge.parameters import Settings
-from ..passes import color, gpu_context, gpu_route
+from ..passes import gpu_context, gpu_route
 from ..passes.ids import object_ids
 from ..passes.instances import Reader
 from ..passes.offstage import offstage
@@ -78,11 +78,7 @@ class Offstage(Look):
             stand_in.render(lambda _, depsgraph: found.append(self.evaluated(scene, depsgraph, number, ids)))
         if not found:
             raise SceneError(reason=f"frame {number} could not be evaluated", hint="See Blender's console.")
-        moment = found[0]
-        if moment.settings.strength < 1:
-            (image,) = color.render(scene, [moment.camera], None, number)
-            moment = replace(moment, color=image)
-        return moment
+        return found[0]
 
 
 def stable_ids() -> dict[str, int]:

@@ -14,7 +14,7 @@ def part(name):
 
 def build():
     bpy.context.preferences.view.use_save_prompt = False  # quitting asks nothing
-    bpy.context.preferences.view.render_display_type = "AREA"
+    bpy.context.preferences.view.render_display_type = "NONE"  # the viewport stays
     bpy.data.objects.remove(bpy.data.objects["Cube"])
     bpy.ops.mesh.primitive_monkey_add(size=2.5)
     bpy.ops.object.shade_smooth()
@@ -34,12 +34,12 @@ def build():
     scene.timeline_markers.new("paint: red brick", frame=30)
     scene.frame_set(1)
     turning.location.x = 0.5  # not keyed: nothing may take it back
-    # The panel is closed at first: the test looks at it.
+    # The panel is closed at first, and the sidebar is short: the test looks at it.
     panel = part("panels.animate").PAINTOVER_PT_animate
     children = part("panels.animate").PAINTOVER_PT_animate_prompts, part("panels.animate").PAINTOVER_PT_animate_hold
     for cls in (*children, panel):
         bpy.utils.unregister_class(cls)
-    panel.bl_options = set()
+    panel.bl_options, panel.bl_order = set(), -1
     for cls in (panel, *children):
         bpy.utils.register_class(cls)
     bpy.ops.ed.undo_push(message="The scene as it was")

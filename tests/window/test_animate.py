@@ -97,7 +97,6 @@ def test_f12_in_a_window(blender: host.Windowed) -> None:
     pictures = [np.asarray(host.Image.open(path).convert("RGB")) for path in sorted(rendered.glob("*.png"))]
     assert all(picture.shape == (256, 384, 3) and picture.std() > 5 for picture in pictures)
     assert (pictures[0] != pictures[-1]).any()
-    blender.do("bpy.ops.render.view_cancel()")
     blender.do("scene.viewport().spaces.active.shading.type = 'RENDERED'")
     for _ in range(10):
         blender.look()
