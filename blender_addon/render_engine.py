@@ -26,6 +26,7 @@ from .animate.moments import Look
 from .bridge.client import Client
 from .bridge.errors import Cancelled, PaintoverError
 from .bridge.scene import Camera
+from .live import view
 from .passes.draw import Before, Drawer
 
 IDNAME = "PAINTOVER"
@@ -131,16 +132,16 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
         """Nothing is rendered here: Live paints the viewport, and is drawn over it."""
 
     def view_draw(self, context: bpy.types.Context, depsgraph: bpy.types.Depsgraph) -> None:
-        """The frame that was painted last, as large as it fits."""
+        """The frame that was painted last: in the camera's frame, or elsewhere as large as it fits."""
         image = newest.of(depsgraph.scene)
         region = context.region
         if image is None or region.width < 1 or region.height < 1:
             return
         try:
             texture = self._texture(image)
-            scale = min(region.width / image.shape[1], region.height / image.shape[0])
-            width, height = image.shape[1] * scale, image.shape[0] * scale
-            place = (region.width - width) / 2, (region.height - height) / 2
+            left, bottom, right, top = _place(context, image.shape[1], image.shape[0])
+            place = left * region.width, bottom * region.height
+            width, height = (right - left) * region.width, (top - bottom) * region.height
             gpu.state.blend_set("ALPHA_PREMULT")
             self.bind_display_space_shader(depsgraph.scene)
             draw_texture_2d(texture, place, width, height)
@@ -181,6 +182,16 @@ class _Part:
         """That part of an image with row 0 at the top."""
         top = self.full_height - self.bottom - self.height
         return image[top : top + self.height, self.left : self.left + self.width]
+
+
+def _place(context: bpy.types.Context, width: int, height: int) -> view.Rectangle:
+    """Where a picture of that size is in the viewport that is being drawn."""
+    region, seen = context.region, context.region_data
+    if seen.view_perspective == "CAMERA" and context.scene.camera:
+        camera = view.scene_camera(context.scene, width, height, evaluated=True)
+        if found := view.place_of(camera, view.camera_of(seen, region.width, region.height)):
+            return found
+    return view.frame_in(region.width, region.height, width, height)
 
 
 def _passes(drawer: Drawer, moment: Moment, last: Moment | None, part: _Part) -> dict[str, np.ndarray]:

@@ -114,6 +114,8 @@ class EngineShot:
             self._client.send(FrameKept(self._job, message.place))
         elif isinstance(message, Progress):
             self._engine.update_stats("", message.stage)
+            if len(self.numbers) == 1:
+                self._engine.update_progress(message.fraction)
         elif isinstance(message, JobState) and message.state in ENDED:
             self._over = True
             if message.failure or message.state == CANCELLED:

@@ -117,6 +117,19 @@ def test_frames_outlive_the_server(blender: Blender, addon_zip: Path, tmp_path: 
     assert len(pictures(blender.folder / "frames")) == 40
 
 
+def test_two_blenders_share_a_server(
+    blender: Blender, fake_server: ServerProcess, addon_zip: Path, tmp_path: Path
+) -> None:
+    other = Blender(tmp_path / "other", addon_zip)
+    other.folder.mkdir()
+    processes = [one.start(SHOOT, port=fake_server.port) for one in (blender, other)]
+    told = [one.finish(process) for one, process in zip((blender, other), processes, strict=True)]
+    assert [one["painted"] for one in told] == [["FINISHED"], ["FINISHED"]]
+    mine, theirs = pictures(blender.folder / "frames"), pictures(other.folder / "frames")
+    assert len(mine) == 8
+    assert all(np.array_equal(mine[name], theirs[name]) for name in mine), "the same scene, whoever was first"
+
+
 ENGINE = FILM + 'scene.render.engine = "PAINTOVER"\n'
 
 

@@ -34,15 +34,19 @@ def build():
     scene.timeline_markers.new("paint: red brick", frame=30)
     scene.frame_set(1)
     turning.location.x = 0.5  # not keyed: nothing may take it back
-    # The panel is closed at first, and the sidebar is short: the test looks at it.
-    panel = part("panels.animate").PAINTOVER_PT_animate
-    children = part("panels.animate").PAINTOVER_PT_animate_prompts, part("panels.animate").PAINTOVER_PT_animate_hold
-    for cls in (*children, panel):
-        bpy.utils.unregister_class(cls)
-    panel.bl_options, panel.bl_order = set(), -1
-    for cls in (panel, *children):
-        bpy.utils.register_class(cls)
+    open_panel()
     bpy.ops.ed.undo_push(message="The scene as it was")
+
+
+def open_panel():
+    """The sidebar is short: the panel that the test looks at is open in it, and no other."""
+    names = ("sidebar", "animate", "passes", "live")
+    panels = [cls for name in names for cls in part(f"panels.{name}").CLASSES if issubclass(cls, bpy.types.Panel)][1:]
+    for cls in reversed(panels):
+        bpy.utils.unregister_class(cls)
+    for cls in panels:
+        cls.bl_options = set() if cls.__name__ == "PAINTOVER_PT_animate" else {"DEFAULT_CLOSED"}
+        bpy.utils.register_class(cls)
 
 
 def viewport():

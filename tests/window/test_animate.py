@@ -98,6 +98,7 @@ def test_f12_in_a_window(blender: host.Windowed) -> None:
     assert all(picture.shape == (256, 384, 3) and picture.std() > 5 for picture in pictures)
     assert (pictures[0] != pictures[-1]).any()
     blender.do("scene.viewport().spaces.active.shading.type = 'RENDERED'")
+    blender.do("scene.viewport().spaces.active.region_3d.view_perspective = 'CAMERA'")
     for _ in range(10):
         blender.look()
     shown = blender.screenshot(OUT / "animate-5-rendered.png")
