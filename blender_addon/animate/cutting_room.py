@@ -17,7 +17,7 @@ CODECS = {
 
 
 def codecs() -> list[str]:
-    """Those of CODECS that this Blender can write: ProRes came with 5.0."""
+    """Those of CODECS that this Blender can write: 4.2 has no ProRes."""
     known = bpy.types.FFmpegSettings.bl_rna.properties["codec"].enum_items.keys()
     return [codec for codec in CODECS if codec in known]
 

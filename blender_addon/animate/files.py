@@ -23,8 +23,8 @@ from ..bridge.errors import RenderFailed
 KEY = "paintover"
 """Of the request: a PNG's text chunk, an EXR's attribute."""
 FORMATS = {"PNG": ".png", "OPEN_EXR": ".exr"}
-HEAD = 1 << 20
-"""Bytes at the beginning of a file in which its request is."""
+HEADS = 1 << 14, 1 << 20
+"""Bytes at the beginning of a file in which its request is: mostly, and with the longest of prompts."""
 MAGIC = b"\x89PNG\r\n\x1a\n"
 EXR_MAGIC = struct.pack("<II", 20000630, 2)
 ROWS = 16
@@ -91,14 +91,16 @@ def unwritable(path: Path, reason: OSError) -> RenderFailed:
 
 def read_request(path: Path) -> dict[str, Any] | None:
     """The request inside a file; None if there is no such file, or nothing of Paintover's in it."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-        text = _png_text(head) if head.startswith(MAGIC) else _exr_text(head)
-        found = json.loads(text) if text else None
-    except (OSError, ValueError, struct.error):
-        return None
-    return found if isinstance(found, dict) else None
+    for size in HEADS:
+        try:
+            with path.open("rb") as file:
+                head = file.read(size)
+        except OSError:
+            return None
+        with contextlib.suppress(ValueError, struct.error):  # cut off, or not ours
+            found = json.loads(_png_text(head) if head.startswith(MAGIC) else _exr_text(head))
+            return found if isinstance(found, dict) else None
+    return None
 
 
 def png(image: np.ndarray, text: str) -> bytes:

@@ -24,6 +24,8 @@ MOST = 64
 """Thumbnails on a sheet: of longer shots, fewer frames are shown."""
 GAP = 4
 IMAGE = "Paintover Look First"
+LOADING = 1.5
+"""If the first thumbnail took so many times what another took, the model was loaded meanwhile."""
 BETWEEN = 0.3
 """What a frame between two keyframes costs of a keyframe: of many, hardly anything is painted."""
 # Rows of three pixels, as bits: the digits 0 to 9, and a minus.
@@ -79,6 +81,7 @@ class LookTask(ShotTask):
         scale = area * self._settings.steps / self.settings.steps
         first, *others = self._seconds
         later = sum(others) / len(others) if others else first
+        first = min(first, LOADING * max(others, default=first))
         return scale * (first + later * (keys - 1 + BETWEEN * (len(places) - keys)))
 
 

@@ -15,7 +15,7 @@ from ..passes import gpu_context, gpu_route
 from ..passes.ids import object_ids
 from ..passes.instances import Reader
 from ..passes.offstage import offstage
-from . import timeline
+from . import originals, timeline
 from .footage import Moment
 
 LARGEST_ID = 65535
@@ -74,7 +74,8 @@ class Offstage(Look):
         """Blocks Blender's main thread. Raises RenderFailed, NoCamera, SceneError."""
         found: list[Moment] = []
         ids, aim = stable_ids(), timeline.camera_at(scene, number)
-        with offstage(scene, None, with_cycles=False, frame=number, camera=aim) as stand_in:
+        stage = offstage(scene, None, with_cycles=False, frame=number, camera=aim)
+        with originals.kept(), stage as stand_in:
             stand_in.render(lambda _, depsgraph: found.append(self.evaluated(scene, depsgraph, number, ids)))
         if not found:
             raise SceneError(reason=f"frame {number} could not be evaluated", hint="See Blender's console.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..bridge.shot import ShotFrame
 from ..passes.draw import Frame
-from ..steps import Steps
+from ..steps import GO_ON, Steps
 from .files import Folder
 from .fingerprints import fingerprint
 from .footage import Footage, Moment
@@ -39,7 +39,10 @@ class Part:
 
     def survey(self, folder: Folder, say: Callable[[str], None]) -> Steps[None]:
         """Find out which frames are on disk as they would be painted now."""
-        requests = {place: folder.request(self.number(place)) for place in self.todo}
+        requests = {}
+        for place in sorted(self.todo):
+            requests[place] = folder.request(self.number(place))
+            yield GO_ON
         there = [place for place, request in requests.items() if request]
         for place in range(max(there, default=-1) + 1):
             say(f"Looking for changes: frame {self.number(place)}")

@@ -314,10 +314,10 @@ class ShotTask(Task):
     def release(self) -> None:
         for part in self._parts:
             part.footage.forget()
-        if bpy.app.background:  # there, what is evaluated behind the scenes shows in the artist's own objects
+        if bpy.app.background:  # with a window, Blender does so by itself
             with contextlib.suppress(SceneError):
-                scene = find_scene(self._scene)
-                scene.frame_set(scene.frame_current, subframe=scene.frame_subframe)
+                for layer in find_scene(self._scene).view_layers:
+                    layer.update()
 
     def _kept_seed(self, scene: bpy.types.Scene) -> int:
         """The seed that the frames in the folder were painted with, if it was chosen for them; else another."""
