@@ -193,7 +193,7 @@ def render(name: str, path: Path) -> None:
         for when, frame in (("now", NOW), ("then", THEN)):
             stage, camera = moments[frame]
             drawn = gpu_route.draw(stage, camera)
-            seen = assemble(camera, drawn.depth, drawn.normal, drawn.object_id, drawn.material, drawn.names)
+            seen = assemble(camera, drawn.depth, drawn.normal, drawn.object_id, drawn.edge, drawn.names)
             found |= {f"{when}_view": camera.view, f"{when}_projection": camera.projection}
             found |= {f"{when}_{array}": getattr(seen, array) for array in ("depth", "normal", "edge", "object_id")}
             if when == "now":

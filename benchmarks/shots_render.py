@@ -37,6 +37,7 @@ def render(name: str, frames: int, width: int, height: int, interval: int, folde
     from benchmarks import shots_scenes
     from paintover import cameras
     from paintover.bridge import shot
+    from paintover.bridge.parameters import EdgeStyle
     from paintover.passes import gpu_route
     from paintover.passes.assemble import assemble
     from paintover.passes.draw import Before
@@ -53,8 +54,8 @@ def render(name: str, frames: int, width: int, height: int, interval: int, folde
             seen[number] = live.read(), cameras.from_object(scene, scene.camera, width, height)
         for place in shot.plan(numbers, interval):
             stage, camera = seen[place.number]
-            drawn = gpu_route.draw(stage, camera)
-            passes = assemble(camera, drawn.depth, drawn.normal, drawn.object_id, drawn.material, drawn.names)
+            drawn = gpu_route.draw(stage, camera, edges=EdgeStyle())
+            passes = assemble(camera, drawn.depth, drawn.normal, drawn.object_id, drawn.edge, drawn.names)
             others = {place.before, place.after, place.previous, 1, *(place.number - back for back in BACK)}
             links = {
                 f"link_{other}": link(gpu_route.draw, Before, stage, camera, *seen[other])

@@ -132,3 +132,56 @@ def test_it_can_be_stopped() -> None:
 
     with pytest.raises(Cancelled):
         list(animate(Dabs(), shot(5, lambda _: LOOK), Stopping()))
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"),
+    [
+        ({"seed": 2}, True),
+        ({"seed_travel": 0.25}, True),
+        ({"prompt": "dabs::0.9 dots::0.1"}, True),
+        ({"strength": 0.5}, True),
+        ({"control_depth_scale": 0.5}, True),
+        ({"control_normal_scale": 0.5}, False),  # it is not on
+        ({"prompt": "dabs::2"}, False),
+        ({"edge_width": 3.0}, False),
+        ({"steps": 7}, False),
+        ({"size": 64}, False),
+        ({"animate_deflicker": 0.5}, False),
+    ],
+)
+def test_what_makes_the_look_another(change: dict[str, Any], anew: bool) -> None:
+    other = dataclasses.replace(LOOK, **change)
+    engine, found = painted(shot(5, lambda number: LOOK if number < 5 else other))
+    assert (found[5].fresh == 1) == anew
+    assert engine.asked[-1][0].settings.seed == (2 if "seed" in change else 1) or not anew
+
+
+def test_noise_travels_between_seeds_and_stays_on_the_surfaces() -> None:
+    def noises(seed: int, travel: float) -> np.ndarray:
+        settings = dataclasses.replace(LOOK, seed=seed, seed_travel=travel)
+        engine, _ = painted(shot(5, lambda number: LOOK if number < 5 else settings))
+        given = next(coherence.noise for asked, coherence in engine.asked if asked.settings.seed_travel == travel
+                     and asked.settings.seed == seed and coherence.noise is not None)  # fmt: skip
+        assert given is not None
+        return given
+
+    here, there, half = noises(7, 0.0), noises(8, 0.0), noises(7, 0.5)
+    assert np.array_equal(noises(7, 1.0), there)
+    for end in (here, there):
+        assert np.corrcoef(half.ravel(), end.ravel())[0, 1] == pytest.approx(0.5**0.5, abs=0.15)
+    assert half.std() == pytest.approx(here.std(), rel=0.1)
+
+
+def test_new_surfaces_start_from_the_scenes_own_picture_if_the_first_did() -> None:
+    def frames() -> Iterable[ShotFrame]:
+        for frame in shot(5, lambda _: dataclasses.replace(LOOK, strength=0.4)):
+            color = np.full((*frame.passes.depth.shape, 4), 99, np.uint8)
+            yield dataclasses.replace(frame, passes=dataclasses.replace(frame.passes, color=color))
+
+    engine, _ = painted(frames())
+    asked = engine.asked[1][0]
+    assert asked.image is not None
+    assert asked.settings.strength == 0.4
+    new = (ids(5) == WALL) & (np.roll(ids(1), -2, 1) == POST)  # where the post was
+    assert (asked.image[new] == 99).mean() > 0.5
