@@ -115,7 +115,11 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
                 self.report({"INFO"}, text)
 
         self.update_stats("", "Connecting to the server")
-        shot = EngineShot(connect, Look(scene, settings, say), settings, first, away.origin(scene))
+        if settings.strength < 1:
+            say("Strength counts as 1 here: only Render Shot paints over the scene's own render.")
+        settings = replace(settings, strength=1.0)
+        look = Look(scene, settings, say, fixed=("strength",))
+        shot = EngineShot(connect, look, settings, first, away.origin(scene))
         _shots[key] = shot
         return shot
 

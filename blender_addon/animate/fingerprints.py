@@ -29,6 +29,7 @@ def fingerprint(frame: ShotFrame, others: Mapping[int, str]) -> str:
     digest.update(json.dumps([VERSION, frame.number, frame.key, settings, chained]).encode())
     passes = frame.passes
     arrays = [passes.camera.view, passes.camera.projection, passes.depth, passes.normal, passes.edge, passes.object_id]
+    arrays += [passes.color] if passes.color is not None else []
     for array in (*arrays, *(link.place for link in frame.links)):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -29,6 +29,8 @@ class Moment:
     stage: Stage
     camera: Camera
     settings: Settings
+    color: np.ndarray | None = None
+    """uint8 (H, W, 4): the scene's own render, where it is painted over (a strength below 1)."""
 
 
 class Footage:
@@ -84,12 +86,13 @@ class Footage:
                 links[name] = Link(other, _place(found))
                 drawn = drawn or found
         drawn = drawn or self._draw(here.stage, here.camera, edges=here.settings.edges)
-        return ShotFrame(place.number, here.settings, passes_of(drawn), place.key, **links)
+        return ShotFrame(place.number, here.settings, passes_of(drawn, here.color), place.key, **links)
 
 
-def passes_of(drawn: Frame) -> Passes:
+def passes_of(drawn: Frame, color: np.ndarray | None = None) -> Passes:
     """Passes of a drawing. Raises BadPasses."""
-    return assemble(drawn.camera, drawn.depth, drawn.normal, drawn.object_id, drawn.edge, drawn.names)
+    found = assemble(drawn.camera, drawn.depth, drawn.normal, drawn.object_id, drawn.edge, drawn.names)
+    return found if color is None else replace(found, color=color)
 
 
 def _place(drawn: Frame) -> np.ndarray:

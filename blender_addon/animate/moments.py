@@ -11,7 +11,7 @@ import bpy
 from .. import cameras, properties
 from ..bridge.errors import NoGpu, SceneError
 from ..bridge.parameters import Settings
-from ..passes import gpu_context, gpu_route
+from ..passes import color, gpu_context, gpu_route
 from ..passes.ids import object_ids
 from ..passes.instances import Reader
 from ..passes.offstage import offstage
@@ -79,7 +79,12 @@ class Offstage(Look):
             stand_in.render(lambda _, depsgraph: found.append(self.evaluated(scene, depsgraph, number, ids)))
         if not found:
             raise SceneError(reason=f"frame {number} could not be evaluated", hint="See Blender's console.")
-        return found[0]
+        moment = found[0]
+        if moment.settings.strength < 1:
+            with originals.kept():
+                (image,) = color.render(scene, [moment.camera], None, number)
+            moment = replace(moment, color=image)
+        return moment
 
 
 def stable_ids() -> dict[str, int]:

@@ -23,7 +23,7 @@ from paintover.session import Session
 from paintover.tasks import TaskState
 
 from . import rna
-from .scenes import add_camera, add_sphere
+from .scenes import add_camera, add_sphere, glow
 from .shots import Server, film, move, paint, start
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -244,6 +244,24 @@ def test_settings_and_prompts_animate(session: Session, scene: bpy.types.Scene, 
     assert found[1].prompt == found[3].prompt == "moss"
     assert found[4].prompt == "moss::1.0000 blue ice::1.0000"
     assert found[5].prompt == "red brick::1.0000 blue ice::1.0000"
+
+
+def test_below_full_strength_the_scenes_own_render_comes_along(
+    session: Session, scene: bpy.types.Scene, tmp_path: Path
+) -> None:
+    cube = film(scene, tmp_path, frames=3)
+    cube.data.materials.append(glow((1, 0, 0)))
+    scene.view_settings.view_transform = "Standard"
+    settings = scene.paintover
+    for frame, strength in ((2, 1.0), (3, 0.5)):
+        settings.strength = strength
+        settings.keyframe_insert("strength", frame=frame)
+    _, server = render(session)
+    colors = {frame.number: frame.passes.color for frame in server.frames}
+    assert colors[1] is colors[2] is None
+    assert colors[3] is not None
+    seen = next(frame for frame in server.frames if frame.number == 3).passes.object_id > 0
+    assert (colors[3][seen][:, 0] > 200).mean() > 0.9, "the red cube, where frame 3 has it"
 
 
 def test_cameras_that_markers_bind_are_cuts(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
