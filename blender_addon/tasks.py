@@ -145,7 +145,8 @@ class Task(abc.ABC):
     def advance(self, link: Link) -> bool:
         """Do the next step. Returns whether another one may follow in the same tick."""
         steps = self._steps if self.preparing else self._applying
-        assert steps is not None
+        if steps is None:  # the step before has ended it
+            return False
         try:
             stage = next(steps)
         except StopIteration:

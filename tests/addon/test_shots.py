@@ -219,6 +219,20 @@ def test_cancel_and_the_next_run_goes_on(session: Session, scene: bpy.types.Scen
     assert again.pace.painted == 6 - done
 
 
+def test_an_end_among_what_arrives_is_the_end(
+    session: Session, scene: bpy.types.Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film(scene, tmp_path)
+    task, server = start(session), Server(session)
+    server.run(task, until=lambda: len(server.kept) >= 2)
+    session.cancel(task.job)
+    server.run(task)
+    assert task.state is TaskState.CANCELLED
+    for _ in range(3):
+        session.tick()
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_settings_and_prompts_animate(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
     film(scene, tmp_path)
     settings = scene.paintover
