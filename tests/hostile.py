@@ -8,10 +8,16 @@ import random
 import uuid
 from typing import Any
 
+import numpy as np
+
 from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.messages import (
     Cancel,
+    Failure,
     Follow,
+    FrameGiven,
+    FrameKept,
+    FrameMissing,
     Generate,
     Hello,
     ListJobs,
@@ -19,10 +25,12 @@ from paintover.bridge.messages import (
     MeshUpload,
     Ping,
     Probe,
+    Shot,
     Submit,
     Texture,
 )
 from paintover.bridge.parameters import Settings
+from paintover.bridge.shot import Link, ShotFrame
 from paintover.bridge.wire import ALIGNMENT, DTYPES, MAGIC, PREFIX, encode
 
 from .bridge.conftest import make_mesh, make_passes
@@ -51,6 +59,7 @@ def job_name(rng: random.Random) -> str:
 
 def _templates() -> list[tuple[str, bytes]]:
     passes, name = make_passes(16, 8), "0" * 32
+    link = Link(1, np.zeros((8, 16, 3), np.float32))
     messages = (
         Ping(1),
         ListJobs(),
@@ -61,6 +70,10 @@ def _templates() -> list[tuple[str, bytes]]:
         Probe((passes.depth,), 8, 8),
         Submit(name, Generate(Settings(model="nonesuch"), 16, 8, passes)),
         Submit(name, Texture(Settings(model="nonesuch"), (passes, passes), ("a",))),
+        Submit(name, Shot(Settings(model="nonesuch"), (1, 2, 3), 16, 8, (2,), name, 1)),
+        FrameGiven(name, 0, ShotFrame(2, Settings(), passes, False, link, link)),
+        FrameKept(name, 0),
+        FrameMissing(name, 0, Failure("no_camera", "None.", "Add one.")),
     )
     found = []
     for data in (b"".join(encode(message)) for message in messages):
