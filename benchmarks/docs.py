@@ -1,7 +1,8 @@
 """Writes docs/benchmarks.md from benchmarks' outputs: python -m benchmarks.docs OUTPUT [OUTPUT …]
 
-Each OUTPUT is a file with what a benchmark printed; its last line is the JSON that counts. How passes grow becomes a
-table of its own, and a picture (docs/images/passes_growth.png).
+Each OUTPUT is a file with what a benchmark printed; its last line is the JSON that counts. Benchmarks that are not
+among them keep the section that they have. How passes grow becomes a table of its own, and a picture
+(docs/images/passes_growth.png).
 """
 
 from __future__ import annotations
@@ -58,7 +59,12 @@ def growth_table(grown: growth_picture.Growth) -> list[str]:
 
 def main() -> None:
     outcomes = [json.loads(Path(name).read_text(encoding="utf-8").splitlines()[-1]) for name in sys.argv[1:]]
-    TARGET.write_text(HEAD + "".join(section(outcome) for outcome in outcomes), encoding="utf-8")
+    sections = {}
+    if TARGET.exists():
+        for old in TARGET.read_text(encoding="utf-8").split("\n## ")[1:]:
+            sections[old.split("\n")[0]] = f"\n## {old.rstrip()}\n"
+    sections |= {outcome["benchmark"]: section(outcome) for outcome in outcomes}
+    TARGET.write_text(HEAD + "".join(sections[name] for name in sorted(sections)), encoding="utf-8")
     print(TARGET)
     for outcome in outcomes:
         if grown := growth_picture.read(outcome["results"]):

@@ -65,6 +65,23 @@ debian_packages() {  # debian_packages NAME…: install what is missing, or say 
     fi
 }
 
+# controlnet_aux and what it needs besides. Apart from the server's environment: transformers, too, would take the
+# torchvision that it finds, and a torchvision of another build than torch can be imported by tests only.
+detectors=.build/detectors
+detector_packages="controlnet-aux torchvision opencv-python-headless scikit-image timm einops lazy-loader imageio tifffile"
+
+detectors_env() {
+    local mark
+    mark=$(fingerprint constraints.txt)
+    [ "$(cat $detectors/.paintover 2>/dev/null || true)" = "$mark" ] && return
+    say "Fetching the detectors that hints are compared with"
+    rm -rf $detectors
+    # shellcheck disable=SC2086
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $detectors \
+        -c constraints.txt $detector_packages
+    printf '%s' "$mark" > $detectors/.paintover
+}
+
 # Programs of others that tests talk to, where they are at hand or can be installed.
 peer_packages="liblo-tools puredata-core ffmpeg chromium chromium-driver"
 

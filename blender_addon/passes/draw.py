@@ -16,6 +16,7 @@ from .geometry import Geometry
 from .instances import Group, Stage
 from .lines import LineDrawer
 from .materials import AlphaImage
+from .rays import times
 from .readback import Targets, drawing_state
 from .shaders import INSTANCES_PER_ROW, TEXELS, make_shader
 
@@ -91,6 +92,7 @@ class Drawer:
         places = Places(stage, camera, before)
         lines = self._lines.prepare(stage, places.now, camera, edges) if edges else None
         edge = np.empty((camera.height, camera.width), np.uint8) if edges else None
+        drawn: np.ndarray | None = None  # where the lines go that were not read yet
         for y in range(0, camera.height, TILE):
             for x in range(0, camera.width, TILE):
                 width, height = min(TILE, camera.width - x), min(TILE, camera.height - y)
@@ -98,21 +100,25 @@ class Drawer:
                 targets = self._targets_of(width, height, count)
                 self._draw_tile(targets, places, camera, before.camera if before else camera, window, position, uv)
                 if lines is not None and edge is not None:
-                    part = self._lines.draw(lines, stage, places.texture, targets.colors, camera, window)
-                    edge[y : y + height, x : x + width] = part
+                    if drawn is not None:
+                        drawn[:] = self._lines.read()
+                    self._lines.draw(lines, stage, places.texture, targets.colors, camera, window)
+                    drawn = edge[y : y + height, x : x + width]
                 for slot, image in enumerate(images):
                     part = image[y : y + height, x : x + width]
                     into = part if part.flags.c_contiguous else np.empty((height, width, 4), np.float32)
                     targets.read(slot, into)
                     if into is not part:
                         part[:] = into
+        if (stage.ids < 0).any():
+            np.maximum(images[1][..., 3], 0, out=images[1][..., 3])  # depths of holdouts
+        if edges is not None and edge is not None and drawn is not None:
+            cuts = _cuts(stage, camera, images, edges)  # meanwhile the lines are drawn
+            drawn[:] = self._lines.read()
+            np.maximum(edge, cuts, out=edge)
         if camera.width * camera.height > KEPT:
             self._targets = None
             self._lines.forget_target()
-        if (stage.ids < 0).any():
-            np.maximum(images[1][..., 3], 0, out=images[1][..., 3])  # depths of holdouts
-        if edges is not None and edge is not None:
-            np.maximum(edge, _cuts(stage, camera, images, edges), out=edge)
         return Frame(
             camera,
             depth=images[0][..., 3],
@@ -199,7 +205,7 @@ class Places:
     def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
         self._stage, self._before = stage, before
         self.threshold = stage.alpha_threshold
-        now = self.now = _times(camera.view, stage.matrices)
+        now = self.now = times(camera.view, stage.matrices)
         """float64 (N, 4, 4): local to camera space, of the stage's rows."""
         self._rows = None
         matrices_before = stage.matrices
@@ -208,7 +214,7 @@ class Places:
             was = self._rows >= 0
             matrices_before = stage.matrices.copy()
             matrices_before[was] = before.stage.matrices[self._rows[was]]
-        then = _times(before.camera.view if before else camera.view, matrices_before)
+        then = times(before.camera.view if before else camera.view, matrices_before)
         order = np.concatenate([group.rows for group in stage.groups]) if stage.groups else np.empty(0, np.intp)
         lines = -(-(len(order) + 1) // INSTANCES_PER_ROW)
         texels = np.zeros((lines * INSTANCES_PER_ROW, TEXELS, 4), np.float32)
@@ -241,11 +247,6 @@ class Places:
         return old.positions
 
 
-def _times(view: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    # einsum stays in this thread: numpy's products wake others up, which on a busy machine costs more than the work.
-    return np.einsum("ij,njk->nik", view, matrices)
-
-
 def _mirrored(matrices: np.ndarray) -> np.ndarray:
     x, y, z = matrices[:, 0, :3], matrices[:, 1, :3], matrices[:, 2, :3]
     return (np.cross(x, y) * z).sum(1) < 0
@@ -274,8 +275,8 @@ def uniforms(
     far = camera.clip[1]
     values = np.concatenate(
         [
-            (window @ camera.projection).T.ravel(),
-            (window @ before.projection).T.ravel(),
+            times(window, camera.projection).T.ravel(),
+            times(window, before.projection).T.ravel(),
             (np.linalg.inv(camera.view) if position else np.eye(4)).T.ravel(),
             [size[0] / 2, size[1] / 2, far, before.orthographic],
         ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
-from .rays import affine_rays
+from .rays import affine_rays, times
 
 STEP = 2.0
 """Neighbours whose tangent planes miss each other by more than this many pixels make a silhouette."""
@@ -50,25 +50,11 @@ def find_edges(
     Intersections, and the outlines of pixels that are `masked` (bool (H, W)). With `outlines` also all that a mesh's
     own edges would give: silhouettes, creases and borders, but no marks.
     """
-    # In arrays of their own: numpy is several times slower on what lies four floats apart.
-    depth, object_id, material, x, y, z = map(
-        np.ascontiguousarray, (depth, object_id, material, *np.moveaxis(normal, 2, 0))
-    )
-    image, hit = np.zeros(depth.shape, np.float32), depth < np.inf
-    found = _Picture(camera, depth, (x, y, z), object_id, material, masked, outlines)
+    image = np.zeros(depth.shape, np.uint8)
+    found = _picture(camera, depth, normal, object_id, material, masked, outlines)
     pieces, dots = [], []
     for axis in (0, 1):
-        here, there = _next(axis)
-        changed = object_id[here] != object_id[there]
-        changed |= x[here] * x[there] + y[here] * y[there] + z[here] * z[there] < np.cos(np.radians(style.crease_angle))
-        changed &= hit[here] & hit[there]
-        if outlines:
-            changed |= (material[here] != material[there]) | _rough(depth[here], depth[there])
-        if masked is not None:
-            changed |= (masked[here] | masked[there]) & _rough(depth[here], depth[there])
-        at = np.flatnonzero(changed)
-        row, column = np.divmod(at, changed.shape[1])
-        pairs = _Pairs(found, row * camera.width + column, axis)
+        pairs = _Pairs(found, _changed(found, axis, np.cos(np.radians(style.crease_angle))), axis)
         pieces.append(pairs.pieces(_cuts(pairs, found, style)))
         if outlines or masked is not None:
             dots.append(pairs.nearer(_ends(pairs, found, style)))
@@ -77,14 +63,16 @@ def find_edges(
     if dots:
         places = np.concatenate(dots)
         _stamp(image, places, np.zeros_like(places), 0.0, style.width)
-    return np.round(image * 255).astype(np.uint8)
+    return image
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """The passes; pixels are numbered row by row."""
+    """The part of the passes in which something is seen; its pixels are numbered row by row."""
 
     camera: Camera
+    corner: tuple[int, int]
+    """Column and row of the camera's picture in which it begins."""
     depth: np.ndarray
     normal: tuple[np.ndarray, np.ndarray, np.ndarray]
     object_id: np.ndarray
@@ -92,9 +80,68 @@ class _Picture:
     masked: np.ndarray | None
     outlines: bool
 
+    @property
+    def width(self) -> int:
+        """Pixels in a row."""
+        return self.depth.shape[1]
+
+    def places(self, pixels: np.ndarray) -> np.ndarray:
+        """Centres in the camera's picture, float64 (2, n)."""
+        row, column = np.divmod(pixels, self.width)
+        return np.stack([column + (self.corner[0] + 0.5), row + (self.corner[1] + 0.5)])
+
     def normals(self, pixels: np.ndarray) -> np.ndarray:
         """float64 (3, n)."""
         return np.stack([one.reshape(-1)[pixels] for one in self.normal]).astype(np.float64)
+
+
+def _picture(
+    camera: Camera,
+    depth: np.ndarray,
+    normal: np.ndarray,
+    object_id: np.ndarray,
+    material: np.ndarray,
+    masked: np.ndarray | None,
+    outlines: bool,
+) -> _Picture:
+    """All that is seen, and two pixels around it: a pair's neighbours are looked at, too."""
+    hit = depth < np.inf
+    (top, bottom), (left, right) = (
+        (max(0, at[0] - 2), at[-1] + 3) if len(at) else (0, 1)
+        for at in (np.flatnonzero(hit.any(1)), np.flatnonzero(hit.any(0)))
+    )
+    part = slice(top, bottom), slice(left, right)
+    # In arrays of their own: numpy is several times slower on what lies four floats apart.
+    depth, object_id, material, x, y, z = (
+        np.ascontiguousarray(one[part]) for one in (depth, object_id, material, *np.moveaxis(normal, 2, 0))
+    )
+    masked = masked if masked is None else masked[part]
+    return _Picture(camera, (int(left), int(top)), depth, (x, y, z), object_id, material, masked, outlines)
+
+
+def _changed(found: _Picture, axis: int, alike: float) -> np.ndarray:
+    """int (n,): pixels that may be on another surface than the next along the axis. Of one object, normals with a
+    cosine above `alike` are of one surface."""
+    every = slice(None)
+    beginning, end = slice(None, -1), slice(1, None)
+    here, there = ((beginning, every), (end, every)) if axis == 0 else ((every, beginning), (every, end))
+    depth, (x, y, z), object_id = found.depth, found.normal, found.object_id
+    hit = depth < np.inf
+    changed = x[here] * x[there]
+    for one in (y, z):
+        changed += one[here] * one[there]
+    changed = changed < alike
+    changed |= object_id[here] != object_id[there]
+    changed &= hit[here]
+    changed &= hit[there]
+    if found.outlines:
+        changed |= (found.material[here] != found.material[there]) | _rough(depth[here], depth[there])
+    if found.masked is not None:
+        changed |= (found.masked[here] | found.masked[there]) & _rough(depth[here], depth[there])
+    at = np.flatnonzero(changed)
+    if axis == 1:
+        at += at // max(1, found.width - 1)  # rows are shorter by one
+    return at
 
 
 def _cuts(pairs: _Pairs, found: _Picture, style: EdgeStyle) -> np.ndarray:
@@ -127,13 +174,6 @@ def _ends(pairs: _Pairs, found: _Picture, style: EdgeStyle) -> np.ndarray:
     return ends
 
 
-def _next(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """All pixels but the last, and all but the first, along an axis."""
-    every = slice(None)
-    first, second = slice(None, -1), slice(1, None)
-    return ((first, every), (second, every)) if axis == 0 else ((every, first), (every, second))
-
-
 def _rough(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Where depths differ by more than a hundredth, or one is background."""
     with np.errstate(invalid="ignore"):
@@ -146,8 +186,7 @@ class _Pairs:
 
     def __init__(self, found: _Picture, one: np.ndarray, axis: int) -> None:
         """From each pixel of `one` to the next along the axis (0 down, 1 right)."""
-        width = found.camera.width
-        self._found, self._axis, self._step = found, axis, (width, 1)[axis]
+        self._found, self._axis, self._step = found, axis, (found.width, 1)[axis]
         self.one, self.two = one, one + self._step
         self._first, self._second = _Planes(found, self.one), _Planes(found, self.two)
         hit_one, hit_two = np.isfinite(self._first.depth), np.isfinite(self._second.depth)
@@ -158,7 +197,7 @@ class _Pairs:
         self._here = _at(self._nearer, self._first.place)
         there = _at(self._nearer, self._second.place)
         depth = np.maximum(self._first.depth, self._second.depth) ** (not found.camera.orthographic)
-        self._pixel = depth * 2 / abs(found.camera.projection[0, 0]) / width  # in the scene
+        self._pixel = depth * 2 / abs(found.camera.projection[0, 0]) / found.camera.width  # in the scene
         sound = self.both & self._first.sound & self._second.sound
         self.valley = sound & (self._here > 0) & (there < 0)
         found_valleys = np.flatnonzero(self.valley)
@@ -211,7 +250,7 @@ class _Pairs:
         """Centres of the pixels that an end is drawn on, float64 (n, 2): where neither is in front, the first, since a
         rule that asked would make a saw of the line."""
         at = np.where(self.jump | self.outline, self.near, self.one)[which]
-        return np.stack([at % self._found.camera.width, at // self._found.camera.width], 1) + 0.5
+        return self._found.places(at).T
 
 
 class _Planes:
@@ -220,14 +259,15 @@ class _Planes:
     def __init__(self, found: _Picture, pixels: np.ndarray) -> None:
         camera = found.camera
         self.depth = found.depth.reshape(-1)[pixels].astype(np.float64)
-        self.place = np.stack([pixels % camera.width, pixels // camera.width]) + 0.5
+        self.place = found.places(pixels)
         x, y, z = found.normals(pixels)
-        rays = affine_rays(np.diag([1.0, -1.0, 1.0, 1.0]) @ camera.projection, camera.width, camera.height)
+        rays = affine_rays(times(np.diag([1.0, -1.0, 1.0, 1.0]), camera.projection), camera.width, camera.height)
         # The normals' products with directions and origins of rays, as functions of the place.
         self._along, self._start = (np.stack([x * a + y * b for a, b in part]) for part in rays)
         self._along[0] -= z
         along = _at(self._along, self.place)
-        across = rays[0, 0, :, None] + rays[0, 1:].T @ self.place
+        # Not as a product of matrices (see rays.times).
+        across = np.stack([_at(rays[0, :, axis], self.place) for axis in (0, 1)])
         length = np.sqrt(1 + (across**2).sum(0))
         self.sight = np.stack([*across, -np.ones(len(pixels))]) / length
         self.sound = along < -GRAZING * length
@@ -276,7 +316,7 @@ def _stamp(image: np.ndarray, place: np.ndarray, direction: np.ndarray, half: fl
         coverage = _below(width / 2 - far, share) + _below(width / 2 + far, share) - 1
         inside = (coverage > 0) & (column >= 0) & (column < image.shape[1]) & (row >= 0) & (row < image.shape[0])
         at = np.broadcast_to(row, inside.shape)[inside], np.broadcast_to(column, inside.shape)[inside]
-        np.maximum.at(image, at, coverage[inside])
+        np.maximum.at(image, at, np.round(coverage[inside] * 255).astype(np.uint8))
 
 
 def _below(t: np.ndarray, large: np.ndarray) -> np.ndarray:

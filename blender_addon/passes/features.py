@@ -81,7 +81,7 @@ class Features:
             return
         step = max(1, BATCH // self.planes.shape[1])
         for first in range(0, len(eyes), step):
-            # einsum stays in this thread (see draw._times).
+            # einsum stays in this thread (see rays.times).
             front = np.einsum("nk,kf->nf", eyes[first : first + step].astype(np.float32), self.planes) > 0
             row, edge, kind = self._contours(front) if self.culled is None else self._not_culled(front)
             yield row + first, Lines(self.ends[edge], kind + self.kind[edge])

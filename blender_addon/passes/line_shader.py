@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gpu
 
-from .edges import SIDE
+from .edges import GRAZING, SIDE
 from .features import BOUNDARY, CONTOUR, HOLDOUT_LINE, MASKED
 from .shaders import INSTANCES_PER_ROW, TEXELS, create
 
@@ -46,7 +46,7 @@ def make_line_shader(with_ids: bool) -> gpu.types.GPUShader:
         info.depth_write("ANY")
     side = f"vec2({SIDE[0]}, {SIDE[1]})"
     kinds = {"BOUNDARY": BOUNDARY, "CONTOUR": CONTOUR, "MASKED": MASKED, "HOLDOUT": HOLDOUT_LINE}
-    for name, number in {**kinds, "SHORT": SHORT, "SIDE": side}.items():
+    for name, number in {**kinds, "SHORT": SHORT, "SIDE": side, "GRAZING": GRAZING}.items():
         info.define(name, str(number))
     info.vertex_source(VERTEX)
     info.fragment_source(FRAGMENT)
@@ -169,8 +169,8 @@ void main()
             vec2 center = vec2(pixel_at) + 0.5;
             vec3 point = origin_of(center) + direction_of(center) * seen.w;
             float facing = -dot(seen.xyz, direction) / length(direction);
-            float slope = facing > 0.05 ? sqrt(max(1.0 - facing * facing, 0.0)) / facing : 20.0;
-            float extended = facing > 0.05 ? dot(seen.xyz, point - origin) / dot(seen.xyz, direction) : seen.w;
+            float slope = facing > GRAZING ? sqrt(max(1.0 - facing * facing, 0.0)) / facing : 1.0 / GRAZING;
+            float extended = facing > GRAZING ? dot(seen.xyz, point - origin) / dot(seen.xyz, direction) : seen.w;
             off = (extended - depth) / (pixel * (0.1 + 0.2 * slope) + 1e-5 * depth);
         }
         ahead = max(ahead, off);

@@ -14,7 +14,7 @@ from .features import Features, Lines, contours, find, looks_of
 from .geometry import Geometry
 from .instances import Group, Stage
 from .line_shader import make_line_shader
-from .rays import affine_rays
+from .rays import affine_rays, times
 from .readback import LineTarget, drawing_state
 
 
@@ -52,8 +52,8 @@ class LineDrawer:
         seen: list[gpu.types.GPUTexture],
         camera: Camera,
         window: np.ndarray,
-    ) -> np.ndarray:
-        """uint8 (H, W) of a tile: coverage by lines. `seen`: its targets, normal and depth, motion and ids. `window`:
+    ) -> None:
+        """Draw a tile, which is to be read next. `seen`: its targets, normal and depth, motion and ids. `window`:
         clip space of the whole image to that of the tile. `instances` is as for triangles, and one more at the end,
         which moves nothing."""
         size = seen[0].width, seen[0].height
@@ -83,6 +83,10 @@ class LineDrawer:
             if drawing.moving:
                 shader.uniform_int("first", first)
                 drawing.moving.draw_instanced(shader, instance_start=0, instance_count=1)
+
+    def read(self) -> np.ndarray:
+        """uint8 (H, W) of the tile drawn last: coverage by lines."""
+        assert self._target is not None
         return self._target.read()
 
     def forget_target(self) -> None:
@@ -123,7 +127,7 @@ def _uniforms(
     camera: Camera, window: np.ndarray, size: tuple[int, int], width: float, border_alone: bool
 ) -> gpu.types.GPUUniformBuf:
     """The block `View` of the shader."""
-    to_clip = window @ camera.projection
+    to_clip = times(window, camera.projection)
     rays = affine_rays(to_clip, *size)
     near, far = camera.clip
     values = np.concatenate(

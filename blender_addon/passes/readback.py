@@ -17,12 +17,15 @@ class Targets:
         self.colors = [gpu.types.GPUTexture((width, height), format="RGBA32F") for _ in range(count)]
         self._depth = gpu.types.GPUTexture((width, height), format="DEPTH_COMPONENT32F")
         self._buffer = gpu.types.GPUFrameBuffer(depth_slot=self._depth, color_slots=self.colors)
+        self._each = [gpu.types.GPUFrameBuffer(color_slots=[color]) for color in self.colors]
 
     @contextmanager
     def bound(self, clear: Sequence[Sequence[float]]) -> Iterator[None]:
         """Draw into them, over `clear`: four numbers for every target."""
-        for texture, value in zip(self.colors, clear, strict=True):
-            texture.clear(format="FLOAT", value=value)
+        # Each by a buffer of its own: a software renderer clears those while it draws, in all its threads.
+        for buffer, value in zip(self._each, clear, strict=True):
+            with buffer.bind():
+                buffer.clear(color=value)
         with self._buffer.bind():
             self._buffer.clear(depth=1.0)
             yield

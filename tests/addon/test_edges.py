@@ -68,6 +68,18 @@ def test_lines_of_analytic_solids(name: str, scene: bpy.types.Scene) -> None:
             assert passes_edges.compare(np.roll(edge, 3, 1), passes_edges.true_points(solid, camera))[0] < 0.9
 
 
+def test_both_rims_of_a_cap_that_is_seen_nearly_from_the_side(scene: bpy.types.Scene) -> None:
+    """It is a few pixels high, and each of them spans dozens of pixels of depth."""
+    solid = passes_edges.solids()["cylinder"]
+    solid.build(scene)
+    *_, camera = passes_edges.views(scene, 8)
+    with Live(scene) as live:
+        edge = live.frame(camera, edges=EdgeStyle()).edge
+    precision, recall = passes_edges.compare(edge, passes_edges.true_points(solid, camera))
+    assert precision >= 0.99
+    assert recall >= 0.99
+
+
 def test_steady_while_things_turn(scene: bpy.types.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes_edges, "FRAMES", 5)
     assert passes_edges.flicker().value <= 0.01
