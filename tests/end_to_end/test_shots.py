@@ -90,6 +90,7 @@ def test_frames_outlive_blender(blender: Blender, fake_server: ServerProcess, tm
             break
     process.send_signal(signal.SIGKILL)
     process.wait(60)
+    process.stdout.close()
     kept = pictures(blender.folder / "frames")
     assert 3 <= len(kept) < 8
     told = blender.run(SHOOT + 'tell(fresh=part("session").session.tasks[-1].pace.painted)', port=fake_server.port)
