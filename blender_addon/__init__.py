@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import operators, overlay, panels, preferences, properties, pump, server_process
+from . import operators, overlay, panels, preferences, properties, pump, render_engine, server_process
 from .passes import gpu_route
 from .session import session
 
@@ -14,7 +14,7 @@ HANDLERS = (
     (bpy.app.handlers.undo_post, pump.undone),
     (bpy.app.handlers.redo_post, pump.undone),
 )
-PARTS = (preferences, properties, overlay, operators, panels)
+PARTS = (preferences, properties, overlay, operators, render_engine, panels)
 
 
 def register() -> None:

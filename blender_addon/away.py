@@ -12,9 +12,11 @@ from functools import cache
 
 import bpy
 
-from .bridge.messages import CANCELLED, DONE, FAILED, JobSummary
+from .bridge.messages import CANCELLED, DONE, ENDED, FAILED, JobSummary
 from .bridge.origin import LONGEST_LABEL, Origin
 
+SHOT = "shot"
+"""Kind of a job: JobSummary.kind."""
 REMEMBERED = 64
 """Jobs, and places, that a scene keeps in mind."""
 
@@ -85,7 +87,8 @@ def offers(
 
     A scene is known by its identity and one of the files that it was in; or by its name and the file that it is in: one
     that was not saved since has no identity. Not those that this session (`under_way`) or another one listens to (to
-    those that are `left` nobody does), nor those that stopped with nothing finished.
+    those that are `left` nobody does), nor those that stopped with nothing finished, nor shots: those go on from the
+    frames on disk.
     """
     ours = origin(scene)
     known = {*applied(scene), *under_way}
@@ -97,6 +100,20 @@ def offers(
         stopped = job.state in (CANCELLED, FAILED)
         free = job.state == DONE or not job.followed or job.job in left
         useful = job.resumable and job.painted > 0 if stopped else free
-        return here and job.job not in known and useful
+        return here and job.kind != SHOT and job.job not in known and useful
 
     return [job for job in jobs if wanted(job)][::-1]
+
+
+def forsaken(jobs: Iterable[JobSummary], scene: bpy.types.Scene, under_way: Iterable[str]) -> list[JobSummary]:
+    """Shots of this scene that wait on the server for frames which nobody sends any more: of a Blender that ended."""
+    ours, known = origin(scene), set(under_way)
+    return [
+        job
+        for job in jobs
+        if job.kind == SHOT
+        and job.state not in ENDED
+        and not job.followed
+        and job.job not in known
+        and (job.place, job.scene) == (ours.place, ours.scene)
+    ]

@@ -55,6 +55,16 @@ def from_object(
 ) -> Camera:
     """A Blender camera at the scene's current frame; where it is `evaluated`, not again. Raises SceneError for what is
     not a plain camera."""
+    layer = scene.view_layers[layer_name(scene, view_layer)]
+    if not evaluated:
+        layer.update()
+    return evaluated_camera(camera.evaluated_get(layer.depsgraph), layer.depsgraph, scene, width, height)
+
+
+def evaluated_camera(
+    camera: bpy.types.Object, depsgraph: bpy.types.Depsgraph, scene: bpy.types.Scene, width: int, height: int
+) -> Camera:
+    """A Blender camera as it is evaluated in a depsgraph; `scene` says how wide pixels are. Raises SceneError."""
     if camera.type != "CAMERA":
         raise SceneError(reason=f"{camera.name!r} is not a camera")
     if camera.data.type not in {"PERSP", "ORTHO"}:
@@ -62,17 +72,13 @@ def from_object(
             reason=f"the camera {camera.name!r} is {camera.data.type.lower()}",
             hint="Set its lens type to Perspective or Orthographic (Properties > Data > Lens).",
         )
-    layer = scene.view_layers[layer_name(scene, view_layer)]
-    if not evaluated:
-        layer.update()
-    evaluated = camera.evaluated_get(layer.depsgraph)
-    to_world = np.array(evaluated.matrix_world, np.float64)
+    to_world = np.array(camera.matrix_world, np.float64)
     scale = np.linalg.norm(to_world[:3, :3], axis=0)
     if not scale.all():
         raise SceneError(reason=f"the camera {camera.name!r} has a scale of zero", hint="Set its scale to 1.")
     to_world[:3, :3] /= scale
-    projection = evaluated.calc_matrix_camera(
-        layer.depsgraph,
+    projection = camera.calc_matrix_camera(
+        depsgraph,
         x=width,
         y=height,
         scale_x=scene.render.pixel_aspect_x,

@@ -12,6 +12,7 @@ from typing import Any
 
 import bpy
 
+from .bridge import prompts
 from .bridge.live import LIVE
 from .bridge.live_messages import Value
 from .bridge.messages import ModelInfo
@@ -103,10 +104,20 @@ def apply_defaults(properties: Any, model: ModelInfo) -> None:
     properties.recommended = json.dumps(model.defaults)
 
 
-def snapshot(scene: Any) -> Settings:
-    """The scene's parameters as a request takes them."""
-    properties = scene.paintover
-    return Settings(**{parameter.name: getattr(properties, parameter.name) for parameter in PARAMETERS})
+def snapshot(scene: Any, *, words: str | None = None) -> Settings:
+    """The scene's parameters as a request takes them; `words`: what a marker says in place of the prompt."""
+    values = {row.name: _ranged(row, getattr(scene.paintover, row.name)) for row in PARAMETERS}
+    return Settings(**{**values, "prompt": prompt(scene.paintover, words)})
+
+
+def prompt(properties: Any, words: str | None = None) -> str:
+    """The prompt, or a marker's words in its place, blended with those of the list that have any weight."""
+    main = properties.prompt if words is None else words
+    listed = [(one.text.strip(), one.weight) for one in properties.prompts if one.text.strip() and one.weight > 0]
+    if not listed:
+        return main
+    own = [(blend.text, blend.weight) for blend in prompts.parse(main)] if main.strip() else []
+    return prompts.join([*own, *listed]) if own or len(listed) > 1 else listed[0][0]
 
 
 def live_name(row: Parameter) -> str:
@@ -120,8 +131,13 @@ def live_values(scene: Any) -> dict[str, Value]:
 
 
 def _live_value(properties: Any, row: Parameter) -> Value:
-    """In the row's own type and range: 0.15 as a float of 32 bits is more than 0.15."""
-    value: Value = row.type(getattr(properties, live_name(row)))
+    return _ranged(row, getattr(properties, live_name(row)))
+
+
+def _ranged(row: Parameter, given: Any) -> Value:
+    """In the row's own type and range: 0.15 as a float of 32 bits is more than 0.15, and curves and drivers go
+    anywhere."""
+    value: Value = row.type(given)
     if row.minimum is not None and row.maximum is not None:
         value = min(max(value, row.minimum), row.maximum)  # type: ignore[type-var]
     return value
@@ -158,6 +174,21 @@ SHADING = (
 )
 
 
+SHOT_FORMATS = (
+    ("PNG", "PNG", "Frames as they are painted, 8 bits a channel"),
+    ("OPEN_EXR", "OpenEXR", "Frames in linear light, 16-bit floats, for compositing"),
+)
+
+
+class PAINTOVER_PG_prompt(bpy.types.PropertyGroup):
+    text: bpy.props.StringProperty(name="Prompt", description="What to paint")  # type: ignore[valid-type]
+    weight: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Weight",
+        description="How much it counts against the other prompts. Keyframe it to go from one prompt to another",
+        default=1.0, min=0.0, max=1.0, subtype="FACTOR",
+    )  # fmt: skip
+
+
 class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
     live_camera: bpy.props.EnumProperty(name="View", description="What is painted live", items=LIVE_CAMERAS)  # type: ignore[valid-type]
@@ -167,6 +198,22 @@ class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
         subtype="DIR_PATH",
         default="//paintover",
         options={"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set(),
+    )
+    prompts: bpy.props.CollectionProperty(type=PAINTOVER_PG_prompt, name="Prompts")  # type: ignore[valid-type]
+    prompt_index: bpy.props.IntProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    shot_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Output",
+        description="Folder for the painted frames",
+        subtype="DIR_PATH",
+        default="//paintover",
+        options={"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set(),
+    )
+    shot_format: bpy.props.EnumProperty(name="Format", description="Of the painted frames", items=SHOT_FORMATS)  # type: ignore[valid-type]
+    shot_backwards: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Backwards", description="Paint from the last frame to the first, each from the one after it"
+    )
+    look_every: bpy.props.IntProperty(  # type: ignore[valid-type]
+        name="Every", description="Look First paints every so many frames", default=12, min=1, soft_max=100
     )
     recommended: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     identity: bpy.props.StringProperty(options={"HIDDEN"})  # type: ignore[valid-type]
@@ -185,6 +232,7 @@ PAINTOVER_PG_settings.__annotations__.update(
 
 
 def register() -> None:
+    bpy.utils.register_class(PAINTOVER_PG_prompt)
     bpy.utils.register_class(PAINTOVER_PG_settings)
     bpy.types.Scene.paintover = bpy.props.PointerProperty(type=PAINTOVER_PG_settings)
 
@@ -192,3 +240,4 @@ def register() -> None:
 def unregister() -> None:
     del bpy.types.Scene.paintover
     bpy.utils.unregister_class(PAINTOVER_PG_settings)
+    bpy.utils.unregister_class(PAINTOVER_PG_prompt)

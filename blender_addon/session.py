@@ -76,6 +76,11 @@ class Session:
         return [task for task in self.tasks if not task.ended]
 
     @property
+    def reconnects(self) -> bool:
+        """Whether a connection that ends is made again."""
+        return self.live is not None or any(task.reconnects for task in self.active)
+
+    @property
     def busy(self) -> bool:
         return bool(self.active or self.awaited or self.live) or self.link.state is LinkState.CONNECTING
 
@@ -176,7 +181,7 @@ class Session:
         the server has go on there, and the old file can take them over."""
         self.end_live()
         for task in self.active:
-            if task.sent:
+            if task.sent and not task.needs_file:
                 task.release()
                 self.left.add(task.job)
             else:
@@ -200,8 +205,8 @@ class Session:
         while not done():
             if until and time.monotonic() > until:
                 raise TimeoutError("the server did not answer in time")
-            if self.link.state is LinkState.OFFLINE and not self.active:  # nothing to wait on but a server's start
-                time.sleep(0.05)
+            if self.link.state is LinkState.OFFLINE and not any(task.working for task in self.active):
+                time.sleep(0.05)  # a server's start, or another attempt to connect
             self.tick(wait=0.0 if any(task.working for task in self.active) else 0.1)
 
     # ------------------------------------------------------------ for the pump
@@ -226,11 +231,12 @@ class Session:
         return changed
 
     def _stay_live(self) -> bool:
-        """What the live view has to do, or to connect again for it. Returns whether there is something new to see."""
+        """What the live view has to do, or to connect again for it, or for a task. Returns whether there is something
+        new to see."""
+        if self.link.state is LinkState.OFFLINE and not self.awaited:
+            return self.reconnects and self._guard_live(self._connect_again)
         if self.live is None:
             return False
-        if self.link.state is LinkState.OFFLINE and not self.awaited:
-            return self._guard_live(self._connect_again)
         return self._guard_live(lambda: self.live is not None and self.live.tick(self.link))
 
     def _guard_live(self, work: Callable[[], bool]) -> bool:
@@ -288,8 +294,9 @@ class Session:
             self.refresh()
             for task in self.active:
                 task.take_up(self.link)
-            if self.live:
+            if self.reconnects:
                 self.error = None
+            if self.live:
                 self.live.take_up(self.link)
         elif isinstance(event, OF_STAGE):
             self._guard_live(lambda: self.live is not None and self.live.receive(event, self.link))
@@ -297,9 +304,9 @@ class Session:
             self.error = event
             self._offline()
             self._lose(event)
+            self._next_attempt = time.monotonic() + RECONNECT
             if self.live:
                 self.live.lose(event)
-                self._next_attempt = time.monotonic() + RECONNECT
         elif isinstance(event, MeshesMissing):
             for task in self.active:
                 if task.wants(event):
@@ -329,7 +336,7 @@ class Session:
         error = trouble.failure.error()
         task = next((task for task in self.active if task.job == trouble.job), None)
         if task:
-            task.fail(error)
+            task.refused(error)
         else:
             self.error = error
 

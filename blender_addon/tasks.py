@@ -30,6 +30,7 @@ from .bridge.messages import (
     MeshesMissing,
     Preview,
     Progress,
+    Shot,
     Submit,
     Texture,
 )
@@ -64,6 +65,10 @@ class Task(abc.ABC):
     """A request on its way. Subclasses say how it is prepared and what becomes of its results."""
 
     label = ""
+    reconnects = False
+    """Whether a connection that ends is made again for it, without anybody's doing."""
+    needs_file = False
+    """Whether the server needs this Blender for it to the end."""
 
     def __init__(self, settings: Settings, scene: bpy.types.Scene) -> None:
         self.job = uuid.uuid4().hex
@@ -93,7 +98,7 @@ class Task(abc.ABC):
         """Collect the request from the scene, in steps of one view at the most."""
 
     @abc.abstractmethod
-    def request(self) -> Generate | Texture:
+    def request(self) -> Generate | Texture | Shot:
         """The finished request, once `prepare` is through."""
 
     @abc.abstractmethod
@@ -140,7 +145,8 @@ class Task(abc.ABC):
     def advance(self, link: Link) -> bool:
         """Do the next step. Returns whether another one may follow in the same tick."""
         steps = self._steps if self.preparing else self._applying
-        assert steps is not None
+        if steps is None:  # the step before has ended it
+            return False
         try:
             stage = next(steps)
         except StopIteration:
@@ -242,6 +248,10 @@ class Task(abc.ABC):
                 link.send(Cancel(self.job))
             except ConnectionLost as error:
                 self.fail(error)
+
+    def refused(self, error: PaintoverError) -> None:
+        """The server cannot answer a message about it."""
+        self.fail(error)
 
     def fail(self, error: PaintoverError) -> None:
         """End without (more) results."""

@@ -98,9 +98,9 @@ def between_parts(folder: str) -> Iterator[tuple[str, str, str]]:
 # A part may import those that come after it only: panels -> operators -> … -> bridge, cli -> front -> … -> engine.
 LAYERS = {
     "blender_addon": (
-        "panels", "operators", "overlay", "pump", "preferences", "session", "live", "takeover_task", "texture_task",
-        "tasks", "away", "dressing", "images", "textures", "uvs", "cameras", "meshes", "passes", "steps", "link",
-        "server_process", "environment", "properties",
+        "panels", "operators", "render_engine", "overlay", "pump", "preferences", "session", "live", "animate",
+        "takeover_task", "texture_task", "tasks", "away", "dressing", "images", "textures", "uvs", "cameras", "meshes",
+        "passes", "steps", "link", "server_process", "environment", "properties",
     ),
     "server": (
         "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "shots", "archive",

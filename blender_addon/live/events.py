@@ -14,7 +14,7 @@ from ..bridge.errors import SceneError
 from ..bridge.live_messages import Value
 
 CAMERA = ("camera_orbit", "camera_elevation", "camera_distance")
-OPERATORS = {"texture/run": "texture", "animation/run": "animate", "cancel": "cancel"}
+OPERATORS = {"texture/run": "texture", "animation/run": "render_shot", "cancel": "cancel"}
 """Event -> operator of this extension."""
 UNKNOWN_DISTANCE = 10.0
 """Of what a camera looks at that looks at nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import away, connect, export_passes, fix_range, live, paint, revert, setup
+from . import animate, away, connect, export_passes, fix_range, live, paint, revert, setup
 
 CLASSES = (
     *connect.CLASSES,
@@ -16,6 +16,7 @@ CLASSES = (
     *fix_range.CLASSES,
     *revert.CLASSES,
     *live.CLASSES,
+    *animate.CLASSES,
 )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import bpy
 
-from . import live, passes, preview, sidebar
+from . import animate, live, passes, preview, sidebar
 
-CLASSES = (*sidebar.CLASSES, *passes.CLASSES, *live.CLASSES)
+CLASSES = (*sidebar.CLASSES, *animate.CLASSES, *passes.CLASSES, *live.CLASSES)
 
 
 def register() -> None:

@@ -49,6 +49,8 @@ class Frame:
     """Object -> what it has that is not drawn, or not as it renders: hair, volumes, displacement, …"""
     position: np.ndarray | None = None
     """float32 (H, W, 3): world space, if asked for; NaN on background."""
+    depth_before: np.ndarray | None = None
+    """float32 (H, W), with `position`: view-space depth, in the previous frame, of the surface seen here."""
     uv: np.ndarray | None = None
     """float32 (H, W, 2): v up; if asked for; 0 on background."""
     edge: np.ndarray | None = None
@@ -128,6 +130,7 @@ class Drawer:
             names=stage.names,
             left_out={**stage.ignored, **stage.left_out},
             position=images[2][..., :3] if position else None,
+            depth_before=images[2][..., 3] if position else None,
             uv=images[3][..., :2] if uv else None,
         )
 

@@ -57,7 +57,6 @@ def render(
             also(depsgraph)
 
     with offstage(scene, view_layer, with_cycles=False, frame=frame) as stand_in:
-        stand_in.scene.render.resolution_x = stand_in.scene.render.resolution_y = 8
         stand_in.render(read)
     drawn = [draw(stages[0], camera, edges=edges or EdgeStyle()) for camera in cameras]
     return [assemble(one.camera, one.depth, one.normal, one.object_id, one.edge, one.names) for one in drawn]

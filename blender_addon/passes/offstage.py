@@ -112,17 +112,27 @@ def _at_least(camera: Camera, side: int) -> Camera:
 
 @contextmanager
 def offstage(
-    scene: bpy.types.Scene, view_layer: str | None, *, with_cycles: bool, frame: float | None = None
+    scene: bpy.types.Scene,
+    view_layer: str | None,
+    *,
+    with_cycles: bool,
+    frame: float | None = None,
+    camera: bpy.types.Object | None = None,
 ) -> Iterator[Offstage]:
     """A temporary copy of `scene` with one view layer and an engine that renders it, at `frame` or the scene's own.
 
-    With `with_cycles` that engine is Cycles; without, it draws nothing and only evaluates the geometry.
+    With `with_cycles` that engine is Cycles; without, it draws nothing and only evaluates the geometry. With a `camera`
+    the copy looks through that one instead of its own, and is animated as the scene is: for a look at all that is
+    evaluated at that frame.
     """
     if bpy.app.is_job_running("RENDER"):
         raise RenderFailed(reason="Blender is rendering", hint="Wait until that render is done, and run it again.")
     layer = layer_name(scene, view_layer)
     functions = _cycles_functions() if with_cycles else {}
-    with _staged(_copy(scene, layer, frame), functions) as stage:
+    with _staged(_copy(scene, layer, frame, animated=camera is not None), functions) as stage:
+        if camera:
+            stage.scene.camera = camera
+        stage.scene.render.resolution_x = stage.scene.render.resolution_y = 8  # until it is aimed
         yield stage
 
 
@@ -161,9 +171,10 @@ def layer_name(scene: bpy.types.Scene, view_layer: str | None = None) -> str:
     return view_layer
 
 
-def _copy(scene: bpy.types.Scene, layer: str, frame: float | None) -> bpy.types.Scene:
+def _copy(scene: bpy.types.Scene, layer: str, frame: float | None, *, animated: bool) -> bpy.types.Scene:
     copy = scene.copy()
-    copy.animation_data_clear()
+    if not animated:
+        copy.animation_data_clear()
     if frame is not None:
         copy.frame_current, copy.frame_subframe = int(frame // 1), frame % 1
     copy.timeline_markers.clear()  # they would switch the camera

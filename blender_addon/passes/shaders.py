@@ -64,7 +64,7 @@ def geometry_shader(variant: dict[str, bool]) -> gpu.types.GPUShaderCreateInfo:
         info.push_constant("FLOAT", "threshold")
         info.vertex_in(4, "VEC2", "mask_uv")
         between.smooth("VEC2", "masked_at")
-    if variant.get("PAINTED"):
+    if variant.get("PAINTED") or variant.get("POSITION"):
         between.smooth("FLOAT", "depth_before")
     info.vertex_out(between)
     if hasattr(info, "depth_write"):  # 4.5 and later
@@ -105,7 +105,7 @@ void main()
                             dot(texelFetch(instances, at + ivec2(4, 0), 0), here),
                             dot(texelFetch(instances, at + ivec2(5, 0), 0), here));
     then = (cameras.to_clip_before * vec4(seen_before, 1.0)).xyw;
-#ifdef PAINTED
+#if defined(PAINTED) || defined(POSITION)
     depth_before = -seen_before.z;
 #endif
 #ifdef UV
@@ -198,7 +198,7 @@ void main()
     vec2 motion = (then.xy / then.z - now.xy / now.z) * cameras.half_size_far.xy;
     out_motion_ids = vec4(then.z > 0.0 ? motion : vec2(uintBitsToFloat(0x7F800000u)), known.x, material);
 #ifdef POSITION
-    out_position = cameras.to_world * vec4(seen, 1.0);
+    out_position = vec4((cameras.to_world * vec4(seen, 1.0)).xyz, depth_before);
 #endif
 #ifdef UV
     out_uv = vec4(uv, 0.0, 0.0);

@@ -1,0 +1,176 @@
+"""A shot that Blender's own render asks for, frame by frame: in that render's thread, over a connection of its own.
+
+Blender wants frames in order of showing; a keyframe that lies ahead is evaluated by the render's own depsgraph, as
+Cycles does for motion blur (RenderEngine.frame_set), and painted before those that lead up to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ..bridge.client import Client
+from ..bridge.errors import Cancelled, ConnectionLost, LinkError, PaintoverError, SceneError, ServerSilent
+from ..bridge.messages import (
+    CANCELLED,
+    ENDED,
+    Cancel,
+    Failure,
+    Follow,
+    FrameGiven,
+    FrameKept,
+    FrameMissing,
+    FramePainted,
+    FrameWanted,
+    JobState,
+    Progress,
+    Shot,
+    Trouble,
+)
+from ..bridge.origin import Origin
+from ..bridge.parameters import Settings
+from ..passes.draw import Drawer, Frame
+from .footage import Moment
+from .moments import Look, stable_ids
+from .parts import Part
+
+PATIENCE = 120.0
+"""Seconds for which a connection that was lost is made again."""
+Connect = Callable[[], Client]
+
+
+class EngineShot:
+    """One job on the server. Its frames are asked for in order."""
+
+    def __init__(
+        self, connect: Connect, look: Look, settings: Settings, numbers: Sequence[int], origin: Origin
+    ) -> None:
+        """Raises LinkError."""
+        self.look, self.numbers = look, tuple(numbers)
+        self._connect = connect
+        self._client = connect()
+        self._part = Part(numbers, settings.animate_interval, self._read, self._draw)
+        self._painted: dict[int, np.ndarray] = {}
+        self._given = 0
+        """Frames that Blender has got."""
+        self._engine: Any = None
+        self._depsgraph: Any = None
+        self._drawer: Drawer | None = None
+        self.last: Moment | None = None
+        """Of the frame that Blender got last."""
+        self._over = False
+        shot = Shot(settings, self.numbers, look.width, look.height)
+        self._job = self._client.submit(shot, origin)
+
+    def awaits(self, number: int) -> bool:
+        """Whether Blender may ask for this frame now: it lies ahead."""
+        return number in self.numbers[self._given :]
+
+    def frame(
+        self, engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, number: int, drawer: Drawer
+    ) -> tuple[np.ndarray, Moment]:
+        """A painted frame, uint8 (H, W, 3), and the moment that it shows; the depsgraph is at that frame afterwards.
+        Raises Cancelled and whatever is wrong."""
+        self._engine, self._depsgraph, self._drawer = engine, depsgraph, drawer
+        try:
+            while number not in self._painted:
+                self._listen()
+            moment = self._read(number)
+        finally:
+            engine.frame_set(number, 0.0)
+            self._engine = self._depsgraph = self._drawer = None
+        image = self._painted[number]
+        self._given = self.numbers.index(number) + 1
+        for passed in [one for one in self._painted if self.numbers.index(one) < self._given]:
+            del self._painted[passed]
+        return image, moment
+
+    def _listen(self) -> None:
+        """Take the next message, or wait a moment for one."""
+        if self._engine.test_break():
+            raise Cancelled()
+        try:
+            message = self._client.receive(timeout=0.1)
+        except queue.Empty:
+            return
+        except (ConnectionLost, ServerSilent) as error:
+            self._reconnect(error)
+            return
+        if isinstance(message, Trouble):
+            raise message.failure.error()
+        if getattr(message, "job", "") != self._job:
+            return
+        if isinstance(message, FrameWanted):
+            for place in range(message.place, min(message.place + message.count, len(self.numbers))):
+                self._give(place)
+        elif isinstance(message, FramePainted):
+            self._painted[message.number] = message.image
+            self._client.send(FrameKept(self._job, message.place))
+        elif isinstance(message, Progress):
+            self._engine.update_stats("", message.stage)
+            if len(self.numbers) == 1:
+                self._engine.update_progress(message.fraction)
+        elif isinstance(message, JobState) and message.state in ENDED:
+            self._over = True
+            if message.failure or message.state == CANCELLED:
+                raise message.failure.error() if message.failure else Cancelled()
+
+    def _give(self, place: int) -> None:
+        steps = self._part.frame(place)
+        try:
+            while True:
+                next(steps)
+                if self._engine.test_break():
+                    raise Cancelled()
+        except StopIteration as done:
+            self._client.send(FrameGiven(self._job, place, done.value))
+        except Cancelled:
+            raise
+        except PaintoverError as error:
+            self._client.send(FrameMissing(self._job, place, Failure.of(error)))
+            raise
+
+    def _read(self, number: int) -> Moment:
+        scene = self._depsgraph.scene
+        self._engine.frame_set(number, 0.0)
+        return self.look.evaluated(scene, self._depsgraph, number, stable_ids())
+
+    def _draw(self, *arguments: Any, **options: Any) -> Frame:
+        assert self._drawer is not None
+        try:
+            return self._drawer.draw(*arguments, **options)
+        except (RuntimeError, SystemError) as reason:
+            raise SceneError(reason=f"the graphics card cannot draw it ({reason})") from reason
+
+    def _reconnect(self, error: LinkError) -> None:
+        """The server may have been started again: it knows the job, and what was painted comes again."""
+        self._client.close()
+        until = time.monotonic() + PATIENCE
+        while True:
+            if self._engine.test_break():
+                raise Cancelled()
+            if time.monotonic() > until:
+                raise error
+            self._engine.update_stats("", "Connection lost: connecting again")
+            try:
+                self._client = self._connect()
+                self._client.send(Follow(self._job))
+                return
+            except LinkError:
+                time.sleep(0.5)
+
+    def close(self) -> None:
+        """Have the server end what is not finished, and let go."""
+        with contextlib.suppress(PaintoverError):
+            if not self._over and self._given < len(self.numbers):
+                self._client.send(Cancel(self._job))
+            self._client.flush(2.0)
+        self._client.close()
+        self._part.footage.forget()
+        self._painted.clear()

@@ -1,0 +1,85 @@
+"""The Animate panel of the Paintover tab: the range, the words, what holds a shot still, and where its frames go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import bpy
+
+from ..animate.timeline import PROMPT
+from ..bridge.parameters import PARAMETERS
+from .sidebar import PAINTOVER_PT_main, Tab, draw_text
+
+if TYPE_CHECKING:
+    from bpy.types import Context
+
+
+class PAINTOVER_PT_animate(Tab, bpy.types.Panel):
+    bl_label = "Animate"
+    bl_parent_id = PAINTOVER_PT_main.__name__
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: Context) -> None:
+        layout, scene = self.layout, context.scene
+        settings = scene.paintover
+        row = layout.row(align=True)
+        row.prop(scene, "frame_start", text="Start")
+        row.prop(scene, "frame_end", text="End")
+        row.prop(scene, "frame_step", text="Step")
+        layout.prop(settings, "shot_backwards")
+        row = layout.row(align=True)
+        row.prop(settings, "shot_folder", text="")
+        row.prop(settings, "shot_format", text="")
+        row.operator("paintover.open_shot_folder", text="", icon="FILE_FOLDER")
+        row = layout.row(align=True)
+        row.operator("paintover.look_first", icon="IMAGE_ALPHA")
+        row.prop(settings, "look_every")
+        row = layout.row(align=True)
+        row.scale_y = 1.3
+        row.operator("paintover.render_shot", icon="RENDER_ANIMATION")
+        row.operator("paintover.render_shot", text="", icon="FILE_REFRESH").again = True
+        row = layout.row(align=True)
+        row.operator("paintover.shot_to_sequencer", text="To Sequencer", icon="SEQUENCE")
+        row.operator_menu_enum("paintover.shot_to_video", "codec", text="To Video", icon="FILE_MOVIE")
+
+
+class PAINTOVER_UL_prompts(bpy.types.UIList):
+    def draw_item(
+        self, context: Context, layout: Any, data: Any, item: Any, icon: Any, active: Any, name: Any, index: int
+    ) -> None:
+        row = layout.split(factor=0.65)
+        row.prop(item, "text", text="", emboss=False, placeholder="What to paint")
+        row.prop(item, "weight", text="", slider=True)
+
+
+class PAINTOVER_PT_animate_prompts(Tab, bpy.types.Panel):
+    bl_label = "Prompts over Time"
+    bl_parent_id = PAINTOVER_PT_animate.__name__
+
+    def draw(self, context: Context) -> None:
+        settings = context.scene.paintover
+        row = self.layout.row()
+        row.template_list(PAINTOVER_UL_prompts.__name__, "", settings, "prompts", settings, "prompt_index", rows=3)
+        column = row.column(align=True)
+        column.operator("paintover.prompt_add", text="", icon="ADD")
+        column.operator("paintover.prompt_remove", text="", icon="REMOVE")
+        words = f"These are blended with the prompt above. A marker named “{PROMPT} red brick” takes its place."
+        draw_text(self.layout, words, "INFO")
+
+
+class PAINTOVER_PT_animate_hold(Tab, bpy.types.Panel):
+    bl_label = "What Holds It Still"
+    bl_parent_id = PAINTOVER_PT_animate.__name__
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: Context) -> None:
+        layout, settings = self.layout, context.scene.paintover
+        layout.use_property_split = True
+        for parameter in PARAMETERS:
+            if parameter.group == "animate":
+                row = layout.row()
+                row.active = parameter.name != "animate_deflicker" or settings.animate_hold < 1
+                row.prop(settings, parameter.name)
+
+
+CLASSES = (PAINTOVER_UL_prompts, PAINTOVER_PT_animate, PAINTOVER_PT_animate_prompts, PAINTOVER_PT_animate_hold)
