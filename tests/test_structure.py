@@ -105,7 +105,7 @@ LAYERS = {
     "server": (
         "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "supervisor", "jobs",
         "journal", "worker_process", "worker", "stream", "animation", "texturing", "pipelines", "fake_engine", "engine",
-        "models", "model_files", "worker_messages", "ending",
+        "extras", "models", "model_files", "worker_messages", "ending",
     ),
 }  # fmt: skip
 

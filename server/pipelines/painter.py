@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from paintover.bridge import loras
 from paintover.bridge.errors import BadParameter, ServerFailure
 from paintover.bridge.hints import make_hint
 from paintover.bridge.messages import Generate
@@ -57,7 +58,7 @@ class Painter:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             return
-        loaded = self._have(model, controls, lambda share: None)
+        loaded = self.have(model, controls, lambda share: None)
         if self._previewer is None:
             self._previewer = Previewer(loaded.vae, loaded.scale_factor)
 
@@ -69,7 +70,7 @@ class Painter:
 
         MissingModel, BadModelFile, UnsupportedControl, BadParameter, ServerFailure (not finite), Cancelled.
         """
-        settings, clock = request.settings, _Clock()
+        settings, clock = request.settings, Clock()
         image = _image_to_start_from(request)
         if image is not None and int(settings.steps * settings.strength) == 0:
             return image.astype(np.float32) / 255.0, clock.seconds  # nothing is to be painted over
@@ -85,13 +86,13 @@ class Painter:
 
         def seen(step: int, clean: torch.Tensor) -> None:
             if step % PREVIEW_STEPS == PREVIEW_STEPS - 1:
-                monitor.preview(self._preview(model, clean))
+                monitor.preview(self.preview(model, clean))
 
         latents = denoiser.run(before_step, seen)
         clock.stage("denoise")
         monitor.check()
         monitor.progress("Finishing", _FINISHING)
-        picture = _decode(model, latents)
+        picture = decode(model, latents)
         clock.stage("decode")
         return picture, clock.seconds
 
@@ -100,7 +101,7 @@ class Painter:
         self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None
     ) -> Iterator[Unfinished | Painting]:
         """See engine.Engine. The same errors as `paint`."""
-        clock = _Clock()
+        clock = Clock()
         model = self._load(requests[0], monitor)
         clock.stage("load")
         denoisers = [_prepare(model, request, _image_to_start_from(request), Coherence()) for request in requests]
@@ -120,7 +121,7 @@ class Painter:
                 share = (step + number / len(denoisers)) / steps
                 monitor.progress(f"Step {step + 1} of {steps}", _PAINTING + (_FINISHING - _PAINTING) * share)
                 predictions.append(denoiser.predict(latents[number], step))
-            monitor.preview(self._preview(model, predictions[step % len(denoisers)].clean))
+            monitor.preview(self.preview(model, predictions[step % len(denoisers)].clean))
             foreseen = [prediction.clean[0].permute(1, 2, 0) for prediction in predictions]
             for number, agreed in enumerate(agree(step / steps, foreseen)):
                 denoiser = denoisers[number]
@@ -132,7 +133,7 @@ class Painter:
         monitor.progress("Finishing", _FINISHING)
         for finished in latents:
             monitor.check()
-            picture = _decode(model, finished)
+            picture = decode(model, finished)
             clock.stage("decode")
             yield Painting((picture * 255).round().astype(np.uint8), dict(clock.seconds))
 
@@ -143,10 +144,12 @@ class Painter:
             monitor.check()
             monitor.progress(f"Loading {request.settings.model}", share * _PAINTING)
 
-        return self._have(request.settings.model, [control.name for control in _active_controls(request)], report)
+        controls = [control.name for control in active_controls(request)]
+        return self.have(request.settings.model, controls, report, request.settings.lora)
 
-    def _have(self, name: str, controls: Sequence[str], report: Callable[[float], None]) -> Model:
-        """The model with these ControlNets, loaded where it is not. `report` gets the share, and may raise to stop."""
+    def have(self, name: str, controls: Sequence[str], report: Callable[[float], None], lora: str = "") -> Model:
+        """The model with these ControlNets and LoRAs, loaded where it is not. `report` gets the share, and may raise to
+        stop."""
         entry = models.resolve(name)
         if self._model is None or self._model.entry != entry:
             self._model, self._previewer, self.held = None, None, Held()  # free its memory before the next takes it
@@ -156,11 +159,11 @@ class Painter:
             if control not in self._model.controlnets:
                 report(1.0)
                 loading.load_control(self._model, control)
-        if (name, len(self._model.controlnets)) != (self.held.model, len(self.held.controls)):
-            self.held = Held(name, tuple(self._model.controlnets), loading.size(self._model))
+        self._model.loras.use(self._model, loras.parse(lora), lambda: report(1.0))
+        self.held = Held(name, tuple(self._model.controlnets), loading.size(self._model))
         return self._model
 
-    def _preview(self, model: Model, clean: torch.Tensor) -> np.ndarray:
+    def preview(self, model: Model, clean: torch.Tensor) -> np.ndarray:
         if self._previewer is None:
             self._previewer = Previewer(model.vae, model.scale_factor)
         return self._previewer.picture(clean)
@@ -187,7 +190,7 @@ def _image_to_start_from(request: Generate) -> np.ndarray | None:
     )
 
 
-def _active_controls(request: Generate) -> list[Control]:
+def active_controls(request: Generate) -> list[Control]:
     """The ControlNets that the request is steered by: none without passes, nor at scale 0."""
     if request.passes is None:
         return []
@@ -256,7 +259,7 @@ def _with_hints(
 ) -> list[denoise.ActiveControl]:
     """The ControlNets with what each row of the batch shows them: every one of the passes, `guided` times."""
     active = []
-    for control in _active_controls(request):
+    for control in active_controls(request):
         entry, limits = model.entry, request.settings.depth_limits
         hints = [
             make_hint(passes, control.name, entry.normals, entry.lines, limits)
@@ -273,7 +276,7 @@ def _with_hints(
     return active
 
 
-def _decode(model: Model, latents: torch.Tensor) -> np.ndarray:
+def decode(model: Model, latents: torch.Tensor) -> np.ndarray:
     """Decode; a VAE that overflows in half precision is run in float32. ServerFailure where that does not help."""
     if not torch.isfinite(latents).all():
         raise ServerFailure(
@@ -295,7 +298,7 @@ def _decode(model: Model, latents: torch.Tensor) -> np.ndarray:
     return picture
 
 
-class _Clock:
+class Clock:
     """Seconds by stage."""
 
     def __init__(self) -> None:
