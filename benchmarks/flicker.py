@@ -19,18 +19,19 @@ ratios of means.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from paintover.server.animation.job import Ways
 from paintover.server.pipelines import denoise
 from paintover.server.pipelines.engine import DiffusersEngine
 from tools.train_mini import classifier
@@ -47,16 +48,16 @@ PROMPTS = ("lava", "brick")
 ALL_PROMPTS = (*PROMPTS, "moss", "wood", "striped")
 SIDE, STEPS = 256, 12
 BACK = (1, 4, 16)
-SWITCHES: dict[str, tuple[Ways, int]] = {
-    "all": (Ways(), 8),
-    "without_between": (Ways(), 1),
-    "without_noise": (Ways(noise=False), 8),
-    "with_attention": (Ways(attention=True), 8),
-    "with_hold_0.6": (Ways(hold=0.6), 8),
-    "with_hold_0.6_deflicker": (Ways(hold=0.6, deflicker=0.5), 8),
-    "with_hold_0": (Ways(hold=0.0), 8),
+SWITCHES: dict[str, dict[str, Any]] = {
+    "all": {},
+    "without_between": {"animate_interval": 1},
+    "without_noise": {"animate_noise": False},
+    "with_attention": {"animate_attention": True},
+    "with_hold_0.6": {"animate_hold": 0.6},
+    "with_hold_0.6_deflicker": {"animate_hold": 0.6, "animate_deflicker": 0.5},
+    "with_hold_0": {"animate_hold": 0.0},
 }
-"""Ways and interval of each."""
+"""Settings that are otherwise in each."""
 
 
 def recognised(judge: classifier.Classifier, shot: Shot, pictures: Pictures, material: str) -> list[float]:
@@ -138,8 +139,9 @@ def switches(engine: DiffusersEngine, shot: Shot, material: str) -> list[Result]
     name = f"{shot.name}-{shot.frames}-{SIDE}-{material}-{STEPS // 2}"
     alone = figures_of(shot, kept(f"itself-{name}", lambda: by_itself(engine, shot, asked)))
     results = []
-    for switch, (ways, interval) in SWITCHES.items():
-        make: Callable[[], Take] = lambda w=ways, i=interval: as_shot(engine, shot, lambda _: asked, w, i)  # noqa: E731
+    for switch, changes in SWITCHES.items():
+        own_way = dataclasses.replace(asked, **changes)
+        make: Callable[[], Take] = lambda s=own_way: as_shot(engine, shot, lambda _: s)  # noqa: E731
         own = figures_of(shot, kept(f"{switch}-{name}", make))
         results += [Result(f"{switch}_{key}_ratio", own[key] / alone[key], "") for key in own]
     return results

@@ -15,11 +15,11 @@ from PIL import Image
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
 from paintover.server import models
-from paintover.server.animation.job import Ways, animate
+from paintover.server.animation.job import animate
 from paintover.server.pipelines.engine import DiffusersEngine
 from tools.train_mini.sheet import Quiet
 
-from .shots import INTERVAL, ROOT, Shot
+from .shots import ROOT, Shot
 
 CACHE = ROOT / ".build" / "flicker"
 SEED = 1
@@ -67,13 +67,10 @@ def by_itself(engine: DiffusersEngine, shot: Shot, asked: Settings) -> Take:
     return Take(pictures, time.process_time() - started)
 
 
-def as_shot(
-    engine: DiffusersEngine, shot: Shot, asked: Callable[[int], Settings], ways: Ways | None = None,
-    interval: int = INTERVAL,
-) -> Take:  # fmt: skip
+def as_shot(engine: DiffusersEngine, shot: Shot, asked: Callable[[int], Settings]) -> Take:
     """The shot as animation paints it. `asked`: the settings of every frame."""
     pictures, seconds = {}, 0.0
-    frames = animate(engine, shot.sent(asked, interval), Quiet(), ways)
+    frames = animate(engine, shot.sent(asked, asked(1).animate_interval), Quiet())
     while True:
         started = time.process_time()
         painted = next(frames, None)

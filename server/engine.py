@@ -35,6 +35,23 @@ class Monitor(Protocol):
         """Raise Cancelled if the user stopped the job. Engines call it at least once a step."""
 
 
+class Part:
+    """A stretch of a job's progress: passes an engine's reports on, scaled and with the job's own words."""
+
+    def __init__(self, monitor: Monitor, words: str, start: float, span: float) -> None:
+        self._monitor, self._words, self._start, self._span = monitor, words, start, span
+
+    def progress(self, stage: str, fraction: float) -> None:
+        words = ": ".join(part for part in (self._words, stage) if part)
+        self._monitor.progress(words, self._start + self._span * fraction)
+
+    def preview(self, image: np.ndarray) -> None:
+        self._monitor.preview(image)
+
+    def check(self) -> None:
+        self._monitor.check()
+
+
 @dataclass(frozen=True, eq=False)
 class Painting:
     """A finished picture."""

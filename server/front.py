@@ -37,6 +37,9 @@ from paintover.bridge.messages import (
     Failure,
     Follow,
     Forget,
+    FrameGiven,
+    FrameKept,
+    FrameMissing,
     Generate,
     Hello,
     JobState,
@@ -49,6 +52,7 @@ from paintover.bridge.messages import (
     Probe,
     Refused,
     Resume,
+    Shot,
     Submit,
     TakeOver,
     Texture,
@@ -107,6 +111,9 @@ class Front:
             TakeOver: lambda channel, message: self._runner.take_over(message.job, channel.send, channel.room),
             Resume: lambda channel, message: self._runner.resume(message.job, channel.send, channel.room),
             Forget: lambda channel, message: self._runner.forget(message.job, channel.send),
+            **dict.fromkeys(
+                (FrameGiven, FrameMissing, FrameKept), lambda channel, message: self._runner.frame(message)
+            ),
             ListJobs: lambda channel, message: channel.send(JobList(self._runner.summaries())),
             Probe: lambda channel, message: channel.send(probe.answer(message)),
             **self._live.answers,
@@ -293,12 +300,12 @@ def _size(mesh: MeshData) -> int:
     return array_bytes(mesh) + 4096  # Python's own share, so that a million tiny meshes count, too
 
 
-def check(request: Generate | Texture) -> Generate | Texture:
+def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
     """The request with its seed chosen, or an error: model known, sizes within limits, passes sound."""
     models.resolve(request.settings.model)
-    if isinstance(request, Generate):
+    if isinstance(request, Generate | Shot):
         sizes = [(request.width, request.height)]
-        if request.settings.strength < 1 and request.image is None:
+        if isinstance(request, Generate) and request.settings.strength < 1 and request.image is None:
             raise BadParameter(name="strength", reason="below 1 it needs an image to start from")
     else:
         if not 1 <= len(request.views) <= MAX_VIEWS:

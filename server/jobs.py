@@ -23,6 +23,7 @@ from paintover.bridge.messages import (
     JobSummary,
     Preview,
     Progress,
+    Shot,
     Texture,
     TextureResult,
 )
@@ -31,8 +32,8 @@ from paintover.bridge.parameters import Settings
 from paintover.bridge.scene import MeshData
 from paintover.bridge.schema import array_bytes
 
-from .journal import Part, Record, part_name
-from .worker_messages import Halfway, Run, ViewDone
+from .journal import FRAME, KEY, Part, Record, part_name, places_of
+from .worker_messages import Halfway, Run, State, ViewDone
 
 NEXT: dict[str, set[str]] = {
     QUEUED: {RUNNING, CANCELLED, FAILED},
@@ -65,10 +66,11 @@ class Job:
     settings: Settings
     origin: Origin = field(default_factory=Origin)
     views: int = 0
+    """Of a texture job; of a shot, its frames."""
     submitted: float = field(default_factory=time.time)
     """When it came, or was resumed: its place in the queue, also after a restart."""
     ended: float = 0.0
-    request: Generate | Texture | None = None
+    request: Generate | Texture | Shot | None = None
     """None while the journal has it: passes are large. Read back for a run."""
     meshes: tuple[MeshData, ...] = ()
     size: int = 0
@@ -77,14 +79,22 @@ class Job:
     """What is finished, by name; empty once the job is over and the journal has it."""
     finished: set[str] = field(default_factory=set)
     """Names of all finished parts, wherever they are."""
+    reached: int = 0
+    """Of a shot: the place behind all that was painted."""
+    lost: set[str] = field(default_factory=set)
+    """Names of parts that the disk did not take. The journal's thread alone touches it."""
     cancelled: bool = False
     """The user asked to stop it."""
+    given_up: PaintoverError | None = None
+    """Why it was stopped, if not by the user."""
+    steps_back: bool = False
+    """It was stopped to let others go first."""
     state: str = QUEUED
     failure: Failure | None = None
     attempts: int = 0
     """Runs since a part was last finished."""
     parts_before: int = 0
-    """Finished parts when the last run began."""
+    """What was finished (`done`) when the last run began."""
     stored: bool = True
     """All of it is in the journal."""
     resumable: bool = True
@@ -100,16 +110,24 @@ class Job:
 
     @classmethod
     def of(
-        cls, name: str, request: Generate | Texture, meshes: tuple[MeshData, ...] = (), origin: Origin | None = None
+        cls,
+        name: str,
+        request: Generate | Texture | Shot,
+        meshes: tuple[MeshData, ...] = (),
+        origin: Origin | None = None,
     ) -> Job:
         """A new job."""
-        texture = isinstance(request, Texture)
+        kind, views = "image", 0
+        if isinstance(request, Texture):
+            kind, views = "texture", len(request.views)
+        elif isinstance(request, Shot):
+            kind, views = "shot", len(request.numbers)
         return cls(
             name,
-            "texture" if texture else "image",
+            kind,
             request.settings,
             origin or Origin(),
-            views=len(request.views) if isinstance(request, Texture) else 0,
+            views=views,
             request=request,
             meshes=meshes,
             size=array_bytes((request, meshes)),
@@ -118,9 +136,12 @@ class Job:
     @classmethod
     def from_record(cls, record: Record, finished: Iterable[str], resumable: bool, size: int) -> Job:
         """A job that the journal knows; its pictures stay there."""
+        finished = set(finished)
+        reached = max(places_of(finished, FRAME) + places_of(finished, KEY), default=-1) + 1
         return cls(
             record.job, record.kind, record.settings, record.origin, record.views, record.submitted, record.ended,
-            finished=set(finished), state=record.state, failure=record.failure, attempts=record.attempts,
+            finished=finished, reached=record.views if record.state == DONE else reached,
+            state=record.state, failure=record.failure, attempts=record.attempts,
             parts_before=record.parts, resumable=resumable, size=size,
         )  # fmt: skip
 
@@ -131,14 +152,19 @@ class Job:
             self.ended, failure if state else self.failure, self.attempts, self.parts_before,
         )  # fmt: skip
 
-    def to_run(self) -> Run:
-        """What a worker is told to do. Its request must be in memory."""
+    @property
+    def done(self) -> int:
+        """How much of it is finished: it only grows."""
+        return self.reached if self.kind == "shot" else len(self.finished)
+
+    def to_run(self, place: int = 0, state: State | None = None) -> Run:
+        """What a worker is told to do. Its request must be in memory. A shot goes on at a place, behind a keyframe."""
         assert self.request is not None
         parts = self.parts.values()
         views = tuple(part for part in parts if isinstance(part, ViewDone))
         baked = tuple(part.object_id for part in parts if isinstance(part, TextureResult))
         halfway = max((part for part in parts if isinstance(part, Halfway)), key=lambda part: part.step, default=None)
-        return Run(self.name, self.request, self.meshes, views, baked, halfway)
+        return Run(self.name, self.request, self.meshes, views, baked, halfway, state, place)
 
     def keep(self, part: Part) -> None:
         """Take a finished part."""
@@ -165,7 +191,7 @@ class Job:
             self.origin.scene,
             tuple(target.name for target in self.origin.targets[: CUT["objects"]]),
             self.views,
-            sum(name.startswith("view-") for name in self.finished),
+            self.reached if self.kind == "shot" else sum(name.startswith("view-") for name in self.finished),
             self.state in (CANCELLED, FAILED) and self.resumable,
             bool(self.followers) and self.state not in ENDED,
             self.origin.place,
@@ -233,11 +259,14 @@ class Jobs:
         position = waiting.index(job) if job in waiting else 0
         return JobState(job.name, job.state, position, job.failure)
 
-    def change(self, job: Job, state: str, error: PaintoverError | None = None) -> None:
-        """Move a job to `state` and tell its followers. A change that the table lacks is a bug: ValueError."""
+    def change(self, job: Job, state: str, error: PaintoverError | None = None, *, behind: bool = False) -> None:
+        """Move a job to `state` and tell its followers. A change that the table lacks is a bug: ValueError.
+
+        `behind`: one that waits again goes to the end of the queue.
+        """
         if state not in NEXT[job.state]:
             raise ValueError(f"a job cannot go from {job.state} to {state}")
-        if job.state in ENDED and state == QUEUED:  # resumed: behind those that have waited meanwhile
+        if behind or (job.state in ENDED and state == QUEUED):  # resumed: behind those that have waited meanwhile
             self._jobs.move_to_end(job.name)
             job.submitted = time.time()
         job.state, job.failure = state, Failure.of(error) if error else None

@@ -5,6 +5,8 @@
                   meshes.frames     MeshUpload of each object
                   view-003.frames, texture-00001.frames, image.frames     what is finished of it
                   halfway-005.frames                                      a state from which it can go on
+                  frame-000012.frames     of a shot: painted, and not yet on the client's disk
+                  key-000008-000000.frames    a keyframe that it can go on from, and its State.anchor
 
 Every file is written whole or not at all. All methods block; the runner calls them on threads of their own.
 """
@@ -16,7 +18,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from paintover.bridge.messages import (
     ENDED,
     JOB_NAME,
     Failure,
+    FramePainted,
     ImageResult,
     MeshData,
     MeshUpload,
@@ -38,10 +41,12 @@ from paintover.bridge.origin import Origin
 from paintover.bridge.parameters import Settings
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed, encode
 
-from .worker_messages import Halfway, ViewDone
+from .worker_messages import Halfway, Kept, KeyDone, State, ViewDone
 
 MAX_KEPT = 4 << 30
 """Jobs that ended first are removed beyond this."""
+MAX_KEYS = 1 << 30
+"""Bytes of keyframes that are kept of a shot."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,15 @@ class Record:
     """Finished parts when the last run began."""
 
 
-Part = ViewDone | ImageResult | TextureResult | Halfway
+Part = ViewDone | ImageResult | TextureResult | Halfway | FramePainted | KeyDone
 STORED: dict[str, type] = {
-    cls.__name__: cls for cls in (Record, Submit, MeshUpload, ViewDone, ImageResult, TextureResult, Halfway)
+    cls.__name__: cls
+    for cls in (Record, Submit, MeshUpload, ViewDone, ImageResult, TextureResult, Halfway, FramePainted, KeyDone)
 }
-HALFWAY = "halfway-"
-"""What names of parts begin with that nobody wants to see."""
+HALFWAY, FRAME, KEY = "halfway-", "frame-", "key-"
+"""What names of parts begin with."""
+HIDDEN = (HALFWAY, KEY)
+"""Parts that nobody wants to see."""
 
 
 def part_name(part: Part) -> str:
@@ -80,7 +88,21 @@ def part_name(part: Part) -> str:
         return f"view-{part.index:03}"
     if isinstance(part, Halfway):
         return f"{HALFWAY}{part.step:03}"
+    if isinstance(part, FramePainted):
+        return frame_name(part.place)
+    if isinstance(part, KeyDone):
+        return f"{KEY}{part.place:06}-{part.anchor:06}"
     return f"texture-{part.object_id:05}" if isinstance(part, TextureResult) else "image"
+
+
+def frame_name(place: int) -> str:
+    """Under what name a painted frame is kept."""
+    return f"{FRAME}{place:06}"
+
+
+def places_of(names: Iterable[str], kind: str) -> list[int]:
+    """The places of all parts of that kind (FRAME, KEY), in order."""
+    return sorted(int(name.split("-")[1]) for name in names if name.startswith(kind))
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -160,6 +182,11 @@ class Journal:
         """Keep a finished part of a job. Raises DiskFull or NotStored."""
         self._write(self._of(job) / f"{part_name(part)}.frames", [part])
 
+    def drop_part(self, job: str, name: str) -> None:
+        """Let go of a part. Raises NotStored."""
+        with self._told("that a frame was taken"):
+            (self._of(job) / f"{name}.frames").unlink(missing_ok=True)
+
     def drop_request(self, job: str) -> None:
         """Let go of what only another run would need. Raises NotStored."""
         with self._told("an old request"):
@@ -233,7 +260,67 @@ class Journal:
     def part_names(self, job: str) -> list[str]:
         """Names of the finished parts, in order."""
         names = [path.stem for path in self._of(job).glob("*.frames")]
-        return in_order(name for name in names if name.startswith(("view-", "texture-", "image", HALFWAY)))
+        return in_order(name for name in names if name.startswith(("view-", "texture-", "image", HALFWAY, FRAME, KEY)))
+
+    # ------------------------------------------------------------ keyframes of shots
+
+    def load_state(self, job: str, keys: Sequence[int], below: int) -> tuple[int, State | None]:
+        """The newest state behind a keyframe at a place below `below`, and the place after it; 0 and None without one.
+
+        `keys`: the places of all of the shot's keyframes. Damaged files count as missing.
+        """
+        paths = self._keys(job)
+        for index in reversed(range(len(keys))):
+            place, previous = keys[index], keys[index - 1] if index else None
+            if place >= below or place not in paths:
+                continue
+            anchor = int(paths[place].stem.split("-")[2])
+            with contextlib.suppress(PaintoverError, KeyError):
+                if (alone := self._load_key(paths[place])).border:
+                    return place + 1, State(alone, None, alone)
+                kept = {one: self._load_key(paths[one]) for one in (place, anchor, previous) if one is not None}
+                return place + 1, State(kept[anchor], None if previous is None else kept[previous], kept[place])
+        return 0, None
+
+    def trim_keys(self, job: str) -> list[str]:
+        """Remove keyframes, oldest first, beyond MAX_KEYS, none that later ones need; returns their names.
+
+        Raises NotStored.
+        """
+        with self._told("that old keyframes were removed"):
+            paths = self._keys(job)
+            places, removed = sorted(paths), []
+            total = sum(path.stat().st_size for path in paths.values())
+            anchors = {int(path.stem.split("-")[2]) for path in paths.values() if not _own_anchor(path)}
+            for place in places[:-2]:
+                if total <= MAX_KEYS:
+                    break
+                if place not in anchors:
+                    total -= paths[place].stat().st_size
+                    paths[place].unlink(missing_ok=True)
+                    removed.append(paths[place].stem)
+            return removed
+
+    def adopt_keys(self, job: str, other: str, below: int) -> None:
+        """Have another job's keyframes at places below `below`, too. Raises DiskFull or NotStored."""
+        with self._told("keyframes"):
+            for place, path in self._keys(other).items():
+                if place < below:
+                    copy = self._of(job) / path.name
+                    try:
+                        os.link(path, copy)
+                    except OSError:  # a file system without links
+                        shutil.copyfile(path, copy)
+
+    def _keys(self, job: str) -> dict[int, Path]:
+        return {int(path.stem.split("-")[1]): path for path in self._of(job).glob(f"{KEY}*.frames")}
+
+    def _load_key(self, path: Path) -> Kept:
+        (key,) = self._read(path)
+        kept: Kept = key.kept
+        return kept
+
+    # ------------------------------------------------------------ room
 
     def size(self, job: str) -> int:
         """Bytes of what another run of the job would need in memory, about: its request and meshes."""
@@ -260,8 +347,6 @@ class Journal:
         if damaged or (not messages and path.stem != "meshes"):
             raise ServerFailure(reason=f"the stored job {job} is damaged")
         return messages
-
-    # ------------------------------------------------------------ room
 
     def prune(self) -> list[str]:
         """Remove jobs, oldest first, until the rest fits MAX_KEPT; never one that is not over. Returns their names.
@@ -291,6 +376,11 @@ class Journal:
         except PaintoverError:
             return False  # not a job that could go on
         return record.state not in ENDED
+
+
+def _own_anchor(key: Path) -> bool:
+    _, place, anchor = key.stem.split("-")
+    return place == anchor
 
 
 def _write_file(path: Path, messages: Iterable[Any]) -> None:

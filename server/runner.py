@@ -5,12 +5,10 @@ What is finished goes to the journal as it comes; a job whose worker died, or wh
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,12 +32,16 @@ from paintover.bridge.messages import (
     RUNNING,
     Failure,
     Forgotten,
+    FrameGiven,
+    FrameKept,
+    FrameMissing,
     Generate,
     Handover,
     ImageResult,
     JobSummary,
     Notice,
     PaintedUVs,
+    Shot,
     Submit,
     Texture,
     TextureResult,
@@ -47,8 +49,10 @@ from paintover.bridge.messages import (
 from paintover.bridge.origin import Origin
 from paintover.bridge.scene import MeshData
 
+from .archive import Archive, settled
 from .jobs import Job, Jobs
-from .journal import HALFWAY, Journal, Part, Record, in_order
+from .journal import HIDDEN, Part, Record, in_order
+from .shots import Shots, check_continued
 from .supervisor import Supervisor
 from .worker_messages import Halfway, ViewDone
 
@@ -57,6 +61,7 @@ log = logging.getLogger("paintover.front")
 MAX_ATTEMPTS = 2
 """Runs of a job that may end with the worker's death before another part of it is finished."""
 
+Request = Generate | Texture | Shot
 Follower = Callable[[Any], None]
 """Where to send what a job reports."""
 Room = Callable[[], Awaitable[None]]
@@ -69,18 +74,19 @@ class Runner:
     def __init__(self, engine: str, folder: Path, tell_all: Follower, *, standby: bool = True) -> None:
         """`tell_all` sends a message to everybody who is connected."""
         self._jobs = Jobs()
-        self._journal = Journal(folder)
+        self._archive = Archive(folder, tell_all)
+        self._journal = self._archive.journal
         self.supervisor = Supervisor(
             engine, standby=standby, replaced=lambda error: tell_all(Notice(Failure.of(error)))
         )
-        self._tell_all = tell_all
-        self.notice: Notice | None = None
-        """The journal's trouble, as everybody was told and newcomers should be; None while there is none."""
         self._arriving: dict[str, int] = {}
         """Jobs that are being stored, with their sizes."""
-        # One thread: entries are written in the order in which they come. Who asks need not wait behind them.
-        self._disk = ThreadPoolExecutor(1, "paintover-journal")
-        self._shelf = ThreadPoolExecutor(1, "paintover-journal-reader")
+        self._shots = Shots(self._jobs, self._archive, self.supervisor)
+
+    @property
+    def notice(self) -> Notice | None:
+        """The journal's trouble, as newcomers should be told; None while there is none."""
+        return self._archive.notice
 
     @property
     def device(self) -> str:
@@ -93,10 +99,7 @@ class Runner:
 
     def open(self) -> None:
         """Take up what an earlier server left: what was under way waits again, what is over is listed."""
-        try:
-            self._journal.open()
-        except PaintoverError as error:
-            self._trouble(error)
+        self._archive.open()
         for record in self._journal.records():
             job = self._from_journal(record)
             if record.state not in ENDED:
@@ -104,10 +107,10 @@ class Runner:
                     continue
                 log.info("Job %s goes on where it was", job.name)
                 job.state = QUEUED
-                if job.attempts >= MAX_ATTEMPTS and len(job.finished) <= job.parts_before:
+                if job.attempts >= MAX_ATTEMPTS and job.done <= job.parts_before:
                     died = WorkerDied(reason="each time that it ran this job")
                     job.state, job.failure, job.ended = FAILED, Failure.of(died), time.time()
-                self._write(job, self._journal.record, job.record(self._journal.owner))
+                self._archive.write(job, self._journal.record, job.record(self._journal.owner))
             self._jobs.add(job)
 
     async def close(self) -> None:
@@ -115,24 +118,23 @@ class Runner:
             if job.state == RUNNING and not job.ended:
                 job.attempts -= 1  # that this run ends is not the job's fault
                 stopped = (CANCELLED, Failure.of(Cancelled())) if job.cancelled else (None, None)
-                self._write(job, self._journal.record, job.record(self._journal.owner, *stopped))
+                self._archive.write(job, self._journal.record, job.record(self._journal.owner, *stopped))
         await self.supervisor.close()
-        for thread in (self._disk, self._shelf):
-            await asyncio.to_thread(thread.shutdown)
-        self._journal.close()
+        await self._archive.close()
 
     # ------------------------------------------------------------ what clients ask for
 
     async def knows(self, name: str) -> bool:
-        return self._has(name) or await self._read(self._journal.__contains__, name)
+        return self._has(name) or await self._archive.read(self._journal.__contains__, name)
 
     def _has(self, name: str) -> bool:
         return name in self._jobs or name in self._arriving
 
     async def submit(
-        self, name: str, request: Generate | Texture, meshes: tuple[MeshData, ...], origin: Origin, follower: Follower
+        self, name: str, request: Request, meshes: tuple[MeshData, ...], origin: Origin, follower: Follower
     ) -> None:
-        """Put a checked request in the queue, once it is stored. Raises QueueFull, or BadMessage for a taken name."""
+        """Put a checked request in the queue, once it is stored. Raises QueueFull, BadMessage for a taken name, and for
+        a shot that goes on from another one UnknownJob or NothingToContinue."""
         taken = BadMessage(name="Submit", reason="there is a job of this name already")
         if self._has(name):
             raise taken
@@ -141,11 +143,16 @@ class Runner:
         job.followers.append(follower)
         self._arriving[name] = job.size
         try:
-            if await self._read(self._journal.__contains__, name):
+            if await self._archive.read(self._journal.__contains__, name):
                 raise taken
+            continued = request.continues if isinstance(request, Shot) else ""
+            if isinstance(request, Shot) and continued:
+                await self._archive.read(check_continued, self._journal, request)
             record = job.record(self._journal.owner)
-            self._write(job, self._journal.store, record, Submit(name, request, job.origin), meshes, {})
-            await _settled(job)
+            self._archive.write(job, self._journal.store, record, Submit(name, request, job.origin), meshes, {})
+            if isinstance(request, Shot) and continued:
+                self._archive.write(job, self._journal.adopt_keys, name, continued, request.first)
+            await settled(job)
         finally:
             del self._arriving[name]
         self._jobs.add(job)
@@ -167,9 +174,9 @@ class Runner:
         """
         job = await self._find(name)
         told: set[str] = set()
-        while left := [name for name in in_order(job.finished - told) if not name.startswith(HALFWAY)]:
+        while left := [name for name in in_order(job.finished - told) if not name.startswith(HIDDEN)]:
             for part_name in left:
-                if part := job.parts.get(part_name) or await self._read(self._part_if_there, name, part_name):
+                if part := job.parts.get(part_name) or await self._archive.read(self._part_if_there, name, part_name):
                     follower(_report_of(part))
                     await room()
             told.update(left)
@@ -180,6 +187,8 @@ class Runner:
         for old in list(job.latest.values()):
             follower(old)
         follower(self._jobs.state_of(job))
+        if wanted := self._shots.asked(job):
+            follower(wanted)
         if job.state not in ENDED and follower not in job.followers:
             job.followers.append(follower)
 
@@ -188,8 +197,11 @@ class Runner:
         job = await self._find(name)
         meshes = job.meshes
         if not meshes and job.kind == "texture":
-            meshes = await self._read(self._journal.load_meshes, name)
-        follower(Handover(name, job.settings, job.origin))
+            meshes = await self._archive.read(self._journal.load_meshes, name)
+        request = job.request
+        if request is None and job.kind == "shot":
+            request = (await self._archive.read(self._journal.load_request, name)).request
+        follower(Handover(name, job.settings, job.origin, request if isinstance(request, Shot) else None))
         for mesh in meshes:
             follower(PaintedUVs(name, mesh.object_id, mesh.name, mesh.uvs))
             await room()
@@ -202,19 +214,23 @@ class Runner:
             self._jobs.check_room(job.size, self._arriving.values())
             await self._load(job)
             if job.state in (CANCELLED, FAILED) and self._jobs.find(name) in (job, None):  # nobody else was quicker
-                job.attempts, job.cancelled, job.ended, job.parts_before = 0, False, 0.0, len(job.parts)
+                job.attempts, job.cancelled, job.ended, job.parts_before = 0, False, 0.0, job.done
                 if name not in self._jobs:
                     self._jobs.add(job)
                 self._jobs.change(job, QUEUED)
-                self._write(job, self._journal.record, job.record(self._journal.owner))
+                self._archive.write(job, self._journal.record, job.record(self._journal.owner))
         await self.take_over(name, follower, room)
+
+    async def frame(self, message: FrameGiven | FrameMissing | FrameKept) -> None:
+        """An answer to a shot's question. Raises UnknownJob, or BadMessage if nobody asked."""
+        self._shots.hear(await self._find(message.job), message)
 
     async def forget(self, name: str, follower: Follower) -> None:
         """Remove a job that is over. Raises UnknownJob, JobNotOver, NotStored."""
         if (await self._find(name)).state not in ENDED:
             raise JobNotOver(job=name)
         self._jobs.remove(name)
-        await self._remove(self._journal.remove, name)
+        await self._archive.remove(self._journal.remove, name)
         follower(Forgotten(name))
 
     def unfollow(self, follower: Follower) -> None:
@@ -228,7 +244,7 @@ class Runner:
 
     async def _find(self, name: str) -> Job:
         """The job in the table, or else the journal's, or UnknownJob."""
-        return self._jobs.find(name) or await self._read(self._load_job, name)
+        return self._jobs.find(name) or await self._archive.read(self._load_job, name)
 
     def _part_if_there(self, name: str, part: str) -> Part | None:
         """A stored part; None for one that somebody has tidied away. Raises UnknownJob if all of the job is gone."""
@@ -250,38 +266,6 @@ class Runner:
         return Job.from_record(
             record, self._journal.part_names(name), self._journal.resumable(name), self._journal.size(name)
         )
-
-    # ------------------------------------------------------------ the journal
-
-    def _write(self, job: Job, work: Callable[..., Any], *arguments: Any) -> None:
-        """Begin to write; `_settled` waits for it. A disk that fails costs no job: everybody is told, once."""
-        write = asyncio.wrap_future(self._disk.submit(work, *arguments))
-        job.writes.add(write)
-
-        def written(_: asyncio.Future[Any]) -> None:
-            job.writes.discard(write)
-            if error := write.exception():
-                job.stored = False
-                self._trouble(error)
-
-        write.add_done_callback(written)
-
-    async def _remove(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Have the journal remove something, behind what is still to be written of it."""
-        return await asyncio.wrap_future(self._disk.submit(work, *arguments))
-
-    async def _read(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Have the journal look something up, off the event loop."""
-        return await asyncio.wrap_future(self._shelf.submit(work, *arguments))
-
-    def _trouble(self, error: BaseException) -> None:
-        if not isinstance(error, PaintoverError):
-            log.error("The journal failed", exc_info=error)
-            error = ServerFailure(reason=f"{type(error).__name__}: {error}")
-        if self.notice is None or error.code != self.notice.failure.code:
-            self.notice = Notice(Failure.of(error))
-            log.error("%s", error)
-            self._tell_all(self.notice)
 
     # ------------------------------------------------------------ work
 
@@ -318,16 +302,12 @@ class Runner:
 
     async def _run(self, job: Job) -> None:
         await self._load(job)
-        job.attempts = 1 if len(job.finished) > job.parts_before else job.attempts + 1
-        job.parts_before = len(job.finished)
+        job.attempts = 1 if job.done > job.parts_before else job.attempts + 1
+        job.parts_before, job.given_up, job.steps_back = job.done, None, False
         # Counted on disk before it runs: a job may take the whole server down with it.
-        self._write(job, self._journal.record, job.record(self._journal.owner))
-        try:
-            failure = await self.supervisor.run(job.to_run(), partial(self._report, job), lambda: job.cancelled)
-            reason = failure.error() if failure else None
-        except WorkerDied as error:
-            log.error("%s", error)
-            reason = error
+        self._archive.write(job, self._journal.record, job.record(self._journal.owner))
+        reason = await self._do(job)
+        stopped = isinstance(reason, Cancelled)
         again = isinstance(reason, WorkerDied) or (
             isinstance(reason, OutOfMemory) and await self.supervisor.make_room()
         )
@@ -335,26 +315,47 @@ class Runner:
             await self._end(job, DONE)
         elif job.cancelled:
             await self._end(job, CANCELLED, Cancelled())
-        elif again and (job.attempts < MAX_ATTEMPTS or len(job.finished) > job.parts_before):
+        elif stopped and job.given_up:
+            await self._end(job, FAILED, job.given_up)
+        elif stopped and job.steps_back:
+            job.attempts = 0
+            self._jobs.change(job, QUEUED, behind=True)
+            self._archive.write(job, self._journal.record, job.record(self._journal.owner))
+        elif again and (job.attempts < MAX_ATTEMPTS or job.done > job.parts_before):
             self._jobs.change(job, QUEUED)
         else:
             await self._end(job, FAILED, reason)
+
+    async def _do(self, job: Job) -> PaintoverError | None:
+        """Have a worker do it; returns by what error it ended."""
+        try:
+            run = await self._shots.begin(job, job.request) if isinstance(job.request, Shot) else job.to_run()
+            failure = await self.supervisor.run(run, partial(self._report, job), lambda: job.cancelled)
+            return failure.error() if failure else None
+        except WorkerDied as error:
+            log.error("%s", error)
+            return error
+        finally:
+            await self._shots.end(job)
 
     async def _load(self, job: Job) -> None:
         """Have in memory what a run needs. Raises UnknownJob or ServerFailure."""
         async with job.loading:  # a second one that read at the same time would put older parts over newer ones
             if job.request is None:
-                submit = await self._read(self._journal.load_request, job.name)
-                job.meshes = await self._read(self._journal.load_meshes, job.name)
-                job.parts = await self._read(self._journal.load_parts, job.name)
-                job.finished = set(job.parts)
+                submit = await self._archive.read(self._journal.load_request, job.name)
+                if not isinstance(submit.request, Shot):  # what a shot has painted goes out, and is not needed again
+                    job.meshes = await self._archive.read(self._journal.load_meshes, job.name)
+                    job.parts = await self._archive.read(self._journal.load_parts, job.name)
+                    job.finished = set(job.parts)
                 job.request = submit.request
 
     def _report(self, job: Job, message: Any) -> None:
         """Take what the worker says: finished parts are kept and stored, all of it goes to the followers."""
+        if self._shots.report(job, message):
+            return
         if isinstance(message, (ViewDone, ImageResult, TextureResult, Halfway)):
             job.keep(message)
-            self._write(job, self._journal.part, job.name, message)
+            self._archive.write(job, self._journal.part, job.name, message)
         if not isinstance(message, Halfway):
             job.report(_report_of(message))
 
@@ -363,34 +364,29 @@ class Runner:
         job.ended = time.time()
         failure = Failure.of(error) if error else None
         record = job.record(self._journal.owner, state, failure)
-        self._write(job, self._journal.record, record)
-        await _settled(job)
+        self._archive.write(job, self._journal.record, record)
+        await settled(job)
         if not job.stored and job.request is not None:  # there may be room by now
             job.stored = True
-            request = None if state == DONE else Submit(job.name, job.request, job.origin)
-            self._write(job, self._journal.store, record, request, job.meshes, dict(job.parts))
-            await _settled(job)
+            gone = state == DONE and job.kind != "shot"  # another shot may go on from this one
+            request = None if gone else Submit(job.name, job.request, job.origin)
+            self._archive.write(job, self._journal.store, record, request, job.meshes, dict(job.parts))
+            await settled(job)
         if job.stored:
-            self.notice = None
+            self._archive.notice = None
         if state == DONE:
-            self._write(job, self._journal.drop_request, job.name)
             job.resumable = False
+            if job.kind != "shot":
+                self._archive.write(job, self._journal.drop_request, job.name)
         self._jobs.change(job, state, error)
         if error and not isinstance(error, Cancelled):
             log.warning("Job %s failed: %s", job.name, error)
         try:
-            for name in await self._remove(self._journal.prune):
+            for name in await self._archive.remove(self._journal.prune):
                 if name in self._jobs and self._jobs.get(name).state in ENDED:
                     self._jobs.remove(name)
         except PaintoverError as trouble:
-            self._trouble(trouble)
-
-
-async def _settled(job: Job) -> None:
-    """Wait until what is to be written of a job is written, or has failed."""
-    if job.writes:
-        await asyncio.wait(set(job.writes))
-        await asyncio.sleep(0)  # lets the callbacks of the last one note how it went
+            self._archive.trouble(trouble)
 
 
 def _report_of(part: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from paintover.bridge.aio import Channel
 from paintover.bridge.errors import PaintoverError, WorkerDied
-from paintover.bridge.messages import Failure, Texture
+from paintover.bridge.messages import Failure, FrameGiven, Generate
 
 from .ending import end
 from .worker_messages import (
@@ -170,6 +170,11 @@ class Supervisor:
         if self._active:
             self._active.send(Stop(job))
 
+    def give(self, message: FrameGiven) -> None:
+        """Hand the worker a frame that its job has asked for. Without a worker it is dropped: the next one asks."""
+        if self._active and not self._active.dead:
+            self._active.send(message)
+
     async def make_room(self) -> bool:
         """End the standby if it holds a model; returns whether memory was freed by that."""
         held = (standby := self._warm_standby()) is not None and bool(standby.beat.model)
@@ -302,7 +307,7 @@ def _loads(standby: WorkerProcess) -> bool:
 def _wanted_by(run: Run) -> Warm:
     """The model that the job's request is painted with, and its ControlNets."""
     request = run.request
-    sees = isinstance(request, Texture) or request.passes is not None
+    sees = not isinstance(request, Generate) or request.passes is not None
     controls = tuple(control.name for control in request.settings.controls if control.scale > 0 and sees)
     return Warm(request.settings.model, controls)
 

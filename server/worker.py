@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ import psutil
 
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import Cancelled, ConnectionLost, PaintoverError
-from paintover.bridge.messages import Failure, Generate, ImageResult, Preview, Progress
+from paintover.bridge.messages import Failure, FrameGiven, FrameWanted, Generate, ImageResult, Preview, Progress, Shot
+from paintover.bridge.shot import ShotFrame
+from paintover.bridge.shot_messages import AHEAD
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed
 
 from .engine import Engine, failure_of
@@ -36,6 +38,8 @@ PREVIEW_SIDE = 128
 PREVIEW_INTERVAL = 0.1
 """Seconds between previews at the least: more are not seen, and cost time."""
 BEAT_INTERVAL = 1.0
+WAITING = 5.0
+"""Seconds after which a job that waits for frames says so, and that it is alive."""
 
 
 class JobMonitor:
@@ -52,6 +56,8 @@ class JobMonitor:
         # A Stop that came while something else was done lies there already.
         self._stopped = Stop(job) in waiting
         self._last_preview = 0.0
+        self._given: dict[int, ShotFrame] = {}
+        """Frames that have come and are not painted yet, by place."""
 
     def progress(self, stage: str, fraction: float) -> None:
         self._connection.send(Progress(self._job, stage, float(min(1.0, max(0.0, fraction)))))
@@ -68,17 +74,38 @@ class JobMonitor:
         self._connection.send(message)
 
     def check(self) -> None:
-        while True:
-            try:
-                message = self._connection.receive(timeout=0)
-            except queue.Empty:
-                break
-            if isinstance(message, Stop):
-                self._stopped |= message.job == self._job
-            elif not self._stream.hear(message):
-                self._waiting.append(message)
+        with contextlib.suppress(queue.Empty):  # all is heard
+            while True:
+                self._hear(self._connection.receive(timeout=0))
         if self._stopped:
             raise Cancelled()
+
+    def frames(self, first: int, count: int) -> Iterator[ShotFrame]:
+        """Those of a shot from place `first` on, as they are asked for. They come from the client: a few are under way
+        at a time, so that one is rendered while another is painted."""
+        asked = first
+        for place in range(first, count):
+            if asked < min(place + AHEAD, count):
+                ahead = min(place + AHEAD, count) - asked
+                self.result(FrameWanted(self._job, asked, ahead))
+                asked += ahead
+            self.check()
+            while place not in self._given:
+                try:
+                    self._hear(self._connection.receive(timeout=WAITING))
+                except queue.Empty:
+                    self.progress("Waiting for Blender to render", place / count)
+                self.check()
+            yield self._given.pop(place)
+
+    def _hear(self, message: Any) -> None:
+        if isinstance(message, Stop):
+            self._stopped |= message.job == self._job
+        elif isinstance(message, FrameGiven):
+            if message.job == self._job:
+                self._given[message.place] = message.frame
+        elif not self._stream.hear(message):
+            self._waiting.append(message)
 
 
 def make_engine(name: str) -> Engine:
@@ -100,6 +127,12 @@ def run_job(engine: Engine, run: Run, monitor: JobMonitor) -> None:
             request.passes.check_values()
         painting = engine.paint(request, monitor)
         monitor.result(ImageResult(run.job, painting.image, request.settings, painting.seconds))
+        return
+    if isinstance(request, Shot):
+        from .animation.shot import paint_shot
+
+        for part in paint_shot(engine, run, request, monitor.frames(run.place, len(request.numbers)), monitor):
+            monitor.result(part)
         return
     from .texturing.job import paint_textures  # imports torch, which jobs of the fake engine may not need
 
@@ -232,6 +265,7 @@ def prepare(engine_name: str) -> Engine:
     """An engine with everything imported that a job may need."""
     engine = make_engine(engine_name)
     if engine_name != "fake":
+        from .animation import shot as shot
         from .texturing import job as job  # scipy, and what the texture job is made of
     engine.hold("", ())
     return engine

@@ -9,6 +9,9 @@ import numpy as np
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.messages import (
     Failure,
+    FrameGiven,
+    FramePainted,
+    FrameWanted,
     Generate,
     ImageResult,
     LaneOffer,
@@ -16,10 +19,13 @@ from paintover.bridge.messages import (
     MeshData,
     Preview,
     Progress,
+    Shot,
     Texture,
     TextureResult,
     ViewPainted,
 )
+from paintover.bridge.parameters import Settings
+from paintover.bridge.prompts import Blend
 from paintover.bridge.scene import Passes
 
 
@@ -91,9 +97,51 @@ class Halfway:
 
 
 @dataclass(frozen=True, eq=False)
+class Kept:
+    """A painted frame of a shot that others take their paint from."""
+
+    number: int
+    settings: Settings
+    passes: Passes
+    image: np.ndarray
+    """uint8 (H, W, 3)."""
+    detail: np.ndarray
+    """float16 (H, W) in 0…1: its detail against freshly painted."""
+    origin: np.ndarray | None
+    """Of its noise: float32 (H, W, 3), see animation.noise.Origin."""
+    border: int = 0
+    """Of a clip: how many of its frames come before the border (engine.Border.place) behind this one; else 0."""
+    latents: tuple[np.ndarray, ...] = ()
+    """Likewise."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that a shot goes on from at a keyframe: with it and the frames that follow, the same pictures come out, bit
+    for bit. Its size does not depend on the shot's length."""
+
+    anchor: Kept | None = None
+    """The first picture since the look changed."""
+    before: Kept | None = None
+    after: Kept | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class KeyDone:
+    """A keyframe of a shot that has been reported (FramePainted): what the shot can go on from."""
+
+    job: str
+    place: int
+    """In the order of sending, as is `anchor`."""
+    anchor: int
+    """The keyframe that is its State.anchor; State.before is the keyframe before."""
+    kept: Kept
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     job: str
-    request: Generate | Texture
+    request: Generate | Texture | Shot
     meshes: tuple[MeshData, ...] = ()
     views: tuple[ViewDone, ...] = ()
     """Views that an earlier run has finished."""
@@ -101,6 +149,10 @@ class Run:
     """Object ids whose textures an earlier run has finished."""
     halfway: Halfway | None = None
     """Where an earlier run that paints all views at once was last."""
+    state: State | None = None
+    """Of a shot: a keyframe that an earlier run has finished."""
+    place: int = 0
+    """Of a shot: the first frame to paint."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +168,6 @@ class Ended:
 
     job: str
     failure: Failure | None = None
-
-
-@dataclass(frozen=True)
-class Blend:
-    """A prompt and its share in a blend."""
-
-    text: str
-    weight: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,12 +234,12 @@ class StreamState:
 
 
 TO_WORKER: dict[str, type] = {
-    cls.__name__: cls for cls in (Run, Stop, Warm, Yield, LaneOffer, StreamControl, StreamSettings)
+    cls.__name__: cls for cls in (Run, Stop, FrameGiven, Warm, Yield, LaneOffer, StreamControl, StreamSettings)
 }
 TO_FRONT: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         WorkerHello, LaneProof, Beat, Ended, Progress, Preview, ViewDone, Halfway, ImageResult, TextureResult,
-        StreamPicture, StreamState,
+        FrameWanted, FramePainted, KeyDone, StreamPicture, StreamState,
     )
 }  # fmt: skip

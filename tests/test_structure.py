@@ -103,9 +103,9 @@ LAYERS = {
         "server_process", "environment", "properties",
     ),
     "server": (
-        "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "supervisor", "jobs",
-        "journal", "worker_process", "worker", "stream", "animation", "texturing", "pipelines", "fake_engine", "engine",
-        "extras", "models", "model_files", "worker_messages", "ending",
+        "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "shots", "archive",
+        "supervisor", "jobs", "journal", "worker_process", "worker", "stream", "animation", "texturing", "pipelines",
+        "fake_engine", "engine", "extras", "models", "model_files", "worker_messages", "ending",
     ),
 }  # fmt: skip
 
@@ -123,7 +123,19 @@ def test_layers_point_downwards(folder: str) -> None:
 
 
 def test_the_front_holds_nothing_of_the_engine() -> None:
-    front = {"cli", "front", "live", "runner", "supervisor", "jobs", "journal", "worker_process", "traffic"}
+    front = {
+        "cli",
+        "front",
+        "live",
+        "runner",
+        "shots",
+        "archive",
+        "supervisor",
+        "jobs",
+        "journal",
+        "worker_process",
+        "traffic",
+    }
     behind = {"worker", "stream", "animation", "texturing", "pipelines", "fake_engine", "engine"}
     found = [
         f"{place} imports {imported}"

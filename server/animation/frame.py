@@ -143,11 +143,13 @@ class Repair:
         return np.round(mixed).astype(np.uint8)
 
 
-def repair(gathered: Gathered, object_id: Tensor) -> Repair:
-    """What to paint so that nothing is open any more."""
+def repair(gathered: Gathered, object_id: Tensor, source: Picture | None = None) -> Repair:
+    """What to paint so that nothing is open any more. `source`: what to start from there, if not the colours around."""
     color, hole, ids = gathered.color.cpu().numpy(), gathered.open.cpu().numpy(), object_id.cpu().numpy()
     known = np.round(color * 255).astype(np.uint8)
-    if hole.any() and not hole.all():
+    if source is not None:
+        known = np.where(hole[..., None], source, known)
+    elif hole.any() and not hole.all():
         spread = known.astype(np.float32)
         for one in [None, *np.unique(ids[hole])]:
             # First from anything near, then from the nearest of the own surface where some of it is known.

@@ -16,13 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from paintover.bridge import loras
 from paintover.bridge.errors import BadMessage
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
-from paintover.bridge.scene import Passes
+from paintover.bridge.prompts import parse
 from paintover.bridge.shot import Link, ShotFrame
 
 from ..engine import Coherence, Engine, Monitor, Reference
+from ..pipelines.blending import slerp
+from ..worker_messages import Kept, State
 from . import noise
 from .frame import Gathered, Repair, Source, close_slits, deflickered, gather, refresh, repair
 from .match import Match, Sight, match
@@ -32,51 +35,10 @@ Picture = NDArray[np.uint8]
 LITTLE = 0.001
 """A frame of whose pixels fewer than this share are open is not given to the model: its gaps are filled."""
 REPAIR_STRENGTH = 0.8
-"""New surfaces start from the colours of their own surface nearby: so that they become more of the same."""
+"""New surfaces start from the colours of their own surface nearby, so that they become more of the same; where the
+scene's own picture is painted over (a strength below 1), from that one, as the first picture did."""
 REFRESH_STRENGTH = 0.5
 """How much of worn paint is painted over."""
-
-
-@dataclass(frozen=True)
-class Ways:
-    """What holds a shot still. Each can be turned off; frames between keyframes by an interval of 1."""
-
-    hold: float = 1.0
-    """Share of the steps in which a keyframe is held to the paint of the keyframe before, moved to where its surfaces
-    are now. At 1 that paint stays to the last pixel, below it is painted over; at 0 nothing is taken over."""
-    noise: bool = True
-    """Start from noise that sticks to the surfaces, instead of to the screen."""
-    attention: bool = False
-    """Let keyframes see the shot's first picture and the keyframe before. Each costs three paintings then."""
-    deflicker: float = 0.0
-    """How much of the paint of the keyframe before is mixed into the finished one, as far as the colours around each
-    pixel allow. For a hold below 1."""
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """A painted frame that others take their paint from."""
-
-    number: int
-    settings: Settings
-    passes: Passes
-    image: Picture
-    """uint8 (H, W, 3)."""
-    detail: NDArray[np.float16]
-    """(H, W) in 0…1: its detail against freshly painted."""
-    origin: noise.Origin | None
-    """Of its noise."""
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """All that a shot goes on from at a keyframe: with it and the frames that follow, the same pictures come out, bit
-    for bit. Its size does not depend on the shot's length."""
-
-    anchor: Kept | None = None
-    """The first picture since the look changed."""
-    before: Kept | None = None
-    after: Kept | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +48,7 @@ class Painted:
     number: int
     image: Picture
     """uint8 (H, W, 3), sRGB."""
+    settings: Settings
     fresh: float
     """Share of the picture that the model painted now."""
     state: State | None
@@ -94,15 +57,16 @@ class Painted:
 
 
 def animate(
-    engine: Engine, frames: Iterable[ShotFrame], monitor: Monitor, ways: Ways | None = None, state: State | None = None
+    engine: Engine, frames: Iterable[ShotFrame], monitor: Monitor, state: State | None = None
 ) -> Iterator[Painted]:
     """Paint a shot's frames, which come in the order of `bridge.shot.plan`; yields each as it is finished.
 
+    What holds them still is in their own settings (group “animate”), each of which can be turned off.
     `state`: to go on behind a keyframe, its Painted.state. Of all frames, four are held at most. Raises BadMessage for
     a frame whose links lead elsewhere, BadPasses, and whatever the engine raises.
     """
     device = torch.device(engine.device if engine.device in ("cuda", "mps") else "cpu")
-    shot = _Shot(engine, monitor, device, ways or Ways(), state or State())
+    shot = _Shot(engine, monitor, device, state or State())
     for frame in frames:
         monitor.check()
         yield shot.key(frame) if frame.key else shot.between(frame)
@@ -127,8 +91,8 @@ class _Seen:
 class _Shot:
     """What is held while a shot is painted."""
 
-    def __init__(self, engine: Engine, monitor: Monitor, device: torch.device, ways: Ways, state: State) -> None:
-        self._engine, self._monitor, self._device, self._ways = engine, monitor, device, ways
+    def __init__(self, engine: Engine, monitor: Monitor, device: torch.device, state: State) -> None:
+        self._engine, self._monitor, self._device = engine, monitor, device
         self._anchor = state.anchor
         self._before, self._after = (
             _Seen.of(kept, Sight.of(kept.passes, device)) if kept else None for kept in (state.before, state.after)
@@ -155,7 +119,7 @@ class _Shot:
         self._after = _Seen.of(kept, sight)
         self._anchor = self._anchor or kept
         state = State(self._anchor, self._before.kept if self._before else None, kept)
-        return Painted(frame.number, kept.image, fresh, state, {"total": time.perf_counter() - started})
+        return Painted(frame.number, kept.image, frame.settings, fresh, state, {"total": time.perf_counter() - started})
 
     def between(self, frame: ShotFrame) -> Painted:
         """A frame between two keyframes."""
@@ -181,10 +145,10 @@ class _Shot:
             origin = noise.follow(frame.number, sight, first.sight, found, first.kept.origin)
         image, fresh, detail = self._mended(frame, sight, gathered, origin, ())
         self._previous = _Seen.of(Kept(frame.number, frame.settings, frame.passes, image, detail, None), sight)
-        return Painted(frame.number, image, fresh, None, {"total": time.perf_counter() - started})
+        return Painted(frame.number, image, frame.settings, fresh, None, {"total": time.perf_counter() - started})
 
     def _fresh_origin(self, frame: ShotFrame) -> noise.Origin | None:
-        return noise.fresh(frame.number, *frame.passes.depth.shape) if self._ways.noise else None
+        return noise.fresh(frame.number, *frame.passes.depth.shape) if frame.settings.animate_noise else None
 
     def _linked(self, seen: _Seen | None, link: Link, here: Sight) -> tuple[_Seen, Match]:
         if seen is None or seen.kept.number != link.frame:
@@ -196,13 +160,14 @@ class _Shot:
         self, frame: ShotFrame, sight: Sight, gathered: Gathered | None, origin: noise.Origin | None
     ) -> tuple[Kept, float]:
         """A keyframe with its picture, and the share of it that was painted now."""
-        references = self._references() if gathered else ()
-        if gathered is None or self._ways.hold == 0:
+        references = self._references(frame) if gathered else ()
+        hold = frame.settings.animate_hold
+        if gathered is None or hold == 0:
             # A shot that keeps its paint begins with the very picture that a still with this seed is.
-            own = origin if frame.before is not None or self._ways.hold < 1 else None
+            own = origin if frame.before is not None or hold < 1 else None
             image, fresh = self._generate(frame, Coherence(references=references), own), 1.0
             detail = np.ones(image.shape[:2], np.float16)
-        elif self._ways.hold < 1:
+        elif hold < 1:
             image, fresh = self._held(frame, sight, gathered, origin, references), 1.0
             detail = np.ones(image.shape[:2], np.float16)
         else:
@@ -219,10 +184,12 @@ class _Shot:
         task = repair(gathered, sight.object_id)
         known = np.where(task.mask > 127, 0, 255).astype(np.uint8)
         image = self._generate(
-            frame, Coherence(image=task.canvas, known=known, held=self._ways.hold, references=references), origin
+            frame,
+            Coherence(image=task.canvas, known=known, held=frame.settings.animate_hold, references=references),
+            origin,
         )
-        if self._ways.deflicker > 0:
-            image = deflickered(image, gathered, self._ways.deflicker)
+        if frame.settings.animate_deflicker > 0:
+            image = deflickered(image, gathered, frame.settings.animate_deflicker)
         return image
 
     def _mended(
@@ -231,11 +198,14 @@ class _Shot:
     ) -> tuple[Picture, float, NDArray[np.float16]]:  # fmt: skip
         """What is known, with what is open painted into it; in keyframes also what is worn. The picture, the share
         that was painted, and the picture's detail."""
-        task, coherence = repair(gathered, sight.object_id), Coherence(references=references)
+        color, strength = frame.passes.color, frame.settings.strength
+        source = color[..., :3] if color is not None and strength < 1 else None
+        task, coherence = repair(gathered, sight.object_id, source), Coherence(references=references)
         image, detail = task.canvas, gathered.detail.cpu().numpy()
         fresh = float(gathered.open.float().mean())
         if fresh >= LITTLE:
-            image = task.put_in(self._generate(frame, coherence, origin, task, REPAIR_STRENGTH))
+            begun = REPAIR_STRENGTH if source is None else strength
+            image = task.put_in(self._generate(frame, coherence, origin, task, begun))
             detail = np.maximum(detail, task.share[..., 0])
         worn = refresh(image, gathered, sight.object_id) if frame.key else None
         if worn:
@@ -243,8 +213,8 @@ class _Shot:
             detail = np.maximum(detail, worn.share[..., 0])
         return image, fresh, detail.astype(np.float16)
 
-    def _references(self) -> tuple[Reference, ...]:
-        if not self._ways.attention:
+    def _references(self, frame: ShotFrame) -> tuple[Reference, ...]:
+        if not frame.settings.animate_attention:
             return ()
         kept = {one.number: one for one in (self._anchor, self._before.kept if self._before else None) if one}
         return tuple(Reference(one.passes, one.image) for one in kept.values())
@@ -259,8 +229,7 @@ class _Shot:
         if task:
             settings = dataclasses.replace(settings, strength=min(strength, settings.strength))
         if origin is not None:
-            given = noise.to_latents(noise.gaussian(origin, settings.seed))
-            coherence = dataclasses.replace(coherence, noise=given)
+            coherence = dataclasses.replace(coherence, noise=_latents(origin, settings))
         request = Generate(settings, camera.width, camera.height, frame.passes, canvas, mask)
         return self._engine.paint(request, self._monitor, coherence).image
 
@@ -269,6 +238,31 @@ def _source(seen: _Seen, found: Match, weight: float = 1.0) -> Source:
     return Source(seen.picture, seen.sight, seen.detail, found, weight)
 
 
+def _latents(origin: noise.Origin, settings: Settings) -> np.ndarray:
+    """float32 (channels, h, w): the noise that goes with the origins, on the way from the seed to the next one."""
+    ends = []
+    for seed, share in ((settings.seed, 1 - settings.seed_travel), (settings.seed + 1, settings.seed_travel)):
+        if share > 0:
+            ends.append(torch.from_numpy(noise.to_latents(noise.gaussian(origin, seed % 2**31))))
+    return slerp(ends[0], ends[-1], settings.seed_travel if len(ends) > 1 else 0.0, dims=3).numpy()
+
+
 def repainted(before: Settings, now: Settings) -> bool:
-    """Whether a frame is to look otherwise than the one before: then nothing of its paint is kept."""
-    return dataclasses.replace(before, seed=now.seed, steps=now.steps) != now
+    """Whether a frame is to look otherwise than the one before: then nothing of its paint is kept.
+
+    Seed and seed travel count: whoever keyframes them wants the look to travel. The frames between two such keyframes
+    go from one look to the other, on surfaces that stay where they are.
+    """
+    return _look(before) != _look(now)
+
+
+def _look(settings: Settings) -> tuple[object, ...]:
+    """What decides how a picture looks, apart from the scene."""
+    controls = [control for control in settings.controls if control.scale > 0]
+    names = {control.name for control in controls}
+    return (
+        parse(settings.prompt), settings.negative_prompt, settings.model, settings.seed, settings.seed_travel,
+        settings.guidance, settings.strength, settings.scheduler, controls,
+        [one for one in loras.parse(settings.lora) if one.weight],
+        settings.edges if "edge" in names else None, settings.depth_limits if "depth" in names else None,
+    )  # fmt: skip

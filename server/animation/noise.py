@@ -37,7 +37,7 @@ def follow(number: int, here: Sight, there: Sight, found: Match, known: Origin) 
     by the rest of the way.
     """
     height, width = there.depth.shape
-    origin = torch.from_numpy(known).to(here.depth.device).reshape(height * width, 3)
+    origin = torch.tensor(known, device=here.depth.device).reshape(height * width, 3)
     x, y = found.x - 0.5, found.y - 0.5
     left, top = x.floor(), y.floor()
     fx, fy = (x - left)[..., None], (y - top)[..., None]

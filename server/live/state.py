@@ -15,8 +15,8 @@ from paintover.bridge.errors import BadParameter, Clamped, NoPreset, PaintoverEr
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
 from paintover.bridge.live_messages import Value
 from paintover.bridge.parameters import Parameter
+from paintover.bridge.prompts import Blend
 
-from ..worker_messages import Blend
 from .blend import TEXTS, Fade, asked, mixed
 from .presets import COUNT, LOOK, Morph
 from .tempo import Tempo

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..worker_messages import Blend
+from paintover.bridge.prompts import Blend
+
 from . import conditioning
 from .conditioning import Conditioning
-from .loading import Model
+
+if TYPE_CHECKING:
+    from .loading import Model
 
 KEPT = 128
 """Prompts whose embeddings are kept."""
@@ -63,13 +67,64 @@ class Prompts:
     def blend(self, prompts: Sequence[Blend], width: int, height: int) -> Conditioning:
         """The conditioning between the prompts; without one, that of the empty text."""
         wanted = [blend for blend in prompts if blend.weight > 0] or [Blend("", 1.0)]
-        parts = [(self.embed(blend.text, width, height), blend.weight) for blend in wanted]
-        first = parts[0][0]
-        added = first.added and {
-            **first.added,
-            "text_embeds": mix([(part.added["text_embeds"], weight) for part, weight in parts if part.added]),
-        }
-        return Conditioning(mix([(part.embeds, weight) for part, weight in parts]), added)
+        return between([(self.embed(blend.text, width, height), blend.weight) for blend in wanted])
+
+
+def between(parts: Sequence[tuple[Conditioning, float]]) -> Conditioning:
+    """The conditioning between several of one size, by weights that sum to 1. One alone is left as it is."""
+    first = parts[0][0]
+    if len(parts) == 1:
+        return first
+    added = first.added and {
+        **first.added,
+        "text_embeds": mix([(part.added["text_embeds"], weight) for part, weight in parts if part.added]),
+    }
+    return Conditioning(mix([(part.embeds, weight) for part, weight in parts]), added)
+
+
+class Travel:
+    """Draws what lies between the noises of a seed and the next one, as a torch.Generator would."""
+
+    def __init__(self, seed: int, share: float) -> None:
+        self.share = share
+        self.ends = torch.Generator("cpu"), torch.Generator("cpu")
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> None:
+        for number, end in enumerate(self.ends):
+            end.manual_seed((seed + number) % 2**31)
+
+    def randn(self, shape: Sequence[int]) -> torch.Tensor:
+        """float32 normal noise."""
+        a, b = (torch.randn(tuple(shape), generator=end, dtype=torch.float32) for end in self.ends)
+        return slerp(a, b, self.share, dims=len(shape))
+
+    def step(self, scheduler: Any, *arguments: Any) -> torch.Tensor:
+        """What a scheduler that draws noise of its own gives for a step: it is linear in that noise."""
+        drawn = [
+            torch.randn(arguments[2].shape, generator=_clone(end), dtype=torch.float32).to(arguments[2].device)
+            for end in self.ends
+        ]
+        a, b = (
+            one.step(*arguments, generator=end, return_dict=False)[0]
+            for one, end in zip((copy.deepcopy(scheduler), scheduler), self.ends, strict=True)
+        )
+        apart = drawn[0] - drawn[1]
+        scale = ((a - b) * apart).sum() / apart.square().sum()
+        return a + scale * (slerp(drawn[0], drawn[1], self.share, dims=drawn[0].ndim) - drawn[0])
+
+
+def _clone(generator: torch.Generator) -> torch.Generator:
+    copied = torch.Generator("cpu")
+    copied.set_state(generator.get_state())
+    return copied
+
+
+def source(seed: int, travel: float) -> torch.Generator | Travel:
+    """Where a picture's noise is drawn from."""
+    if 0 < travel < 1:
+        return Travel(seed, travel)
+    return torch.Generator("cpu").manual_seed(seed if travel <= 0 else (seed + 1) % 2**31)
 
 
 def noises(seed: int, travel: float, shape: tuple[int, ...], count: int) -> torch.Tensor:

@@ -12,10 +12,10 @@ import torch
 from paintover.bridge.messages import Generate
 
 from ..engine import Border, Monitor, Painting
-from . import conditioning, motion
+from . import motion
 from .loading import Model
 from .motion import OVERLAP, WINDOW
-from .painter import PREVIEW_STEPS, Clock, Painter, active_controls, decode
+from .painter import PREVIEW_STEPS, Clock, Painter, active_controls, decode, encode
 
 
 @torch.no_grad()
@@ -58,12 +58,12 @@ def _paint(
 ) -> list[torch.Tensor]:  # fmt: skip
     """The finished latents of a window's frames."""
     guided = any(one.settings.guidance > 1 for one in requests) and model.unet.config.time_cond_proj_dim is None
-    encode = functools.cache(functools.partial(conditioning.encode, model, guided=guided))
+    encoded = functools.cache(functools.partial(encode, model, guided=guided))
     try:
         model.loras.use(model, motion.mean_loras(requests), monitor.check)
         window = motion.Window(
             model, requests, place, carried,
-            lambda one: encode(one.settings.prompt, one.settings.negative_prompt, one.width, one.height),
+            lambda one: encoded(one.settings.prompt, one.settings.negative_prompt, one.width, one.height),
         )  # fmt: skip
         steps, words = len(window.timesteps), f"Frames {place + 1} to {place + len(requests)} together, step"
 

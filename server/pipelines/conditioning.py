@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .loading import Model
+if TYPE_CHECKING:
+    from .loading import Model
+
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from . import schedulers
+from .blending import Travel
 from .conditioning import Conditioning
 from .loading import Model
 from .sharing import Shared, sharing
@@ -86,20 +87,22 @@ def normalised(image: np.ndarray) -> torch.Tensor:
     return 2.0 * torch.from_numpy((image.astype(np.float32) / 255.0)[None].transpose(0, 3, 1, 2)) - 1.0
 
 
-def encode_image(model: Model, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def encode_image(model: Model, image: torch.Tensor, generator: torch.Generator | Travel) -> torch.Tensor:
     """Picture (1, 3, H, W) in −1…1 -> float32 latents, drawn from the VAE's distribution."""
     distribution = model.vae.encode(image.to(model.device, model.vae.dtype)).latent_dist
     noise = _noise(distribution.mean.shape, generator, model.device)
     return (distribution.mean.float() + distribution.std.float() * noise) * model.vae.config.scaling_factor
 
 
-def _noise(shape: Any, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+def _noise(shape: Any, generator: torch.Generator | Travel, device: torch.device) -> torch.Tensor:
     """float32 normal noise, drawn on the CPU: the same on every device."""
+    if isinstance(generator, Travel):
+        return generator.randn(shape).to(device)
     return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
 
 
 def _start_noise(
-    shape: tuple[int, ...], generator: torch.Generator, device: torch.device, given: np.ndarray | None
+    shape: tuple[int, ...], generator: torch.Generator | Travel, device: torch.device, given: np.ndarray | None
 ) -> torch.Tensor:
     """The noise that a picture starts from: what is given, where the model's latents are of that shape."""
     drawn = _noise(shape, generator, device)
@@ -115,7 +118,12 @@ def remaining_timesteps(scheduler: Any, steps: int, strength: float) -> torch.Te
 
 
 def start_from_noise(
-    model: Model, scheduler: Any, width: int, height: int, generator: torch.Generator, given: np.ndarray | None = None
+    model: Model,
+    scheduler: Any,
+    width: int,
+    height: int,
+    generator: torch.Generator | Travel,
+    given: np.ndarray | None = None,
 ) -> Start:
     """Text-to-image: pure noise; `given` (channels, h, w) instead of the generator's."""
     shape = (1, model.vae.config.latent_channels, height // model.scale_factor, width // model.scale_factor)
@@ -124,7 +132,7 @@ def start_from_noise(
 
 
 def start_from_image(
-    model: Model, scheduler: Any, timesteps: torch.Tensor, image: np.ndarray, generator: torch.Generator,
+    model: Model, scheduler: Any, timesteps: torch.Tensor, image: np.ndarray, generator: torch.Generator | Travel,
     given: np.ndarray | None = None,
 ) -> Start:  # fmt: skip
     """Image-to-image (SDEdit, Meng et al. 2021): the picture's latents, noised as far as the first timestep."""
@@ -135,7 +143,7 @@ def start_from_image(
 
 def start_inpainting(
     model: Model, scheduler: Any, timesteps: torch.Tensor, image: np.ndarray, mask: np.ndarray, strength: float,
-    generator: torch.Generator, given: np.ndarray | None = None,
+    generator: torch.Generator | Travel, given: np.ndarray | None = None,
 ) -> Start:  # fmt: skip
     """Inpainting: pure noise at strength 1, else the noised picture; the mask (uint8, > 127 is painted) says where.
 
@@ -167,7 +175,7 @@ class Denoiser:
 
     def __init__(
         self, model: Model, scheduler: Any, conditioning: Conditioning, controls: list[ActiveControl], guidance: float,
-        start: Start, generator: torch.Generator, held: Held | None = None, shared: Shared | None = None,
+        start: Start, generator: torch.Generator | Travel, held: Held | None = None, shared: Shared | None = None,
     ) -> None:  # fmt: skip
         self._model, self._held, self._shared = model, held, shared
         self._scheduler = scheduler
@@ -269,7 +277,10 @@ class Denoiser:
     def advance(self, latents: torch.Tensor, prediction: Prediction, step: int) -> torch.Tensor:
         """The latents after a step. What the mask keeps is put back, noised as far as the next step wants it."""
         start, t = self._start, self._start.timesteps[step]
-        latents = self._scheduler.step(prediction.output, t, latents, **self._options, return_dict=False)[0]
+        if isinstance(self._generator, Travel) and self._options:
+            latents = self._generator.step(self._scheduler, prediction.output, t, latents)
+        else:
+            latents = self._scheduler.step(prediction.output, t, latents, **self._options, return_dict=False)[0]
         if start.kept is not None and start.mask is not None:
             kept = start.kept
             if step < self.steps - 1:

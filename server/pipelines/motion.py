@@ -10,6 +10,7 @@ in FreeNoise (Qiu et al. 2024), which keeps a long clip's look.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from paintover.bridge.messages import Generate
 from .. import extras, model_files
 from ..model_files import SD15
 from . import denoise, loading, schedulers
+from .blending import slerp
 from .conditioning import Conditioning
 from .engine import bad_file
 from .loading import Model
@@ -77,20 +79,23 @@ def load(model: Model, name: str) -> Model:
     return replace(model, unet=unet, loras=Loras(), motions={})
 
 
-def clip_noise(shape: tuple[int, ...], seed: int, place: int, count: int) -> torch.Tensor:
-    """float32 (1, channels, count, h, w): the noise of the frames from `place` on. `shape`: (channels, h, w).
+def clip_noise(shape: tuple[int, ...], seeds: Sequence[tuple[int, float]], place: int) -> torch.Tensor:
+    """float32 (1, channels, frames, h, w): the noise of frames with these seeds and seed travels, from `place` on.
 
-    The first window's is what the stock pipeline draws; each later one is a reordering of it.
+    `shape`: (channels, h, w). The first window's is what the stock pipeline draws, each later one a reordering of it.
     """
-    first = torch.randn((1, shape[0], WINDOW, *shape[1:]), generator=torch.Generator("cpu").manual_seed(seed))
-    order: dict[int, torch.Tensor] = {0: torch.arange(WINDOW)}
+
+    @functools.cache
+    def drawn(seed: int) -> torch.Tensor:
+        return torch.randn((1, shape[0], WINDOW, *shape[1:]), generator=torch.Generator("cpu").manual_seed(seed))
+
     frames = []
-    for one in range(place, place + count):
-        turn = one // WINDOW
-        if turn not in order:
-            generator = torch.Generator("cpu").manual_seed((seed + turn) % 2**31)
-            order[turn] = torch.randperm(WINDOW, generator=generator)
-        frames.append(first[:, :, order[turn][one % WINDOW]])
+    for one, (seed, travel) in enumerate(seeds, place):
+        turn, index = divmod(one, WINDOW)
+        if turn:
+            index = int(torch.randperm(WINDOW, generator=torch.Generator("cpu").manual_seed(turn))[index])
+        noise = drawn(seed)[:, :, index]
+        frames.append(slerp(noise, drawn((seed + 1) % 2**31)[:, :, index], travel, dims=3) if travel else noise)
     return torch.stack(frames, 2)
 
 
@@ -104,7 +109,8 @@ class Window:
         """`place`: of the first frame in the clip. `carried`: finished latents (1, channels, h, w) of the first few,
         from the window before. `encode` gives a frame's conditioning, all of them with a negative prompt or none.
 
-        Seed, steps, scheduler and strength are those of the first frame; everything else may be another in each.
+        Steps, scheduler, strength and what is drawn at the steps are those of the first frame, the LoRAs those of the
+        model; everything else may be another in each.
         """
         settings = requests[0].settings
         self._model, self._requests, self._count = model, requests, len(requests)
@@ -117,7 +123,8 @@ class Window:
         )
         factor = model.scale_factor
         shape = (model.vae.config.latent_channels, requests[0].height // factor, requests[0].width // factor)
-        noise = clip_noise(shape, settings.seed, place, self._count).to(model.device)
+        seeds = [(request.settings.seed, request.settings.seed_travel) for request in requests]
+        noise = clip_noise(shape, seeds, place).to(model.device)
         # As the stock pipeline: what is drawn at the steps comes behind the noise of the beginning.
         self._generator = torch.Generator("cpu").manual_seed((settings.seed + place) % 2**31)
         torch.randn(noise.shape, generator=self._generator)

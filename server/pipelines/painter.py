@@ -14,11 +14,12 @@ from paintover.bridge.errors import BadParameter, ServerFailure
 from paintover.bridge.hints import make_hint
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Control
+from paintover.bridge.prompts import parse
 from paintover.bridge.scene import Passes
 
 from .. import models
 from ..engine import Agree, Coherence, Held, Monitor, Painting, Reference, Unfinished
-from . import conditioning, denoise, loading, schedulers
+from . import blending, conditioning, denoise, loading, schedulers
 from .loading import Model
 from .preview import Previewer
 from .sharing import Shared
@@ -201,13 +202,11 @@ def _prepare(model: Model, request: Generate, image: np.ndarray | None, coherenc
     """All that the loop needs: embedded prompts, scheduler, starting latents, hints."""
     settings = request.settings
     guided = settings.guidance > 1 and model.unet.config.time_cond_proj_dim is None
-    embedded = conditioning.encode(
-        model, settings.prompt, settings.negative_prompt, request.width, request.height, guided
-    )
+    embedded = encode(model, settings.prompt, settings.negative_prompt, request.width, request.height, guided)
     scheduler = schedulers.make_scheduler(
         settings.scheduler, model.scheduler_class, model.scheduler_config, settings.steps, model.device
     )
-    generator = torch.Generator("cpu").manual_seed(settings.seed)
+    generator = blending.source(settings.seed, settings.seed_travel)
     start = _start(model, scheduler, request, image, generator, coherence.noise)
     references = () if start.extra is not None else coherence.references
     seen_by = [request.passes, *(reference.passes for reference in references)]
@@ -216,6 +215,15 @@ def _prepare(model: Model, request: Generate, image: np.ndarray | None, coherenc
         model, scheduler, embedded, controls, settings.guidance, start, generator, _held(model, coherence),
         _shared(model, references, settings.seed),
     )  # fmt: skip
+
+
+def encode(
+    model: Model, prompt: str, negative: str, width: int, height: int, guided: bool
+) -> conditioning.Conditioning:
+    """The conditioning of a prompt, or between several with weights (see conditioning.encode)."""
+    return blending.between([
+        (conditioning.encode(model, one.text, negative, width, height, guided), one.weight) for one in parse(prompt)
+    ])  # fmt: skip
 
 
 def _held(model: Model, coherence: Coherence) -> denoise.Held | None:
@@ -238,8 +246,8 @@ def _shared(model: Model, references: Sequence[Reference], seed: int) -> Shared 
 
 
 def _start(
-    model: Model, scheduler: object, request: Generate, image: np.ndarray | None, generator: torch.Generator,
-    noise: np.ndarray | None,
+    model: Model, scheduler: object, request: Generate, image: np.ndarray | None,
+    generator: torch.Generator | blending.Travel, noise: np.ndarray | None,
 ) -> denoise.Start:  # fmt: skip
     settings, mask = request.settings, request.mask
     if mask is None and model.unet.config.in_channels == 9:

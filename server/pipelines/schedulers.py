@@ -41,7 +41,7 @@ def make_scheduler(name: str, own_class: Any, config: Mapping[str, Any], steps: 
     return scheduler
 
 
-def step_options(scheduler: Any, generator: torch.Generator) -> dict[str, Any]:
+def step_options(scheduler: Any, generator: Any) -> dict[str, Any]:
     """What `scheduler.step` takes besides the prediction: the generator, where the method adds noise of its own."""
     return {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
 

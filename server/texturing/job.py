@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from paintover.bridge.messages import Generate, Texture, TextureResult, ViewPainted
 from paintover.bridge.scene import Passes
 
-from ..engine import Engine, Monitor, Unfinished
+from ..engine import Engine, Monitor, Part, Unfinished
 from ..worker_messages import Halfway, Run, ViewDone
 from .bake import bake
 from .gather import PaintedView, to_tensor
@@ -35,22 +35,6 @@ LITTLE = 0.005
 REFINE_LEAST = 0.05
 """Share of the picture that must be seen clearly better than before to be worth a refinement."""
 REFINE_STRENGTH = 0.4
-
-
-class Part:
-    """A stretch of a job's progress: passes an engine's reports on, scaled and with the job's own words."""
-
-    def __init__(self, monitor: Monitor, words: str, start: float, span: float) -> None:
-        self._monitor, self._words, self._start, self._span = monitor, words, start, span
-
-    def progress(self, stage: str, fraction: float) -> None:
-        self._monitor.progress(f"{self._words}: {stage}" if stage else self._words, self._start + self._span * fraction)
-
-    def preview(self, image: NDArray[np.uint8]) -> None:
-        self._monitor.preview(image)
-
-    def check(self) -> None:
-        self._monitor.check()
 
 
 def paint_textures(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ pytest.importorskip("torch")
 from paintover.bridge.errors import BadMessage, Cancelled
 from paintover.bridge.parameters import Settings
 from paintover.bridge.shot import ShotFrame
-from paintover.server.animation.job import Painted, State, Ways, animate
+from paintover.server.animation.job import Painted, animate
+from paintover.server.worker_messages import State
 
 from .tiny_models import Recorder
 from .wall_and_post import POST, WALL, Dabs, ids, link, shot
@@ -22,9 +24,13 @@ LOOK = Settings(prompt="dabs", seed=1)
 OTHER = Settings(prompt="other dabs", seed=1)
 
 
-def painted(frames: Iterable[ShotFrame], ways: Ways | None = None) -> tuple[Dabs, dict[int, Painted]]:
+def painted(frames: Iterable[ShotFrame]) -> tuple[Dabs, dict[int, Painted]]:
     engine = Dabs()
-    return engine, {one.number: one for one in animate(engine, frames, Recorder(), ways)}
+    return engine, {one.number: one for one in animate(engine, frames, Recorder())}
+
+
+def look(**switches: bool | float) -> Settings:
+    return Settings.from_mapping({"prompt": "dabs", "seed": 1} | {f"animate_{k}": v for k, v in switches.items()})
 
 
 def carried(number: int, other: int, image: np.ndarray) -> np.ndarray:
@@ -74,14 +80,14 @@ def test_a_cut_starts_anew() -> None:
     assert found[5].fresh == 1
 
 
-@pytest.mark.parametrize("ways", [Ways(), Ways(noise=False), Ways(hold=0.6, deflicker=0.5), Ways(attention=True)])
-def test_a_shot_goes_on_bit_for_bit(ways: Ways) -> None:
-    frames = list(shot(13, lambda _: LOOK))
-    _, whole = painted(frames, ways)
+@pytest.mark.parametrize("switches", [{}, {"noise": False}, {"hold": 0.6, "deflicker": 0.5}, {"attention": True}])
+def test_a_shot_goes_on_bit_for_bit(switches: dict[str, Any]) -> None:
+    frames = list(shot(13, lambda _: look(**switches)))
+    _, whole = painted(frames)
     for i, frame in enumerate(frames):
         if frame.key and i:
             state = whole[frame.number].state
-            for one in animate(Dabs(), frames[i + 1 :], Recorder(), ways, state):
+            for one in animate(Dabs(), frames[i + 1 :], Recorder(), state):
                 assert np.array_equal(one.image, whole[one.number].image)
 
 
@@ -90,10 +96,10 @@ def test_switches_reach_the_engine() -> None:
     assert engine.asked[0][1].noise is None  # the shot begins with the picture that a still with its seed is
     assert all(coherence.noise is not None for _, coherence in engine.asked[1:])
     assert not any(coherence.references for _, coherence in engine.asked)
-    engine, _ = painted(shot(9, lambda _: LOOK), Ways(noise=False, attention=True))
+    engine, _ = painted(shot(9, lambda _: look(noise=False, attention=True)))
     assert all(coherence.noise is None for _, coherence in engine.asked)
     assert [len(coherence.references) for _, coherence in engine.asked if coherence.references] == [1, 2]
-    engine, _ = painted(shot(9, lambda _: LOOK), Ways(hold=0.6))
+    engine, _ = painted(shot(9, lambda _: look(hold=0.6)))
     assert all(coherence.noise is not None for _, coherence in engine.asked)
     held = [coherence for _, coherence in engine.asked if coherence.held]
     assert [one.held for one in held] == [0.6, 0.6]
@@ -126,3 +132,56 @@ def test_it_can_be_stopped() -> None:
 
     with pytest.raises(Cancelled):
         list(animate(Dabs(), shot(5, lambda _: LOOK), Stopping()))
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"),
+    [
+        ({"seed": 2}, True),
+        ({"seed_travel": 0.25}, True),
+        ({"prompt": "dabs::0.9 dots::0.1"}, True),
+        ({"strength": 0.5}, True),
+        ({"control_depth_scale": 0.5}, True),
+        ({"control_normal_scale": 0.5}, False),  # it is not on
+        ({"prompt": "dabs::2"}, False),
+        ({"edge_width": 3.0}, False),
+        ({"steps": 7}, False),
+        ({"size": 64}, False),
+        ({"animate_deflicker": 0.5}, False),
+    ],
+)
+def test_what_makes_the_look_another(change: dict[str, Any], anew: bool) -> None:
+    other = dataclasses.replace(LOOK, **change)
+    engine, found = painted(shot(5, lambda number: LOOK if number < 5 else other))
+    assert (found[5].fresh == 1) == anew
+    assert engine.asked[-1][0].settings.seed == (2 if "seed" in change else 1) or not anew
+
+
+def test_noise_travels_between_seeds_and_stays_on_the_surfaces() -> None:
+    def noises(seed: int, travel: float) -> np.ndarray:
+        settings = dataclasses.replace(LOOK, seed=seed, seed_travel=travel)
+        engine, _ = painted(shot(5, lambda number: LOOK if number < 5 else settings))
+        given = next(coherence.noise for asked, coherence in engine.asked if asked.settings.seed_travel == travel
+                     and asked.settings.seed == seed and coherence.noise is not None)  # fmt: skip
+        assert given is not None
+        return given
+
+    here, there, half = noises(7, 0.0), noises(8, 0.0), noises(7, 0.5)
+    assert np.array_equal(noises(7, 1.0), there)
+    for end in (here, there):
+        assert np.corrcoef(half.ravel(), end.ravel())[0, 1] == pytest.approx(0.5**0.5, abs=0.15)
+    assert half.std() == pytest.approx(here.std(), rel=0.1)
+
+
+def test_new_surfaces_start_from_the_scenes_own_picture_if_the_first_did() -> None:
+    def frames() -> Iterable[ShotFrame]:
+        for frame in shot(5, lambda _: dataclasses.replace(LOOK, strength=0.4)):
+            color = np.full((*frame.passes.depth.shape, 4), 99, np.uint8)
+            yield dataclasses.replace(frame, passes=dataclasses.replace(frame.passes, color=color))
+
+    engine, _ = painted(frames())
+    asked = engine.asked[1][0]
+    assert asked.image is not None
+    assert asked.settings.strength == 0.4
+    new = (ids(5) == WALL) & (np.roll(ids(1), -2, 1) == POST)  # where the post was
+    assert (asked.image[new] == 99).mean() > 0.5

@@ -209,14 +209,23 @@ def test_resumed_at_any_border_it_is_the_same(engine: DiffusersEngine) -> None:
 
 
 def test_noise_comes_again_in_another_order() -> None:
-    whole = clip_noise((4, 6, 8), 5, 0, 3 * WINDOW)
-    np.testing.assert_array_equal(whole[:, :, 20:36], clip_noise((4, 6, 8), 5, 20, 16))
+    whole = clip_noise((4, 6, 8), [(5, 0.0)] * 3 * WINDOW, 0)
+    np.testing.assert_array_equal(whole[:, :, 20:36], clip_noise((4, 6, 8), [(5, 0.0)] * 16, 20))
     windows = [whole[0, 0, start : start + WINDOW].flatten(1) for start in range(0, 3 * WINDOW, WINDOW)]
     for later in windows[1:]:
         assert not torch.equal(later, windows[0])
         assert {float(frame[0]) for frame in later} == {float(frame[0]) for frame in windows[0]}
     stock = torch.randn((1, 4, WINDOW, 6, 8), generator=torch.Generator().manual_seed(5))
     np.testing.assert_array_equal(whole[:, :, :WINDOW], stock)
+
+
+def test_noise_travels_to_the_next_seeds() -> None:
+    here, there = (clip_noise((4, 6, 8), [(seed, 0.0)], 3) for seed in (5, 6))
+    travelled = clip_noise((4, 6, 8), [(5, share) for share in (0.0, 0.5, 1.0)], 3)
+    np.testing.assert_array_equal(travelled[:, :, 0], here[:, :, 0])
+    half = clip_noise((4, 6, 8), [(5, 0.5)], 3)
+    assert (half - here).norm() > 1
+    torch.testing.assert_close((half - here).norm(), (half - there).norm(), rtol=0.1, atol=0)
 
 
 # ---------------------------------------------------------------- requests

@@ -21,6 +21,7 @@ from paintover.bridge.hints import make_hint
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import CONTROLS, Settings
+from paintover.bridge.prompts import Blend
 from paintover.server import models
 from paintover.server.engine import Stream
 from paintover.server.pipelines import loading
@@ -28,7 +29,7 @@ from paintover.server.pipelines.blending import slerp, warped
 from paintover.server.pipelines.engine import DiffusersEngine
 from paintover.server.pipelines.live_hints import device_hint
 from paintover.server.pipelines.schedule import make_schedule
-from paintover.server.worker_messages import Blend, StreamControl, StreamSettings, StreamState
+from paintover.server.worker_messages import StreamControl, StreamSettings, StreamState
 
 from .tiny_models import Recorder, make_passes, write_model
 
