@@ -20,8 +20,8 @@ from .job import Painted
 def animate_clip(
     engine: Engine, frames: Iterable[ShotFrame], monitor: Monitor, state: State | None = None
 ) -> Iterator[Painted]:
-    """Paint a shot's frames, all of them keyframes; yields each as it is finished, the last one before a window's border
-    with what the shot goes on from behind it.
+    """Paint a shot's frames, all of them keyframes; yields each as it is finished, the last one before a window's
+    border with what the shot goes on from behind it.
 
     `state`: to go on there. So many frames as a window has are held at most. Raises BadPasses, and whatever the engine
     raises.
