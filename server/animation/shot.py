@@ -62,8 +62,8 @@ def paint_shot(
             else:
                 words.begin(place)
             seed = shot.settings.seed if frame.settings.seed < 0 else frame.settings.seed
-            same = {"seed": seed, "animate_motion": shot.settings.animate_motion}
-            yield dataclasses.replace(frame, settings=dataclasses.replace(frame.settings, **same))
+            settings = dataclasses.replace(frame.settings, seed=seed, animate_motion=shot.settings.animate_motion)
+            yield dataclasses.replace(frame, settings=settings)
 
     paint = animate_clip if together else animate
     for place, painted in enumerate(paint(engine, frames(), words, run.state), run.place):

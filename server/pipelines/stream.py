@@ -155,10 +155,11 @@ class DiffusersStream:
             self._painter = ModelStream(model)
             log.info("The stream paints with %s", loader.entry.name)
         for lora in loader.loras:
+            assert model is not None  # it was read for it
             try:
-                self._painter.model.loras.add(self._painter.model, lora)
-            except Exception as error:  # noqa: BLE001 - the picture goes on without it
-                loader.errors[LORA + lora.name] = error
+                model.loras.add(model, lora)
+            except Exception as trouble:  # noqa: BLE001 - the picture goes on without it
+                loader.errors[LORA + lora.name] = trouble
         for what, error in loader.errors.items():
             self._refused.add((loader.entry.name, what))
             refused = "" if what else loader.entry.name
@@ -206,7 +207,9 @@ class Loader(threading.Thread):
                 loading.load_control(self.model, control)
             except Exception as error:  # noqa: BLE001 - the picture goes on without it
                 self.errors[control] = error
-        for name in self._named if self.model else ():
+        for name in self._named:
+            if self.model is None:
+                break
             try:
                 self.loras.append(read(self.model, name))
             except Exception as error:  # noqa: BLE001 - likewise

@@ -1,4 +1,4 @@
-"""A shot that a motion module paints: its frames in clips, cuts, borders, and the whole of it as a job of the server."""
+"""A shot that a motion module paints: its frames in clips, cuts, borders, and the whole of it as a job."""
 
 from __future__ import annotations
 
