@@ -29,11 +29,12 @@ def animate_clip(
     clips = _Clips(frames)
     begin = Border(state.after.border, state.after.latents) if state and state.after and state.after.border else None
     while not clips.over:
-        last = None
+        last: tuple[Painted, ShotFrame] | None = None
         for part in engine.paint_clip(clips.requests(), monitor, begin):
             if isinstance(part, Border):
                 assert last is not None
-                last = dataclasses.replace(last[0], state=_state(last[0], last[1], part)), last[1]
+                yield dataclasses.replace(last[0], state=_state(*last, part))
+                last = None
                 continue
             if last:
                 yield last[0]

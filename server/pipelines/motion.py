@@ -44,11 +44,13 @@ TRAINED_ON = {"beta_schedule": "linear", "clip_sample": False}
 
 def check(model: Model) -> None:
     """BadParameter unless there are motion modules for a model's kind."""
-    reason = ""
+    reason, config = "", model.unet.config
     if model.entry.family != SD15:
         reason = f"there are motion modules for {SD15} only, and {model.entry.name} is of {model.entry.family}"
-    elif model.unet.config.in_channels != model.vae.config.latent_channels:
+    elif config.in_channels != model.vae.config.latent_channels:
         reason = f"{model.entry.name} was trained to inpaint, and motion modules were not"
+    elif config.addition_embed_type is not None or config.resnet_time_scale_shift != "default":  # as mini
+        reason = f"{model.entry.name} is built otherwise than Stable Diffusion 1.5, which motion modules are for"
     if reason:
         hint = f"Choose a plain {SD15} model, or leave Motion empty."
         raise BadParameter(name="animate_motion", reason=reason, hint=hint)
