@@ -17,6 +17,9 @@ from .loading import Model
 from .motion import OVERLAP, WINDOW
 from .painter import PREVIEW_STEPS, Clock, Painter, active_controls, decode, encode
 
+LOADED = 0.1
+"""Share of a window's progress at which it begins to be painted."""
+
 
 @torch.no_grad()
 def paint_clip(
@@ -69,7 +72,7 @@ def _paint(
 
         def before_step(step: int) -> None:
             monitor.check()
-            monitor.progress(f"{words} {step + 1} of {steps}", step / steps)
+            monitor.progress(f"{words} {step + 1} of {steps}", LOADED + (1 - LOADED) * step / steps)
 
         def seen(step: int, clean: torch.Tensor) -> None:
             if step % PREVIEW_STEPS == PREVIEW_STEPS - 1:
@@ -85,7 +88,7 @@ def _model(painter: Painter, requests: Sequence[Generate], monitor: Monitor) -> 
 
     def report(share: float) -> None:
         monitor.check()
-        monitor.progress(f"Loading {settings.model}", share)
+        monitor.progress(f"Loading {settings.model}", share * LOADED)
 
     settings = requests[0].settings
     controls = dict.fromkeys(control.name for one in requests for control in active_controls(one))
@@ -93,6 +96,6 @@ def _model(painter: Painter, requests: Sequence[Generate], monitor: Monitor) -> 
     if name not in base.motions:
         base.motions.clear()
         monitor.check()
-        monitor.progress(f"Loading {name}", 0.0)
+        monitor.progress(f"Loading {name}", LOADED)
         base.motions[name] = motion.load(base, name)
     return base.motions[name]
