@@ -115,6 +115,10 @@ class Settings:
     negative_prompt: str = parameter(
         "", "Negative", "What the painting should not show", "prompt", live=True, address="prompt/negative"
     )
+    lora: str = parameter(
+        "", "LoRA", "Names and weights of installed LoRAs, for example: film:0.8 sketch:0.4 (see: paintover models "
+        "list)", "prompt", live=True,
+    )  # fmt: skip
     model: str = parameter(
         "mini",
         "Model",
@@ -230,6 +234,12 @@ class Settings:
     animate_deflicker: float = parameter(
         0.0, "Deflicker", "With Hold below 1: how much of the keyframe before is mixed into the finished one, as far "
         "as the colours around each pixel allow", "animate", minimum=0.0, maximum=1.0, address="animate/deflicker",
+    )  # fmt: skip
+
+    animate_motion: str = parameter(
+        "", "Motion", "Name of an installed motion adapter (AnimateDiff, see: paintover models list), which paints the "
+        "frames of a shot together, livelier and less exactly than keyframes do; empty for none", "animate",
+        address="animate/motion",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -29,8 +29,8 @@ class Shot:
     """Paint the frames of a timeline so that they hold still."""
 
     settings: Settings
-    """As they are at the first frame. The interval between keyframes is the same in all of the shot; everything else
-    comes with each frame."""
+    """As they are at the first frame. The interval between keyframes and the motion adapter are the same in all of the
+    shot; everything else comes with each frame."""
     numbers: tuple[int, ...]
     """Frame numbers in the order of showing: also backwards, or every n-th."""
     width: int
@@ -62,8 +62,9 @@ class Shot:
             )  # fmt: skip
 
     def plan(self) -> tuple[Place, ...]:
-        """Its frames in the order of sending."""
-        return tuple(plan(self.numbers, self.settings.animate_interval, frozenset(self.cuts)))
+        """Its frames in the order of sending. A motion adapter paints each of them, so there are none between."""
+        interval = 1 if self.settings.animate_motion else self.settings.animate_interval
+        return tuple(plan(self.numbers, interval, frozenset(self.cuts)))
 
 
 @message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,7 +42,8 @@ class Part:
         self._monitor, self._words, self._start, self._span = monitor, words, start, span
 
     def progress(self, stage: str, fraction: float) -> None:
-        self._monitor.progress(f"{self._words}: {stage}" if stage else self._words, self._start + self._span * fraction)
+        words = ": ".join(part for part in (self._words, stage) if part)
+        self._monitor.progress(words, self._start + self._span * fraction)
 
     def preview(self, image: np.ndarray) -> None:
         self._monitor.preview(image)
@@ -123,6 +124,16 @@ class Unfinished:
 
 
 @dataclass(frozen=True, eq=False)
+class Border:
+    """Between two windows of a clip: all that the next one goes on from."""
+
+    place: int
+    """In the clip, of the next frame to come."""
+    latents: tuple[np.ndarray, ...]
+    """float32 (1, channels, h, w) of that frame and some after it, as the window before has painted them."""
+
+
+@dataclass(frozen=True, eq=False)
 class Reference:
     """A finished picture that another one should look like."""
 
@@ -162,6 +173,16 @@ class Engine(Protocol):
         """The pictures for `requests`, which differ in nothing but passes, images and seed, one after the other.
 
         Before them come states every few steps. With any of these as `begin`, the same pictures come out.
+        """
+
+    def paint_clip(
+        self, requests: Iterable[Generate], monitor: Monitor, begin: Border | None = None
+    ) -> Iterator[Painting | Border]:
+        """The pictures for `requests`, frames of a clip, painted together by the motion adapter that the first names
+        (animate_motion), one after the other.
+
+        So many requests are taken as one window holds before its first picture comes. Between windows comes a Border.
+        With that as `begin`, and the requests from its place on, the same pictures come out as without a break.
         """
 
     def hold(self, model: str, controls: Sequence[str]) -> None:

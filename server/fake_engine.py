@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from paintover.bridge.live_messages import RUNNING
 from paintover.bridge.messages import Failure, Generate
 from paintover.bridge.parameters import Settings
 
-from .engine import Agree, Coherence, Frame, Held, Monitor, Painting, Unfinished
+from .engine import Agree, Border, Coherence, Frame, Held, Monitor, Painting, Unfinished
 from .worker_messages import StreamControl, StreamSettings, StreamState
 
 SECONDS_PER_STEP = 0.01
@@ -77,6 +77,13 @@ class FakeEngine:
         self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None
     ) -> Iterator[Unfinished | Painting]:
         return (self.paint(request, monitor) for request in requests)
+
+    def paint_clip(
+        self, requests: Iterable[Generate], monitor: Monitor, begin: Border | None = None
+    ) -> Iterator[Painting | Border]:
+        for place, request in enumerate(requests, begin.place if begin else 0):
+            yield self.paint(request, monitor)
+            yield Border(place + 1, ())
 
     def stream(self, say: Callable[[Any], None]) -> NullStream:
         return NullStream(self, say)

@@ -272,10 +272,12 @@ class Journal:
         paths = self._keys(job)
         for index in reversed(range(len(keys))):
             place, previous = keys[index], keys[index - 1] if index else None
-            if place >= below or place not in paths or (previous is not None and previous not in paths):
+            if place >= below or place not in paths:
                 continue
             anchor = int(paths[place].stem.split("-")[2])
             with contextlib.suppress(PaintoverError, KeyError):
+                if (alone := self._load_key(paths[place])).border:
+                    return place + 1, State(alone, None, alone)
                 kept = {one: self._load_key(paths[one]) for one in (place, anchor, previous) if one is not None}
                 return place + 1, State(kept[anchor], None if previous is None else kept[previous], kept[place])
         return 0, None

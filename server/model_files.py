@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ WIDTHS = ("block_out_channels", "cross_attention_dim", "hidden_size", "intermedi
 COUNTS = ("layers_per_block", "num_hidden_layers", "transformer_layers_per_block")
 """Numbers of layers in configurations: there cannot be more of them than tensors."""
 
+INDEXES = ("model_index.json", "config.json")
+"""What tells that a folder is a model, or a part of one."""
 COMPONENTS = {
     SD15: ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
     SDXL: ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
@@ -40,6 +43,15 @@ COMPONENTS = {
 
 _CROSS_ATTENTION = {768: SD15, 2048: SDXL}
 """Width of the text embeddings -> family."""
+_MINI_WIDTH = 128
+"""mini's: it is an SD 1.5 of another size."""
+_LORA_KEY = re.compile(r"attn2[._](processor\.)?to_k[._].*(down|lora_A)\.weight")
+"""The part of a LoRA that reads the text embeddings, in the names of diffusers, peft and kohya's scripts."""
+_NOT_LORAS = {
+    "hada_": "a LoHa", "lokr_": "a LoKr", "lora_mid": "a LoCon with Tucker decomposition", "dora_scale": "a DoRA",
+    "lora_magnitude": "a DoRA", "control_model.": "a Control-LoRA", "lora_controlnet": "a Control-LoRA",
+}  # fmt: skip
+"""What a name of a tensor tells of kinds that diffusers does not load, or loads without a part of them."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +59,14 @@ class Found:
     """What a path holds."""
 
     kind: str
-    """"model" or "control"."""
+    """"model", "control", "lora" or "motion"."""
     family: str
+    """Empty for a LoRA that does not tell it."""
     single_file: bool
 
+
+KINDS = {"model": "model", "control": "ControlNet", "lora": "LoRA", "motion": "motion adapter"}
+"""Of Found, in words."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -166,6 +182,8 @@ def _inspect_folder(path: Path) -> Found:
         raise BadModelFile(name=path.name, reason=f"{pipeline or 'its kind'} is neither Stable Diffusion 1.5 nor SDXL")
     if (path / "config.json").exists():
         config = read_config(path / "config.json")
+        if config.get("_class_name") == "MotionAdapter":
+            return Found("motion", SD15, False)
         if config.get("_class_name") != "ControlNetModel":
             raise BadModelFile(name=path.name, reason=f"it holds a {config.get('_class_name', 'part of a model')}")
         return Found("control", SDXL if config.get("addition_embed_type") == "text_time" else SD15, False)
@@ -184,7 +202,7 @@ def _inspect_file(path: Path) -> Found:
     shapes = read_header(path)
     name = path.name
     if any("lora" in key for key in shapes):
-        raise BadModelFile(name=name, reason="it is a LoRA, not a whole model")
+        return Found("lora", _lora_family(name, shapes), True)
     prefix = "model.diffusion_model."
     control = any(
         key.endswith(("input_hint_block.0.weight", "controlnet_cond_embedding.conv_in.weight")) for key in shapes
@@ -204,6 +222,22 @@ def _inspect_file(path: Path) -> Found:
     if family is None:
         raise BadModelFile(name=name, reason="it is of another family than Stable Diffusion 1.5 and SDXL")
     return Found("control" if control else "model", family, True)
+
+
+def _lora_family(name: str, shapes: dict[str, tuple[int, ...]]) -> str:
+    """The family of a LoRA, empty where its tensors do not tell; BadModelFile for one that cannot be used."""
+    for sign, kind in _NOT_LORAS.items():
+        if any(sign in key for key in shapes):
+            hint = "Look for the same as a plain LoRA."
+            raise BadModelFile(name=name, reason=f"it is {kind}, which is not supported", hint=hint)
+    widths = {shape[1] for key, shape in shapes.items() if _LORA_KEY.search(key) and len(shape) >= 2}
+    if not widths:
+        return SDXL if any(key.startswith(("lora_te2_", "text_encoder_2.")) for key in shapes) else ""
+    family = {**_CROSS_ATTENTION, _MINI_WIDTH: SD15}.get(widths.pop() if len(widths) == 1 else 0)
+    if family is None:
+        reason = "it is of another family than Stable Diffusion 1.5 and SDXL"
+        raise BadModelFile(name=name, reason=reason, hint="Choose a LoRA that was made for one of these.")
+    return family
 
 
 @_named_errors
@@ -287,4 +321,13 @@ def check_control(path: Path) -> None:
     if found.kind != "control":
         raise BadModelFile(name=path.name, reason="it is not a ControlNet")
     if not found.single_file:
+        check_component(path)
+
+
+@_named_errors
+def check_extra(path: Path, kind: str) -> None:
+    """Raise BadModelFile unless `path` holds a LoRA (kind "lora") or a complete motion adapter ("motion")."""
+    if inspect(path).kind != kind:
+        raise BadModelFile(name=path.name, reason=f"it is no {KINDS[kind]}")
+    if kind == "motion":
         check_component(path)

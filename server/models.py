@@ -1,8 +1,8 @@
 """The models that this server can paint with: what is installed, by name. A name is all that ever comes off the wire.
 
 `mini` is part of the package. The user's own models are listed in models.json in the data folder: diffusers folders,
-single .safetensors files, and hub ids that were fetched into Hugging Face's cache. ControlNets are listed by family,
-and every model of that family can use them.
+single .safetensors files, and hub ids that were fetched into Hugging Face's cache. ControlNets, LoRAs and motion
+adapters are listed with their family, and every model of that family can use them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ from paintover.bridge.paths import data_folder
 from . import model_files
 from .model_files import SD15, SDXL
 
+EXTRAS = ("lora", "motion")
+"""Kinds of what is added to models."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 NAME = re.compile(r"[\w][\w .+()-]{0,99}")
+LORA_NAME = re.compile(r"[\w][\w.+()-]{0,99}")
+"""Without spaces: they stand between names (see bridge/loras.py)."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,24 @@ BASE_HUB = {SD15: "stable-diffusion-v1-5/stable-diffusion-v1-5", SDXL: "stabilit
 
 
 @dataclass(frozen=True)
+class Extra:
+    """A LoRA or a motion adapter: every model of its family can use it."""
+
+    name: str
+    family: str
+    path: str
+    """A .safetensors file or a diffusers folder."""
+
+
+@dataclass(frozen=True)
 class Registry:
     models: dict[str, ModelEntry]
     controls: dict[str, dict[str, str]]
     """Family -> control -> ControlNet."""
+    extras: dict[str, dict[str, Extra]] = field(default_factory=lambda: {kind: {} for kind in EXTRAS})
+    """Kind -> name -> what it is."""
+    lora_folders: list[str] = field(default_factory=list)
+    """Folders whose LoRAs are all installed, by their file names."""
 
 
 def registry_file() -> Path:
@@ -109,7 +127,9 @@ def load() -> Registry:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         models = {name: _entry(name, entry) for name, entry in plain["models"].items()}
-        return Registry(models, {family: _texts(controls) for family, controls in plain["controls"].items()})
+        controls = {family: _texts(one) for family, one in plain["controls"].items()}
+        extras = {kind: {name: _extra(name, **one) for name, one in plain.get(kind, {}).items()} for kind in EXTRAS}
+        return Registry(models, controls, extras, list(_texts(dict(enumerate(plain.get("lora_folders", [])))).values()))
     except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError, BadParameter) as error:
         raise BadModelFile(
             name=str(path), reason=f"it is damaged ({error})", hint="Mend it, or delete it and add your models again."
@@ -128,6 +148,12 @@ def _entry(name: str, plain: dict[str, Any]) -> ModelEntry:
     return replace(entry, controls=_texts(entry.controls))
 
 
+def _extra(name: str, family: str, path: str) -> Extra:
+    if family not in model_files.FAMILIES or not isinstance(path, str):
+        raise ValueError(f"{name} is of no known family, or has no path")
+    return Extra(name, family, path)
+
+
 def _texts(plain: Any) -> dict[str, str]:
     texts = dict(plain)
     if not all(isinstance(text, str) for text in texts.values()):
@@ -143,7 +169,12 @@ def save(registry: Registry) -> None:
     path = registry_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.part")
-    temporary.write_text(json.dumps({"models": entries, "controls": registry.controls}, indent=2), encoding="utf-8")
+    extras = {
+        kind: {one.name: {"family": one.family, "path": one.path} for one in found.values()}
+        for kind, found in registry.extras.items()
+    }
+    plain = {"models": entries, "controls": registry.controls, **extras, "lora_folders": registry.lora_folders}
+    temporary.write_text(json.dumps(plain, indent=2), encoding="utf-8")
     temporary.replace(path)
 
 
@@ -225,38 +256,83 @@ def validate(entry: ModelEntry) -> None:
         model_files.check_component(Path(entry.decoder))
 
 
-def add(path: str | Path, name: str | None = None, family: str | None = None, control: str | None = None) -> str:
-    """List a model or ControlNet that lies on this machine; returns its name, or "family control".
+def plain_name(file: Path) -> str:
+    """What a LoRA is called: as its file, without spaces; a file that has everybody's name as its folder."""
+    stem = file.parent.name if file.stem in ("pytorch_lora_weights", "adapter_model") else file.stem
+    return re.sub(r"[^\w.+()-]+", "_", stem).lstrip(".+()-") or "lora"
 
-    Family and kind are told from the file; `family` is only checked against that. A ControlNet needs `control`.
+
+def add(
+    path: str | Path, name: str | None = None, family: str | None = None, control: str | None = None,
+    kind: str | None = None,
+) -> str:  # fmt: skip
+    """List what lies on this machine; returns its name, or "family control" for a ControlNet.
+
+    Family and kind are told from the file; `family` and `kind` (see model_files.KINDS) are only checked against that.
+    But a folder may be one of LoRAs, and a LoRA may not tell its family. A ControlNet needs `control`.
     Raises BadModelFile for anything that cannot be used, and BadParameter for wrong or missing names.
     """
     try:
         place = Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or not a path at all
         raise BadModelFile(name=str(path), reason=f"it cannot be found ({error})", hint="Check the path.") from error
-    found = model_files.inspect(place)
-    if family is not None and family != found.family:
-        raise BadParameter(name="family", reason=f"{place.name} is of the family {found.family}, not {family}")
     registry = load()
+    if kind == "lora" and place.is_dir() and not any((place / name).exists() for name in model_files.INDEXES):
+        return _add_folder(registry, place)
+    found = model_files.inspect(place)
+    _check_told(place, found, family, control, kind)
+    family = found.family or family or ""
     if found.kind == "control":
-        if control not in CONTROLS:
-            raise BadParameter(
-                name="control",
-                reason=f"{place.name} is a ControlNet: say what it is for",
-                hint=f"Add --control and one of: {', '.join(CONTROLS)}",
-            )
         model_files.check_control(place)
-        registry.controls.setdefault(found.family, {})[control] = str(place)
+        registry.controls.setdefault(family, {})[str(control)] = str(place)
         save(registry)
-        return f"{found.family} {control}"
-    if control is not None:
+        return f"{family} {control}"
+    if found.kind == "model":
+        model_files.check_model(place, family)
+        add_entry(registry, ModelEntry(name or place.stem, family, str(place), defaults=DEFAULTS[family]))
+        return name or place.stem
+    model_files.check_extra(place, found.kind)
+    extra = Extra(name or plain_name(place), family, str(place))
+    if not LORA_NAME.fullmatch(extra.name):
+        reason = f"{extra.name!r} is not a plain name without spaces"
+        raise BadParameter(name="name", reason=reason, hint="Choose one with --name.")
+    registry.extras[found.kind][extra.name] = extra
+    save(registry)
+    return extra.name
+
+
+def _check_told(
+    place: Path, found: model_files.Found, family: str | None, control: str | None, kind: str | None
+) -> None:
+    """BadParameter where what was said of a file is not what it is, or something has to be said and was not."""
+    what = model_files.KINDS[found.kind]
+    if kind is not None and kind != found.kind:
+        reason = f"{place.name} is a {what}, not a {model_files.KINDS[kind]}"
+        raise BadParameter(name=kind, reason=reason, hint=f"Leave --{kind} out.")
+    if family is not None and family != (found.family or family):
+        raise BadParameter(name="family", reason=f"{place.name} is of the family {found.family}, not {family}")
+    if not found.family and family not in model_files.FAMILIES:
+        reason = f"{place.name} does not tell which family of models it was made for"
+        raise BadParameter(name="family", reason=reason, hint="Add --family sd15 or --family sdxl.")
+    if found.kind == "control" and control not in CONTROLS:
         raise BadParameter(
-            name="control", reason=f"{place.name} is a model, not a ControlNet", hint="Leave --control out."
+            name="control",
+            reason=f"{place.name} is a ControlNet: say what it is for",
+            hint=f"Add --control and one of: {', '.join(CONTROLS)}",
         )
-    model_files.check_model(place, found.family)
-    add_entry(registry, ModelEntry(name or place.stem, found.family, str(place), defaults=DEFAULTS[found.family]))
-    return name or place.stem
+    if found.kind != "control" and control is not None:
+        reason = f"{place.name} is a {what}, not a ControlNet"
+        raise BadParameter(name="control", reason=reason, hint="Leave --control out.")
+
+
+def _add_folder(registry: Registry, place: Path) -> str:
+    """List all LoRAs of a folder, those that come into it later included."""
+    if next(place.rglob("*.safetensors"), None) is None:
+        raise BadModelFile(name=place.name, reason="it has no .safetensors files", hint="Check the path.")
+    if str(place) not in registry.lora_folders:
+        registry.lora_folders.append(str(place))
+        save(registry)
+    return str(place)
 
 
 def add_entry(registry: Registry, entry: ModelEntry) -> None:
@@ -271,10 +347,16 @@ def add_entry(registry: Registry, entry: ModelEntry) -> None:
 
 
 def remove(name: str) -> None:
-    """Take a model, or a ControlNet ("sd15 depth"), off the list. Its files stay."""
+    """Take a model, a ControlNet ("sd15 depth"), a LoRA, a folder of LoRAs (its path) or a motion adapter off the list.
+    Its files stay."""
     registry = load()
+    extras = next((found for found in registry.extras.values() if name in found), None)
     if name in registry.models:
         del registry.models[name]
+    elif extras is not None:
+        del extras[name]
+    elif str(Path(name).expanduser().resolve()) in registry.lora_folders:
+        registry.lora_folders.remove(str(Path(name).expanduser().resolve()))
     elif name.count(" ") == 1 and name.split()[1] in registry.controls.get(name.split()[0], {}):
         family, control = name.split()
         del registry.controls[family][control]

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from paintover.bridge.errors import PaintoverError
 
-from . import catalogue, models
+from . import catalogue, extras, model_files, models
 
 models_app = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 console = Console()
@@ -30,6 +30,7 @@ def show() -> None:
             state = f"[red]{error.message}[/]"
         table.add_row(entry.name, entry.family, ", ".join(entry.controls) or "none", state)
     console.print(table)
+    show_extras()
     names = {entry.name for entry in models.installed()}
     table = Table("To fetch", "Size", "Licence", "Description", box=None)
     for item in catalogue.CATALOGUE:
@@ -37,6 +38,24 @@ def show() -> None:
             table.add_row(item.name, f"{item.gigabytes:g} GB", item.licence, item.description)
     console.print()
     console.print(table)
+
+
+def show_extras() -> None:
+    """The installed LoRAs and motion adapters, if there are any."""
+    motions = {name: Path(one.path) for name, one in models.load().extras["motion"].items()}
+    for kind, found in (("lora", extras.loras()), ("motion", motions)):
+        title = model_files.KINDS[kind]
+        table = Table(title[0].upper() + title[1:], "Family", "File", box=None)
+        for name, path in found.items():
+            try:
+                model_files.check_extra(path, kind)
+                one = extras.lora(name) if kind == "lora" else extras.motion(name)
+                table.add_row(name, one.family or "?", str(path))
+            except PaintoverError as error:
+                table.add_row(name, "", f"[red]{error.message}[/]")
+        if found:
+            console.print()
+            console.print(table)
 
 
 @models_app.command()
@@ -58,18 +77,21 @@ def fetch(
 
 @models_app.command()
 def add(
-    path: Annotated[Path, typer.Argument(help="A diffusers folder or a .safetensors file.")],
+    path: Annotated[Path, typer.Argument(help="A diffusers folder, a .safetensors file, or a folder of LoRAs.")],
     name: Annotated[str | None, typer.Option(help="What to call it; its file name by default.")] = None,
     family: Annotated[str | None, typer.Option(help="sd15 or sdxl; told from the file by default.")] = None,
     control: Annotated[str | None, typer.Option(help="For a ControlNet: depth, normal or edge.")] = None,
+    lora: Annotated[bool, typer.Option("--lora", help="It is a LoRA, or a folder of LoRAs.")] = False,
+    motion: Annotated[bool, typer.Option("--motion", help="It is a motion adapter (AnimateDiff).")] = False,
 ) -> None:
-    """List a model or ControlNet that lies on this machine already (it is not copied)."""
-    console.print(f"Added {models.add(path, name, family, control)}.")
+    """List a model, ControlNet, LoRA or motion adapter that lies on this machine already (it is not copied)."""
+    kind = "lora" if lora else "motion" if motion else None
+    console.print(f"Added {models.add(path, name, family, control, kind)}.")
 
 
 @models_app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="A model's name, or “sd15 depth” for a ControlNet.")],
+    name: Annotated[str, typer.Argument(help="A name, “sd15 depth” for a ControlNet, or a folder of LoRAs.")],
 ) -> None:
     """Take a model off the list. Its files stay."""
     models.remove(name)

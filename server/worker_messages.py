@@ -109,6 +109,10 @@ class Kept:
     """float16 (H, W) in 0…1: its detail against freshly painted."""
     origin: np.ndarray | None
     """Of its noise: float32 (H, W, 3), see animation.noise.Origin."""
+    border: int = 0
+    """Of a clip: how many of its frames come before the border (engine.Border.place) behind this one; else 0."""
+    latents: tuple[np.ndarray, ...] = ()
+    """Likewise."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,7 +105,7 @@ LAYERS = {
     "server": (
         "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "shots", "archive",
         "supervisor", "jobs", "journal", "worker_process", "worker", "stream", "animation", "texturing", "pipelines",
-        "fake_engine", "engine", "models", "model_files", "worker_messages", "ending",
+        "fake_engine", "engine", "extras", "models", "model_files", "worker_messages", "ending",
     ),
 }  # fmt: skip
 

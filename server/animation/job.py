@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from paintover.bridge import loras
 from paintover.bridge.errors import BadMessage
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
@@ -262,5 +263,6 @@ def _look(settings: Settings) -> tuple[object, ...]:
     return (
         parse(settings.prompt), settings.negative_prompt, settings.model, settings.seed, settings.seed_travel,
         settings.guidance, settings.strength, settings.scheduler, controls,
+        [one for one in loras.parse(settings.lora) if one.weight],
         settings.edges if "edge" in names else None, settings.depth_limits if "depth" in names else None,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from paintover.bridge.shot import Place, ShotFrame
 
 from ..engine import Engine, Monitor, Part
 from ..worker_messages import KeyDone, Run
+from .clip import animate_clip
 from .job import animate
 
 
@@ -21,6 +22,10 @@ class _Monitor:
     def __init__(self, monitor: Monitor, places: tuple[Place, ...]) -> None:
         self._monitor, self._places = monitor, places
         self._part = Part(monitor, "", 0.0, 0.0)
+
+    def window(self, first: int, end: int) -> None:
+        """The frames from place `first` to before `end` are painted together."""
+        self._part = Part(self._monitor, "", first / len(self._places), (end - first) / len(self._places))
 
     def begin(self, place: int) -> None:
         number, count = self._places[place].number, len(self._places)
@@ -48,15 +53,21 @@ def paint_shot(
     """
     places = shot.plan()
     place_of = {place.number: index for index, place in enumerate(places)}
-    words = _Monitor(monitor, places)
+    words, together, done = _Monitor(monitor, places), bool(shot.settings.animate_motion), run.place
 
     def frames() -> Iterator[ShotFrame]:
         for place, frame in enumerate(given, run.place):
-            words.begin(place)
+            if together:
+                words.window(done, place + 1)
+            else:
+                words.begin(place)
             seed = shot.settings.seed if frame.settings.seed < 0 else frame.settings.seed
-            yield dataclasses.replace(frame, settings=dataclasses.replace(frame.settings, seed=seed))
+            settings = dataclasses.replace(frame.settings, seed=seed, animate_motion=shot.settings.animate_motion)
+            yield dataclasses.replace(frame, settings=settings)
 
-    for place, painted in enumerate(animate(engine, frames(), words, run.state), run.place):
+    paint = animate_clip if together else animate
+    for place, painted in enumerate(paint(engine, frames(), words, run.state), run.place):
+        done = place + 1
         yield FramePainted(
             run.job, place, painted.number, painted.image, painted.settings, painted.fresh, painted.seconds
         )

@@ -53,10 +53,10 @@ class Prompts:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._known: OrderedDict[tuple[str, int, int], Conditioning] = OrderedDict()
+        self._known: OrderedDict[tuple[Any, ...], Conditioning] = OrderedDict()
 
     def embed(self, text: str, width: int, height: int) -> Conditioning:
-        key = text, width, height
+        key = text, width, height, self._model.loras.text_state
         if key not in self._known:
             self._known[key] = conditioning.encode(self._model, text, "", width, height, guided=False)
             while len(self._known) > KEPT:

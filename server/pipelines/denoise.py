@@ -34,8 +34,13 @@ class ActiveControl:
     end: float
 
     def acts(self, step: int, steps: int) -> bool:
-        """Whether it takes part in a step: only if the whole step lies within start and end."""
-        return not (step / steps < self.start or (step + 1) / steps > self.end)
+        """Whether it takes part in a step."""
+        return acts(self, step, steps)
+
+
+def acts(control: Any, step: int, steps: int) -> bool:
+    """Whether what has a start and an end takes part in a step: only if the whole step lies within them."""
+    return not (step / steps < control.start or (step + 1) / steps > control.end)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from paintover.bridge.errors import OutOfMemory
+from paintover.bridge.errors import BadModelFile, OutOfMemory, PaintoverError
 from paintover.bridge.messages import Generate
 
-from ..engine import Agree, Coherence, Held, Monitor, Painting, Unfinished
+from ..engine import Agree, Border, Coherence, Held, Monitor, Painting, Unfinished
 
 if TYPE_CHECKING:
     from .painter import Painter
@@ -85,8 +85,20 @@ class DiffusersEngine:
         if self._painter is None:
             monitor.progress("Starting", 0.0)
             self._painter = _import_painter()(self._device, self._dtype)
-        with _memory_watched(requests[0]):
+        with _memory_watched(_what(requests[0])):
             yield from self._painter.paint_together(requests, agree, monitor, begin)
+
+    def paint_clip(
+        self, requests: Iterable[Generate], monitor: Monitor, begin: Border | None = None
+    ) -> Iterator[Painting | Border]:
+        """See engine.Engine."""
+        if self._painter is None:
+            monitor.progress("Starting", 0.0)
+            self._painter = _import_painter()(self._device, self._dtype)
+        with _memory_watched("a clip"):
+            from .clip import paint_clip
+
+            yield from paint_clip(self._painter, requests, monitor, begin)
 
     def paint_float(
         self, request: Generate, monitor: Monitor, coherence: Coherence | None = None
@@ -95,7 +107,7 @@ class DiffusersEngine:
         if self._painter is None:
             monitor.progress("Starting", 0.0)
             self._painter = _import_painter()(self._device, self._dtype)
-        with _memory_watched(request):
+        with _memory_watched(_what(request)):
             return self._painter.paint(request, monitor, coherence)
 
 
@@ -111,12 +123,30 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
+def _what(request: Generate) -> str:
+    return f"{request.width} × {request.height} with {request.settings.model}"
+
+
 @contextmanager
-def _memory_watched(request: Generate) -> Iterator[None]:
+def _memory_watched(what: str) -> Iterator[None]:
     """Turn the many ways in which torch runs out of memory into OutOfMemory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise OutOfMemory(reason=f"{request.width} × {request.height} with {request.settings.model}") from error
+            raise OutOfMemory(reason=what) from error
         raise
+
+
+@contextmanager
+def bad_file(source: str) -> Iterator[None]:
+    """Say which file it was when the libraries cannot read it, in whichever of their many ways they say so."""
+    try:
+        yield
+    except PaintoverError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise BadModelFile(name=source, reason=reason) from error

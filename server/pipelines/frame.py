@@ -41,6 +41,8 @@ class Shape:
     guidance: str
     in_flight: bool = False
     """As many frames as there are steps are under way, each at another step (stream batch, Kodaira et al. 2023)."""
+    loras: tuple[int, ...] = ()
+    """Which take part (loras.Loras.numbers). How much they count may change."""
 
 
 class Buffers:

@@ -5,12 +5,11 @@ Only what is needed is imported, since importing all of diffusers' pipelines tak
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,13 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-from paintover.bridge.errors import BadModelFile, PaintoverError
+from paintover.bridge.errors import BadModelFile
 
 from .. import model_files
 from ..model_files import SDXL
 from ..models import ModelEntry, config_folder, control_path, located
-from .engine import is_out_of_memory
+from .engine import bad_file
+from .loras import Loras
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
@@ -54,6 +54,9 @@ class Model:
     """What turns latents into pictures: the VAE, or a smaller one in its place."""
     controlnets: dict[str, Any] = field(default_factory=dict)
     """Control -> ControlNetModel, loaded when first used."""
+    loras: Loras = field(default_factory=Loras)
+    motions: dict[str, Model] = field(default_factory=dict)
+    """The motion adapter that was used last -> this model with it (motion.py)."""
 
     @property
     def scale_factor(self) -> int:
@@ -68,14 +71,14 @@ def load_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, repo
     """
     path = located(entry.path)
     model_files.check_model(path, entry.family)
-    with _bad_file(entry.path):
+    with bad_file(entry.path):
         load = _load_single_file if path.is_file() else _load_folder
         model = load(entry, path, device, dtype, report)
         _check_fit(model)
         _add_lora(model)
-        model.decoder = _component(AutoencoderTiny, Path(entry.decoder), dtype) if entry.decoder else model.vae
+        model.decoder = component(AutoencoderTiny, Path(entry.decoder), dtype) if entry.decoder else model.vae
         for part in (model.unet, model.vae, model.decoder, *model.text_encoders):
-            _ready(part, device)
+            ready(part, device)
     if dtype == torch.float16 and entry.family == SDXL and model.vae.config.force_upcast:
         model.vae.to(torch.float32)  # it overflows in float16, and says so in its configuration
     if device.type == "cuda":
@@ -88,9 +91,7 @@ _shared: WeakValueDictionary[tuple[str, torch.device, torch.dtype], Model] = Wea
 _sharing = threading.Lock()
 
 
-def shared_model(
-    entry: ModelEntry, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]
-) -> Model:
+def shared_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]) -> Model:
     """`load_model`, or the same model where this process has it already: jobs and the stream use one copy."""
     with _sharing:
         key = entry.name, device, dtype
@@ -114,23 +115,21 @@ def load_control(model: Model, control: str) -> Any:
     if control not in model.controlnets:
         path = control_path(model.entry, control)
         model_files.check_control(path)
-        with _bad_file(str(path)):
-            if path.is_file():
-                net = _load_single_control(model, path)
-            else:
-                net = _component(ControlNetModel, path, model.dtype)
+        with bad_file(str(path)):
+            single = path.is_file()
+            net = _load_single_control(model, path) if single else component(ControlNetModel, path, model.dtype)
         if net.config.cross_attention_dim != model.unet.config.cross_attention_dim:
             raise BadModelFile(
                 name=path.name,
                 reason=f"it was made for another family of models than {model.entry.name}",
                 hint=f"Add a {control} ControlNet for {model.entry.family}.",
             )
-        with _bad_file(str(path)):
-            model.controlnets[control] = _ready(net, model.device)
+        with bad_file(str(path)):
+            model.controlnets[control] = ready(net, model.device)
     return model.controlnets[control]
 
 
-def _ready(part: Any, device: torch.device) -> Any:
+def ready(part: Any, device: torch.device) -> Any:
     """The part on its device, ready to run. BadModelFile for weights that are no numbers."""
     part.requires_grad_(False).eval()
     part.to(device)
@@ -165,7 +164,7 @@ def size(model: Model) -> int:
     return sum(value.numel() * value.element_size() for part in parts for value in part.parameters())
 
 
-def _component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
+def component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     variant = model_files.weights(folder)[0]
     options = {"dtype" if cls.__module__.startswith("transformers") else "torch_dtype": dtype}
     part, info = cls.from_pretrained(
@@ -189,13 +188,13 @@ def _load_folder(
     text_encoders, tokenizers = [], []
     for number, (name, cls) in enumerate(encoders):
         report(0.1 * number)
-        text_encoders.append(_component(cls, path / name, dtype))
+        text_encoders.append(component(cls, path / name, dtype))
         folder = path / name.replace("text_encoder", "tokenizer")
         tokenizers.append(CLIPTokenizer.from_pretrained(str(folder), local_files_only=True))
     report(0.2)
-    vae = _component(AutoencoderKL, path / "vae", dtype)
+    vae = component(AutoencoderKL, path / "vae", dtype)
     report(0.3)
-    unet = _component(UNet2DConditionModel, path / "unet", dtype)
+    unet = component(UNet2DConditionModel, path / "unet", dtype)
     config = model_files.read_config(path / "scheduler" / "scheduler_config.json")
     return Model(
         entry, device, dtype, unet, vae, tokenizers, text_encoders, scheduler_class(config), config,
@@ -242,17 +241,3 @@ def _load_single_control(model: Model, path: Path) -> Any:
         return ControlNetModel.from_single_file(
             str(path), config=folder, torch_dtype=model.dtype, local_files_only=True
         )
-
-
-@contextlib.contextmanager
-def _bad_file(source: str) -> Iterator[None]:
-    """Say which file it was when the libraries cannot read it, in whichever of their many ways they say so."""
-    try:
-        yield
-    except PaintoverError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise BadModelFile(name=source, reason=reason) from error

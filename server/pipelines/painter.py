@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from paintover.bridge import loras
 from paintover.bridge.errors import BadParameter, ServerFailure
 from paintover.bridge.hints import make_hint
 from paintover.bridge.messages import Generate
@@ -58,7 +59,7 @@ class Painter:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             return
-        loaded = self._have(model, controls, lambda share: None)
+        loaded = self.have(model, controls, lambda share: None)
         if self._previewer is None:
             self._previewer = Previewer(loaded.vae, loaded.scale_factor)
 
@@ -70,7 +71,7 @@ class Painter:
 
         MissingModel, BadModelFile, UnsupportedControl, BadParameter, ServerFailure (not finite), Cancelled.
         """
-        settings, clock = request.settings, _Clock()
+        settings, clock = request.settings, Clock()
         image = _image_to_start_from(request)
         if image is not None and int(settings.steps * settings.strength) == 0:
             return image.astype(np.float32) / 255.0, clock.seconds  # nothing is to be painted over
@@ -86,13 +87,13 @@ class Painter:
 
         def seen(step: int, clean: torch.Tensor) -> None:
             if step % PREVIEW_STEPS == PREVIEW_STEPS - 1:
-                monitor.preview(self._preview(model, clean))
+                monitor.preview(self.preview(model, clean))
 
         latents = denoiser.run(before_step, seen)
         clock.stage("denoise")
         monitor.check()
         monitor.progress("Finishing", _FINISHING)
-        picture = _decode(model, latents)
+        picture = decode(model, latents)
         clock.stage("decode")
         return picture, clock.seconds
 
@@ -101,7 +102,7 @@ class Painter:
         self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None
     ) -> Iterator[Unfinished | Painting]:
         """See engine.Engine. The same errors as `paint`."""
-        clock = _Clock()
+        clock = Clock()
         model = self._load(requests[0], monitor)
         clock.stage("load")
         denoisers = [_prepare(model, request, _image_to_start_from(request), Coherence()) for request in requests]
@@ -121,7 +122,7 @@ class Painter:
                 share = (step + number / len(denoisers)) / steps
                 monitor.progress(f"Step {step + 1} of {steps}", _PAINTING + (_FINISHING - _PAINTING) * share)
                 predictions.append(denoiser.predict(latents[number], step))
-            monitor.preview(self._preview(model, predictions[step % len(denoisers)].clean))
+            monitor.preview(self.preview(model, predictions[step % len(denoisers)].clean))
             foreseen = [prediction.clean[0].permute(1, 2, 0) for prediction in predictions]
             for number, agreed in enumerate(agree(step / steps, foreseen)):
                 denoiser = denoisers[number]
@@ -134,7 +135,7 @@ class Painter:
         monitor.progress("Finishing", _FINISHING)
         for finished in latents:
             monitor.check()
-            picture = _decode(model, finished)
+            picture = decode(model, finished)
             clock.stage("decode")
             yield Painting((picture * 255).round().astype(np.uint8), dict(clock.seconds))
 
@@ -145,10 +146,12 @@ class Painter:
             monitor.check()
             monitor.progress(f"Loading {request.settings.model}", share * _PAINTING)
 
-        return self._have(request.settings.model, [control.name for control in _active_controls(request)], report)
+        controls = [control.name for control in active_controls(request)]
+        return self.have(request.settings.model, controls, report, request.settings.lora)
 
-    def _have(self, name: str, controls: Sequence[str], report: Callable[[float], None]) -> Model:
-        """The model with these ControlNets, loaded where it is not. `report` gets the share, and may raise to stop."""
+    def have(self, name: str, controls: Sequence[str], report: Callable[[float], None], lora: str = "") -> Model:
+        """The model with these ControlNets and LoRAs, loaded where it is not. `report` gets the share, and may raise to
+        stop."""
         entry = models.resolve(name)
         if self._model is None or self._model.entry != entry:
             self._model, self._previewer, self.held = None, None, Held()  # free its memory before the next takes it
@@ -158,11 +161,11 @@ class Painter:
             if control not in self._model.controlnets:
                 report(1.0)
                 loading.load_control(self._model, control)
-        if (name, len(self._model.controlnets)) != (self.held.model, len(self.held.controls)):
-            self.held = Held(name, tuple(self._model.controlnets), loading.size(self._model))
+        self._model.loras.use(self._model, loras.parse(lora), lambda: report(1.0))
+        self.held = Held(name, tuple(self._model.controlnets), loading.size(self._model))
         return self._model
 
-    def _preview(self, model: Model, clean: torch.Tensor) -> np.ndarray:
+    def preview(self, model: Model, clean: torch.Tensor) -> np.ndarray:
         if self._previewer is None:
             self._previewer = Previewer(model.vae, model.scale_factor)
         return self._previewer.picture(clean)
@@ -189,7 +192,7 @@ def _image_to_start_from(request: Generate) -> np.ndarray | None:
     )
 
 
-def _active_controls(request: Generate) -> list[Control]:
+def active_controls(request: Generate) -> list[Control]:
     """The ControlNets that the request is steered by: none without passes, nor at scale 0."""
     if request.passes is None:
         return []
@@ -200,11 +203,7 @@ def _prepare(model: Model, request: Generate, image: np.ndarray | None, coherenc
     """All that the loop needs: embedded prompts, scheduler, starting latents, hints."""
     settings = request.settings
     guided = settings.guidance > 1 and model.unet.config.time_cond_proj_dim is None
-    size, negative = (request.width, request.height), settings.negative_prompt
-    prompts = [
-        (conditioning.encode(model, one.text, negative, *size, guided), one.weight) for one in parse(settings.prompt)
-    ]
-    embedded = blending.between(prompts)
+    embedded = encode(model, settings.prompt, settings.negative_prompt, request.width, request.height, guided)
     scheduler = schedulers.make_scheduler(
         settings.scheduler, model.scheduler_class, model.scheduler_config, settings.steps, model.device
     )
@@ -217,6 +216,15 @@ def _prepare(model: Model, request: Generate, image: np.ndarray | None, coherenc
         model, scheduler, embedded, controls, settings.guidance, start, generator, _held(model, coherence),
         _shared(model, references, settings.seed),
     )  # fmt: skip
+
+
+def encode(
+    model: Model, prompt: str, negative: str, width: int, height: int, guided: bool
+) -> conditioning.Conditioning:
+    """The conditioning of a prompt, or between several with weights (see conditioning.encode)."""
+    return blending.between([
+        (conditioning.encode(model, one.text, negative, width, height, guided), one.weight) for one in parse(prompt)
+    ])  # fmt: skip
 
 
 def _held(model: Model, coherence: Coherence) -> denoise.Held | None:
@@ -260,7 +268,7 @@ def _with_hints(
 ) -> list[denoise.ActiveControl]:
     """The ControlNets with what each row of the batch shows them: every one of the passes, `guided` times."""
     active = []
-    for control in _active_controls(request):
+    for control in active_controls(request):
         entry, limits = model.entry, request.settings.depth_limits
         hints = [
             make_hint(passes, control.name, entry.normals, entry.lines, limits)
@@ -277,7 +285,7 @@ def _with_hints(
     return active
 
 
-def _decode(model: Model, latents: torch.Tensor) -> np.ndarray:
+def decode(model: Model, latents: torch.Tensor) -> np.ndarray:
     """Decode; a VAE that overflows in half precision is run in float32. ServerFailure where that does not help."""
     if not torch.isfinite(latents).all():
         raise ServerFailure(
@@ -299,7 +307,7 @@ def _decode(model: Model, latents: torch.Tensor) -> np.ndarray:
     return picture
 
 
-class _Clock:
+class Clock:
     """Seconds by stage."""
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ import torch
 from paintover.bridge.errors import ServerFailure
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.live_messages import LOADING, RUNNING, WARMING
+from paintover.bridge.loras import parse
 
 from .. import models
 from ..engine import Frame, failure_of
@@ -31,6 +32,7 @@ from .conditioning import Conditioning
 from .frame import NEGATIVE, RESIDUAL, UNGUIDED, Buffers, FrameFunction, Shape
 from .live_hints import image_of, live_hint
 from .loading import Model
+from .loras import Read, read
 from .schedule import make_schedule
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ LOOK = 0.05
 """Seconds between looks at what loads."""
 KEPT = 3
 """Functions of other shapes that are kept for when they are wanted again: each holds memory."""
+LORA = "lora "
+"""Before its name: a LoRA among what could not be loaded."""
 SETTLED = 0.5 / 255
 """A smoothed frame that differs from the last by less than this looks the same."""
 
@@ -54,8 +58,10 @@ class DiffusersStream:
         self._device, self._dtype, self._say = device, dtype, say
         self._painter: ModelStream | None = None
         self._loader: Loader | None = None
+        self._loras: tuple[str, ...] = ()
+        """Names of those that are wanted."""
         self._refused: set[tuple[str, str]] = set()
-        """What could not be loaded, until something else is wanted: (model, control or nothing)."""
+        """What could not be loaded, until something else is wanted: (model, control or LoRA or nothing)."""
         self._still = False
         self._input: tuple[StreamControl | None, StreamSettings | None] = None, None
         """What the last frame was painted from."""
@@ -116,44 +122,56 @@ class DiffusersStream:
     def _have(self, settings: LiveSettings, steered: bool) -> None:
         """Have a model, and the one that is wanted as soon as it is there."""
         name = settings.model
-        wanted = [control.name for control in settings.controls if control.scale > 0] if steered else []
+        controls = [control.name for control in settings.controls if control.scale > 0] if steered else []
+        loras = parse(settings.lora)
+        if (named := tuple(one.name for one in loras)) != self._loras:  # asked for anew: it may be there by now
+            self._loras = named
+            self._refused = {refused for refused in self._refused if not refused[1].startswith(LORA)}
         if self._painter is None:
             entry = models.resolve(name)
-            loader = Loader(entry, wanted, self._device, self._dtype, self._say, first=True)
+            loader = Loader(entry, controls, named, self._device, self._dtype, self._say, first=True)
             loader.join()
-            self._take(loader, name)
-            return
+            self._take(loader)
         if self._loader and self._loader.done:
             loader, self._loader = self._loader, None
-            self._take(loader, name)
+            self._take(loader)
+        assert self._painter is not None
         running = self._painter.model
-        missing = [
-            control
-            for control in (wanted if running.entry.name == name else [])
-            if control not in running.controlnets and (name, control) not in self._refused
-        ]
-        if self._loader is None and (missing or (running.entry.name != name and (name, "") not in self._refused)):
-            self._loader = Loader(models.resolve(name), wanted, self._device, self._dtype, self._say)
         if running.entry.name == name:
             self._refused = {refused for refused in self._refused if refused[0] == name}
+            controls = [one for one in controls if self._lacks(one, one in running.controlnets)]
+            named = tuple(one for one in named if self._lacks(LORA + one, one in running.loras.loaded))
+        if self._loader is None and (
+            controls or named if running.entry.name == name else (name, "") not in self._refused
+        ):
+            self._loader = Loader(models.resolve(name), controls, named, self._device, self._dtype, self._say)
+        running.loras.weigh([one for one in loras if one.name in running.loras.loaded])
 
-    def _take(self, loader: Loader, wanted: str) -> None:
+    def _lacks(self, what: str, loaded: bool) -> bool:
+        """Whether the running model still has to get a control or LoRA."""
+        assert self._painter is not None
+        return not loaded and (self._painter.model.entry.name, what) not in self._refused
+
+    def _take(self, loader: Loader) -> None:
         """Go on with what was loaded, or say why not."""
-        name = loader.entry.name
-        for control, error in loader.errors.items():
-            self._refused.add((name, control))
-            failure = failure_of(error)
-            if not control and self._painter is None:
-                self._refused.clear()
-                raise error
-            refused = "" if control else name
-            self._say(StreamState(RUNNING, failure=failure, refused=refused))
-        if loader.model is None or (self._painter and self._painter.model is loader.model):
-            return
-        if self._painter:
-            self._old, self._since = self._painter.last, time.monotonic()
-        self._painter = ModelStream(loader.model)
-        log.info("The stream paints with %s", name)
+        model = loader.model
+        if model is None and self._painter is None:
+            raise loader.errors[""]
+        if model is not None and not (self._painter and self._painter.model is model):
+            if self._painter:
+                self._old, self._since = self._painter.last, time.monotonic()
+            self._painter = ModelStream(model)
+            log.info("The stream paints with %s", loader.entry.name)
+        for lora in loader.loras:
+            assert model is not None  # it was read for it
+            try:
+                model.loras.add(model, lora)
+            except Exception as trouble:  # noqa: BLE001 - the picture goes on without it
+                loader.errors[LORA + lora.name] = trouble
+        for what, error in loader.errors.items():
+            self._refused.add((loader.entry.name, what))
+            refused = "" if what else loader.entry.name
+            self._say(StreamState(RUNNING, failure=failure_of(error), refused=refused))
 
     def _faded(self, buffers: Buffers) -> torch.Tensor:
         """uint8 (H, W, 3): the new model's picture over the old one's last, while that fades."""
@@ -167,18 +185,20 @@ class DiffusersStream:
 
 
 class Loader(threading.Thread):
-    """Loads a model and some of its ControlNets; what is loaded already it takes from there."""
+    """Loads a model and some of its ControlNets; what is loaded already it takes from there. LoRAs are only
+    read: the model may be painting meanwhile."""
 
     def __init__(
-        self, entry: ModelEntry, controls: list[str], device: torch.device, dtype: torch.dtype, say: Say,
-        first: bool = False,
+        self, entry: ModelEntry, controls: list[str], named: tuple[str, ...], device: torch.device, dtype: torch.dtype,
+        say: Say, first: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(name="paintover-load", daemon=True)
-        self.entry, self._controls, self._first = entry, controls, first
+        self.entry, self._controls, self._named, self._first = entry, controls, named, first
         self._where, self._say = (device, dtype), say
         self.model: Model | None = None
         self.errors: dict[str, Exception] = {}
-        """What could not be loaded: a control, or "" for the model."""
+        """What could not be loaded: a control, a LoRA, or "" for the model."""
+        self.loras: list[Read] = []
         self.done = False
         self._told = -1.0
         self.start()
@@ -195,6 +215,13 @@ class Loader(threading.Thread):
                 loading.load_control(self.model, control)
             except Exception as error:  # noqa: BLE001 - the picture goes on without it
                 self.errors[control] = error
+        for name in self._named:
+            if self.model is None:
+                break
+            try:
+                self.loras.append(read(self.model, name))
+            except Exception as error:  # noqa: BLE001 - likewise
+                self.errors[LORA + name] = error
         self.done = True
 
     def _report(self, share: float) -> None:
@@ -267,11 +294,7 @@ class ModelStream:
         has_image = source_of(control) is not None
         feeds_back = settings.feedback_amount > 0 and self.last is not None
         active = (
-            tuple(
-                entry.name
-                for entry in settings.controls
-                if entry.scale > 0 and entry.name in self.model.controlnets
-            )
+            tuple(entry.name for entry in settings.controls if entry.scale > 0 and entry.name in self.model.controlnets)
             if control and control.passes
             else ()
         )
@@ -283,6 +306,7 @@ class ModelStream:
             # Where frames overlap, the negative prompt would have to be asked at every step.
             guidance=UNGUIDED if not guided else NEGATIVE if settings.negative_prompt and not overlap else RESIDUAL,
             in_flight=overlap,
+            loras=self.model.loras.numbers,
         )  # fmt: skip
 
     def _fill(
@@ -296,7 +320,8 @@ class ModelStream:
             filled[what] = value
             return differs
 
-        if changed("prompt", (wanted.prompts, settings.negative_prompt if shape.guidance == NEGATIVE else None)):
+        prompts = wanted.prompts, settings.negative_prompt if shape.guidance == NEGATIVE else None
+        if changed("prompt", (*prompts, self.model.loras.state)):
             self._fill_prompts(b, shape, settings, conditioning)
         if changed("noise", (settings.seed, settings.seed_travel)):
             b.noise.copy_(noises(settings.seed, settings.seed_travel, tuple(b.noise.shape[1:]), shape.steps))

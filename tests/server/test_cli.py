@@ -87,6 +87,13 @@ def test_models(tmp_path: Path) -> None:
     added = paintover("models", "add", str(wrong), data=tmp_path)
     assert added.returncode == 1
     assert "safetensors" in added.stderr
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    (folder / "film.safetensors").write_bytes(b"no LoRA")
+    assert paintover("models", "add", str(folder), "--lora", data=tmp_path).returncode == 0
+    listed = paintover("models", "list", data=tmp_path)
+    assert "film" in listed.stdout
+    assert "not a safetensors file" in " ".join(listed.stdout.split())
     removed = paintover("models", "remove", "nonesuch", data=tmp_path)
     assert removed.returncode == 1
     assert "nonesuch" in removed.stderr

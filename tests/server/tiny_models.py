@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, EulerDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    EulerDiscreteScheduler,
+    MotionAdapter,
+    PNDMScheduler,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from paintover.bridge.scene import Camera, Passes
@@ -110,6 +117,22 @@ def write_model(folder: Path, family: str, text_width: int = 32, **unet_changes:
         else {"safety_checker": [None, None], "feature_extractor": [None, None]}
     )
     (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def write_motion(folder: Path, seed: int = 1, **changes: Any) -> Path:
+    """A motion adapter for the tiny SD 1.5 of write_model. Returns `folder`."""
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {
+        "block_out_channels": (16, 32), "motion_layers_per_block": 1, "motion_num_attention_heads": 4,
+        "motion_norm_num_groups": 8,
+    }  # fmt: skip
+    adapter = MotionAdapter(**shape | changes)
+    with torch.no_grad():
+        for name, weights in adapter.named_parameters():
+            if name.endswith("proj_out.weight"):
+                weights.normal_(0, 0.5)
+    adapter.save_pretrained(folder)
     return folder
 
 
