@@ -22,10 +22,11 @@ from paintover.bridge.errors import BadModelFile, MissingModel, PaintoverError
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
+from paintover.bridge.prompts import Blend
 from paintover.server import models
 from paintover.server.pipelines import loras
 from paintover.server.pipelines.engine import DiffusersEngine
-from paintover.server.worker_messages import Blend, StreamSettings, StreamState
+from paintover.server.worker_messages import StreamSettings, StreamState
 
 from .small_loras import write_lora
 from .tiny_models import Recorder, make_passes, write_model
@@ -288,10 +289,10 @@ class Streamed:
             model="mini", prompt=prompt, seed=3, steps=2, guidance=1.0, output_width=SIDE, output_height=SIDE, lora=lora
         )
         wanted = StreamSettings(1, settings, (Blend(prompt, 1.0),))
-        frame = self.stream.frame(None, wanted)
+        frame = self.stream.frame(None, wanted, lambda: wanted)
         if loader := self.stream._loader:
             loader.join(60)
-            frame = self.stream.frame(None, wanted)
+            frame = self.stream.frame(None, wanted, lambda: wanted)
         assert frame is not None
         return frame.image.astype(np.int16)
 
