@@ -117,7 +117,7 @@ class Settings:
     )
     lora: str = parameter(
         "", "LoRA", "Names and weights of installed LoRAs, for example: film:0.8 sketch:0.4 (see: paintover models "
-        "list)", "prompt", live=True,
+        "list)", "model", live=True,
     )  # fmt: skip
     model: str = parameter(
         "mini",

@@ -41,7 +41,6 @@ class PAINTOVER_PT_main(Tab, bpy.types.Panel):
         column.active = session.online
         column.prop(settings, "prompt", text="", icon="BRUSH_DATA", placeholder="What to paint")
         column.prop(settings, "negative_prompt", text="", icon="REMOVE", placeholder="What to leave out")
-        column.prop(settings, "lora", text="", icon="SHADERFX", placeholder="LoRAs, as film:0.8 sketch:0.4")
         layout.separator()
         buttons = layout.column(align=True)
         buttons.scale_y = 1.3
