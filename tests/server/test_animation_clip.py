@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-import torch
 
 from paintover.bridge.errors import BadParameter, BadPasses, Cancelled
 from paintover.bridge.messages import FramePainted, FrameWanted, JobState, Progress, Resume
@@ -36,15 +35,12 @@ LOOK = Settings(prompt="moss", model="tiny", seed=3, steps=2, guidance=1.0, cont
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def registry(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[Path]:
     patch, data = pytest.MonkeyPatch(), tmp_path_factory.mktemp("data")
     patch.setenv("PAINTOVER_DATA", str(data))
     models.add(write_model(data / "tiny", "sd15"), name="tiny")
     models.add(write_motion(data / "sway"), kind="motion")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield data
-    torch.set_num_threads(threads)
     patch.undo()
 
 

@@ -25,16 +25,13 @@ WIDTH, HEIGHT = 64, 48
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiffusersEngine]:
+def engine(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[DiffusersEngine]:
     patch = pytest.MonkeyPatch()
     patch.setenv("PAINTOVER_DATA", str(tmp_path_factory.mktemp("data")))
     folder = write_model(tmp_path_factory.mktemp("tiny") / "tiny", "sd15")
     models.add(folder, name="tiny")
     models.add(folder / "controlnet-depth", control="depth")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many times faster for tiny models
     yield DiffusersEngine("cpu")
-    torch.set_num_threads(threads)
     patch.undo()
 
 

@@ -43,16 +43,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registry(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def registry(folder: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setenv("PAINTOVER_DATA", str(tmp_path_factory.mktemp("data")))
     models.add(folder, name="tiny")
     models.add(folder, name="twin")
     models.add(folder / "controlnet-depth", control="depth")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many times faster for tiny models
     yield
-    torch.set_num_threads(threads)
     patch.undo()
 
 

@@ -54,15 +54,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registry(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def registry(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setenv("PAINTOVER_DATA", str(tmp_path_factory.mktemp("data")))
     for file in files.values():
         models.add(file)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
     patch.undo()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-import torch
 
 from paintover.bridge.errors import Cancelled
 from paintover.bridge.messages import Generate
@@ -23,19 +21,13 @@ from paintover.server.pipelines.engine import DiffusersEngine
 
 from .tiny_models import Recorder, make_passes
 
-pytestmark = pytest.mark.skipif(not Path(models.MINI.path).is_dir(), reason="server/mini has not been trained yet")
+pytestmark = [
+    pytest.mark.skipif(not Path(models.MINI.path).is_dir(), reason="server/mini has not been trained yet"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 SIDE = 128
 """Half of mini's own size: a quarter of the time."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Other tests may keep the other cores busy; waiting for threads on them takes longer than doing without."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

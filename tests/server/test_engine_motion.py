@@ -49,7 +49,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def registry(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def registry(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setenv("PAINTOVER_DATA", str(tmp_path_factory.mktemp("data")))
     patch.setattr(models.model_files, "_MINI_WIDTH", 32)
@@ -59,10 +59,7 @@ def registry(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         models.add(folders["tiny"] / f"controlnet-{control}", control=control)
     models.add(folders["motion"], kind="motion")
     models.add(folders["film"])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many times faster for tiny models
     yield
-    torch.set_num_threads(threads)
     patch.undo()
 
 

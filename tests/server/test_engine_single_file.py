@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from paintover.bridge.errors import BadModelFile
@@ -23,6 +21,8 @@ from paintover.server import models
 from paintover.server.pipelines.engine import DiffusersEngine
 
 from .tiny_models import Recorder, make_passes, write_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
           "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}  # fmt: skip
@@ -89,14 +89,6 @@ def original_control_key(key: str) -> str:
     key = re.sub(r"^controlnet_cond_embedding\.conv_out\.", "input_hint_block.14.", key)
     key = re.sub(r"^controlnet_cond_embedding\.blocks\.(\d)\.", lambda m: f"input_hint_block.{2 * int(m[1]) + 2}.", key)
     return f"control_model.{original_unet_key(key)}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # many times faster for tiny models
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

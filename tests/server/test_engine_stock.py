@@ -24,6 +24,8 @@ from paintover.server.pipelines.engine import DiffusersEngine
 
 from .tiny_models import CONTROLS, Recorder, make_passes, write_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WIDTH, HEIGHT = 64, 48
 STEPS = 3
 PROMPT, NEGATIVE = "old red brick", "blurry"
@@ -49,15 +51,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def stock(folders: dict[str, Path]) -> dict[str, Stock]:
     family = {name: folders["sdxl" if name == "sdxl" else "sd15"] for name in folders}
     return {name: Stock(folder, family[name]) for name, folder in folders.items()}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models are many times faster on one thread, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Watched(DiffusersEngine):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-import torch
 
 from paintover.bridge.messages import Generate
 from paintover.bridge.parameters import Settings
@@ -21,15 +19,9 @@ from paintover.server.pipelines.engine import DiffusersEngine
 
 from .tiny_models import Recorder, make_passes, write_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE = 64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,23 @@ events, watched by what inside.py writes down in Blender."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 from PIL import Image
+
+import build_addon
+
+from ..server_process import TOKEN
 
 ROOT = os.environ.get("PAINTOVER_WINDOW", "")
 WHY_NOT = os.environ.get("PAINTOVER_NO_WINDOW", "") or "PAINTOVER_WINDOW names no windowed Blender: run scripts/test"
@@ -203,3 +208,15 @@ class Windowed:
                 return
             self.click(x, y)
         assert self.look()["tab"] == name, f"the sidebar has no tab {name}"
+
+
+@contextlib.contextmanager
+def windowed(folder: Path, scene: str, port: int = 1) -> Iterator[Windowed]:
+    """A Blender that has the extension and runs `scene`, a script of this folder; its server, if any, is at `port`."""
+    zip_file = build_addon.build(folder / "dist")
+    script, plan = Path(__file__).with_name(scene), {"port": port, "token": TOKEN}
+    window = Windowed(folder / "work", script, zip_file, plan)
+    try:
+        yield window
+    finally:
+        window.close()

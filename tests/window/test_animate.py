@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import build_addon
-
-from ..server_process import TOKEN, ServerProcess, running
+from ..server_process import ServerProcess, running
 from . import host
 from .test_window import OUT, quit_blender
 
@@ -26,13 +24,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def blender(tmp_path: Path, server: ServerProcess) -> Iterator[host.Windowed]:
-    zip_file = build_addon.build(tmp_path / "dist")
-    plan = {"port": server.port, "token": TOKEN}
-    window = host.Windowed(tmp_path / "work", Path(__file__).with_name("animate_scene.py"), zip_file, plan)
-    try:
+    with host.windowed(tmp_path, "animate_scene.py", server.port) as window:
         yield window
-    finally:
-        window.close()
 
 
 def connect(blender: host.Windowed) -> None:

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import build_addon
-
-from ..server_process import TOKEN
 from . import host
 
 OPERATOR = "PAINTOVER_OT_fix_range"
@@ -19,14 +16,9 @@ pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mar
 
 @pytest.fixture
 def blender(tmp_path: Path) -> Iterator[host.Windowed]:
-    zip_file = build_addon.build(tmp_path / "dist")
-    plan = {"port": 1, "token": TOKEN}
-    window = host.Windowed(tmp_path / "work", Path(__file__).with_name("fix_range_scene.py"), zip_file, plan)
-    try:
+    with host.windowed(tmp_path, "fix_range_scene.py") as window:
         window.wait_for(lambda state: state["paintover"], "the extension")
         yield window
-    finally:
-        window.close()
 
 
 def test_escape_ends_it_and_the_scene_is_as_before(blender: host.Windowed) -> None:

@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 
-import build_addon
-
-from ..server_process import TOKEN
 from . import host
 
 pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mark.timeout(1200)]
@@ -18,13 +15,8 @@ pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mar
 
 @pytest.fixture
 def blender(tmp_path: Path) -> Iterator[host.Windowed]:
-    zip_file = build_addon.build(tmp_path / "dist")
-    plan = {"port": 1, "token": TOKEN}
-    window = host.Windowed(tmp_path / "work", Path(__file__).with_name("passes_scene.py"), zip_file, plan)
-    try:
+    with host.windowed(tmp_path, "passes_scene.py") as window:
         yield window
-    finally:
-        window.close()
 
 
 def draw(blender: host.Windowed, what: str, space: str = "None") -> dict[str, Any]:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import build_addon
 from paintover.bridge.live_messages import LiveJoin, LiveSet, LiveTrigger
 
-from ..server_process import TOKEN, ServerProcess, running
+from ..server_process import ServerProcess, running
 from . import host
 from .test_window import OUT, quit_blender
 
@@ -29,13 +28,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerPro
 
 @pytest.fixture
 def blender(tmp_path: Path, server: ServerProcess) -> Iterator[host.Windowed]:
-    zip_file = build_addon.build(tmp_path / "dist")
-    plan = {"port": server.port, "token": TOKEN}
-    window = host.Windowed(tmp_path / "work", Path(__file__).with_name("live_scene.py"), zip_file, plan)
-    try:
+    with host.windowed(tmp_path, "live_scene.py", server.port) as window:
         yield window
-    finally:
-        window.close()
 
 
 def go_live(blender: host.Windowed) -> dict[str, Any]:

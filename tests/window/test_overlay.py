@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import build_addon
-
-from ..server_process import TOKEN
 from . import host
 
 OUT = Path(__file__).parents[2] / "out" / "window"
@@ -22,14 +19,9 @@ pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mar
 
 @pytest.fixture
 def blender(tmp_path: Path) -> Iterator[host.Windowed]:
-    zip_file = build_addon.build(tmp_path / "dist")
-    plan = {"port": 1, "token": TOKEN}
-    window = host.Windowed(tmp_path / "work", Path(__file__).with_name("overlay_scene.py"), zip_file, plan)
-    try:
+    with host.windowed(tmp_path, "overlay_scene.py") as window:
         window.wait_for(lambda state: state["paintover"], "the extension")
         yield window
-    finally:
-        window.close()
 
 
 def drawn(blender: host.Windowed) -> list[int]:

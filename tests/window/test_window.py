@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import build_addon
-
-from ..server_process import TOKEN, ServerProcess, running
+from ..server_process import ServerProcess, running
 from . import host
 
 OUT = Path(__file__).parents[2] / "out" / "window"
@@ -30,13 +28,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def blender(tmp_path: Path, server: ServerProcess) -> Iterator[host.Windowed]:
-    zip_file = build_addon.build(tmp_path / "dist")
-    plan = {"port": server.port, "token": TOKEN}
-    window = host.Windowed(tmp_path / "work", Path(__file__).with_name("scene.py"), zip_file, plan)
-    try:
+    with host.windowed(tmp_path, "scene.py", server.port) as window:
         yield window
-    finally:
-        window.close()
 
 
 def ball(screen: np.ndarray, state: dict[str, Any]) -> np.ndarray:
