@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import lane
+from .board import Board, Lent
 from .errors import BadFrame, ConnectionLost, PaintoverError, ProtocolError
 from .mailbox import Mailbox
-from .messages import MESSAGES, LaneProof
-from .wire import LIMITS, Decoder, Limits, encode
+from .messages import MESSAGES, BoardProof, LaneProof
+from .wire import LIMITS, Decoder, Limits, Outgoing, encode
 
 PARTING = 2.0
 """Seconds for which a peer that was refused may keep its end open."""
@@ -67,6 +68,11 @@ class Channel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._offer: lane.Offer | None = None
         self._lane: lane.Lane | None = None
+        self._offered: deque[Board] = deque()
+        """Boards that the peer has not answered for yet."""
+        self._own_board = False
+        self.board: Board | None = None
+        """Which the peer writes on, or that is lent to it; once it has proved that it sees it."""
 
     # ------------------------------------------------------------ for its owner
 
@@ -143,6 +149,18 @@ class Channel(asyncio.BufferedProtocol):
             self._offer = lane.Offer()
             self.send(self._offer.message)
 
+    def offer_board(self) -> None:
+        """Offer a peer that shares memory with us a board to write frames on."""
+        if self._lane and not self._own_board:
+            with contextlib.suppress(OSError):  # no memory: the ring will do
+                self.lend(Board())
+                self._own_board = True
+
+    def lend(self, board: Board) -> None:
+        """Have what lies on this board stay there in messages to the peer, as soon as it is known to see it."""
+        self._offered.append(board)
+        self.send(board.offer)
+
     def set_limits(self, limits: Limits) -> None:
         """Change what the peer may send from its next frame on."""
         self._decoder.limits = limits
@@ -204,6 +222,8 @@ class Channel(asyncio.BufferedProtocol):
             for message in self._decoder.advance(nbytes):
                 if isinstance(message, LaneProof) and self._offer:
                     self._prove(self._offer, message)
+                elif isinstance(message, BoardProof) and self._offered:
+                    self._prove_board(self._offered.popleft(), message)
                 else:
                     self._inbox.append(message)
         except PaintoverError as error:
@@ -232,7 +252,12 @@ class Channel(asyncio.BufferedProtocol):
         self._parts.clear()
         if self._offer:
             self._offer.withdraw()
+        if self._own_board:
+            for board in (*self._offered, *filter(None, [self.board])):
+                board.withdraw()
         self._offer = self._lane = self._decoder.shared = None
+        self._offered.clear()
+        self.board = self._decoder.board = None
         self._lost.set()
         self._finish(ConnectionLost())
 
@@ -247,6 +272,11 @@ class Channel(asyncio.BufferedProtocol):
         self._offer, self._lane = None, offer.prove(proof.nonce)
         self._decoder.shared = self._lane.incoming if self._lane else None
 
+    def _prove_board(self, board: Board, proof: BoardProof) -> None:
+        if board.proves(proof.nonce):
+            self.board = board
+            self._decoder.board = board if self._own_board else None
+
     def _finish(self, error: PaintoverError) -> None:
         self._error = self._error or error
         self._arrived.set()
@@ -258,7 +288,7 @@ class Channel(asyncio.BufferedProtocol):
                 message = self._outbox.take(timeout=0)
                 if message is None:
                     break
-                self._parts.extend(self._cut(encode(message, self._lane.outgoing if self._lane else None)))
+                self._parts.extend(self._cut(encode(message, self._outgoing())))
             self._transport.write(self._parts.popleft())
         self._left.set()
         if self._parting and self._can_write and self._transport and not self._transport.is_closing():
@@ -267,6 +297,11 @@ class Channel(asyncio.BufferedProtocol):
                 self._transport.write_eof()
             except OSError:  # the peer is gone already
                 self._transport.abort()
+
+    def _outgoing(self) -> Outgoing | None:
+        if self._lane is None or self.board is None or self._own_board:
+            return self._lane.outgoing if self._lane else None
+        return Lent(self.board, self._lane.outgoing)
 
     def _cut(self, buffers: list[bytes | memoryview]) -> list[memoryview]:
         """The same bytes in pieces of a size that the transport can take: small ones joined, large ones cut."""

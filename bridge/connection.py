@@ -9,17 +9,18 @@ The add-on's link, the command line, the server's worker and other programs stan
 from __future__ import annotations
 
 import contextlib
+import mmap
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import lane
+from . import board, lane
 from .cores import be_prompt
 from .errors import ConnectionLost, LinkError, PaintoverError, ServerSilent
 from .mailbox import Inbox, Mailbox
-from .messages import LaneOffer, LaneProof, Ping, Pong
+from .messages import BoardOffer, BoardProof, LaneOffer, LaneProof, Ping, Pong
 from .schema import array_bytes
 from .wire import Decoder, encode
 
@@ -65,6 +66,9 @@ class Connection:
         """Held by whoever takes a message out of the outbox, or past it, until it has left."""
         self._outgoing: lane.Ring | None = None
         """Where large arrays go; the lane's ring once its proof has left."""
+        self._board: mmap.mmap | None = None
+        self._posting: board.BoardWriter | None = None
+        """Where those of frames go that say so (`on_board`), once the board's proof has left."""
         self._patience = patience
         self._share = share
         self._lane: lane.Lane | None = None
@@ -103,7 +107,7 @@ class Connection:
                 self._outbox.put(message)
                 return
             with self._ending_on_error():
-                if rest := self._push([memoryview(buffer) for buffer in encode(message, self._outgoing)]):
+                if rest := self._push(self._encoded(message)):
                     self._outbox.put_first(_Rest(rest))
         finally:
             self._sending.release()
@@ -153,6 +157,8 @@ class Connection:
             for message in self._decoder.advance(count):
                 if isinstance(message, LaneOffer):
                     self._join(message)
+                elif isinstance(message, BoardOffer):
+                    self._join_board(message)
                 elif message != Pong(_OUR_PING):
                     self.inbox.put(message)
             try:
@@ -172,6 +178,13 @@ class Connection:
             self._decoder.shared = self._lane.incoming
         # The writer uses the lane for what it sends behind this.
         self._outbox.put(LaneProof(joined[1] if joined else ""))
+
+    def _join_board(self, offer: BoardOffer) -> None:
+        joined = board.join(offer) if self._share else None
+        if joined:
+            self._board = joined[0]
+            self._decoder.board = board.BoardReader(joined[0])
+        self._outbox.put(BoardProof(joined[1] if joined else ""))
 
     def _look_around(self) -> None:
         """Nothing came for a while: ask whether somebody is there, or give up. Raises ServerSilent."""
@@ -197,10 +210,16 @@ class Connection:
                     if isinstance(message, _Rest):
                         self._send_all(message.views)
                     else:
-                        self._send_all([memoryview(buffer) for buffer in encode(message, self._outgoing)])
+                        self._send_all(self._encoded(message))
                     if isinstance(message, LaneProof) and self._lane:
                         self._outgoing = self._lane.outgoing
+                    elif isinstance(message, BoardProof) and self._board:
+                        self._posting = board.BoardWriter(self._board)
                     self._outbox.done()
+
+    def _encoded(self, message: Any) -> list[memoryview]:
+        shared = self._posting if self._posting and hasattr(message, "on_board") else self._outgoing
+        return [memoryview(buffer) for buffer in encode(message, shared)]
 
     @contextlib.contextmanager
     def _ending_on_error(self) -> Iterator[None]:

@@ -114,6 +114,24 @@ class LaneProof:
 
 @message
 @dataclass(frozen=True)
+class BoardOffer:
+    """Here is memory for frames of which only the newest counts, if you can see it (see board.py)."""
+
+    name: str
+    size: int
+    """Bytes of its area."""
+
+
+@message
+@dataclass(frozen=True)
+class BoardProof:
+    """As LaneProof, for the board that was offered last. From here on frames may refer to it."""
+
+    nonce: str
+
+
+@message
+@dataclass(frozen=True)
 class Ping:
     number: int
 

@@ -105,7 +105,7 @@ class Ring:
 
     def place(self, data: np.ndarray) -> tuple[int, int] | None:
         """Put flat uint8 `data` into the ring: its position and sequence number, or None if there is no room."""
-        need, freed = HEAD + _aligned(data.nbytes), int(self._freed[0])
+        need, freed = HEAD + aligned(data.nbytes), int(self._freed[0])
         if not self._known_freed <= freed <= self._at:
             return None  # the peer wrote nonsense: from now on it gets everything through the socket
         self._known_freed = freed
@@ -151,7 +151,7 @@ class Ring:
         np.copyto(copy, self._memory[start + HEAD : start + HEAD + nbytes])
         if (int(head[0]), int(head[1])) != (sequence, nbytes):
             raise BadFrame(reason="shared memory changed while it was read")
-        self._sequence, self._at = sequence, position + HEAD + _aligned(nbytes)
+        self._sequence, self._at = sequence, position + HEAD + aligned(nbytes)
         self._freed[0] = self._at
         return copy
 
@@ -176,7 +176,7 @@ class Offer:
     def __init__(self, ring: int = RING) -> None:
         size = _RINGS + 2 * ring
         self._nonce = secrets.token_hex(16)
-        self._memory, name, self._forget = _create(size)
+        self._memory, name, self._forget = create_memory(size)
         self._memory[:8] = _MAGIC
         self._memory[_NONCE : _NONCE + 32] = self._nonce.encode()
         self.message = LaneOffer(name, ring)
@@ -197,7 +197,7 @@ def join(offer: LaneOffer) -> tuple[Lane, str] | None:
     if not HEAD <= offer.ring <= MAX_RING or offer.ring % HEAD:
         return None
     try:
-        memory = _map(offer.name, _RINGS + 2 * offer.ring)
+        memory = map_memory(offer.name, _RINGS + 2 * offer.ring)
     except (OSError, ValueError, OverflowError):  # another machine's or container's name, or no memory left
         return None
     if memory is None or memory[:8] != _MAGIC:
@@ -205,14 +205,14 @@ def join(offer: LaneOffer) -> tuple[Lane, str] | None:
     return Lane(memory, creator=False), memory[_NONCE : _NONCE + 32].decode("ascii", "replace")
 
 
-def _aligned(size: int) -> int:
+def aligned(size: int) -> int:
     return -(-size // HEAD) * HEAD
 
 
 # ---------------------------------------------------------------- memory of each system
 
 
-def _create(size: int) -> tuple[mmap.mmap, str, _Forget]:
+def create_memory(size: int) -> tuple[mmap.mmap, str, _Forget]:
     """New memory, the name under which another process of this user finds it, and what removes the name."""
     if sys.platform == "win32":
         name = f"paintover-{secrets.token_hex(16)}"
@@ -289,8 +289,8 @@ def _allocate(descriptor: int, size: int) -> None:
     os.ftruncate(descriptor, size)
 
 
-def _map(name: str, size: int) -> mmap.mmap | None:
-    """The memory of that name, if it is there and of that size. Only names that `_create` gives are looked up."""
+def map_memory(name: str, size: int) -> mmap.mmap | None:
+    """The memory of that name, if it is there and of that size. Only names that `create_memory` gives are looked up."""
     if sys.platform == "win32":
         return mmap.mmap(-1, size, tagname=name) if _NAME.fullmatch(name) else None
     if found := _DESCRIPTOR.fullmatch(name):

@@ -8,6 +8,7 @@ stale one is dropped before it is sent.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class LiveFrame:
     passes: Passes
     image: np.ndarray | None = None
     """uint8 (H, W, 3): where image-to-image starts from, if not from the last frame."""
+    on_board: ClassVar[bool] = True
+    """Its arrays may be overtaken by a newer frame's (board.py)."""
 
     def __post_init__(self) -> None:
         shape = self.passes.depth.shape

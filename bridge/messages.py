@@ -15,6 +15,8 @@ import numpy as np
 
 from .errors import BadMessage, BadSize
 from .greeting import MESSAGES as MESSAGES
+from .greeting import BoardOffer as BoardOffer
+from .greeting import BoardProof as BoardProof
 from .greeting import Capabilities as Capabilities
 from .greeting import Failure as Failure
 from .greeting import Hello as Hello

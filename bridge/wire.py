@@ -63,6 +63,10 @@ def check_size(message: Any, limits: Limits = LIMITS) -> None:
         raise TooLarge(what="The request", size=body, limit=limits.body)
 
 
+class Overtaken(Exception):
+    """An array on a board has made room for a newer one, which is on its way."""
+
+
 @dataclass(frozen=True)
 class Malformed:
     """Stands in for a whole frame of a known type whose content is wrong: the stream goes on after it."""
@@ -82,13 +86,13 @@ def _flat(array: np.ndarray) -> np.ndarray:
 
 
 class Outgoing(Protocol):
-    """Shared memory as the encoder sees it (lane.Ring)."""
+    """Shared memory as the encoder sees it (lane.Ring, board.BoardWriter)."""
 
     def place(self, data: np.ndarray) -> tuple[int, int] | None: ...
 
-    def mark(self) -> tuple[int, int]: ...
+    def mark(self) -> Any: ...
 
-    def rewind(self, mark: tuple[int, int]) -> None: ...
+    def rewind(self, mark: Any) -> None: ...
 
 
 class Incoming(Protocol):
@@ -98,6 +102,15 @@ class Incoming(Protocol):
     def size(self) -> int: ...
 
     def take(self, position: int, sequence: int, nbytes: int) -> np.ndarray: ...
+
+
+class Posted(Protocol):
+    """A board as the decoder sees it (board.BoardReader)."""
+
+    @property
+    def size(self) -> int: ...
+
+    def take(self, position: int, nbytes: int) -> np.ndarray: ...
 
 
 def encode(message: Any, shared: Outgoing | None = None) -> list[bytes | memoryview]:
@@ -122,7 +135,7 @@ def encode(message: Any, shared: Outgoing | None = None) -> list[bytes | memoryv
     try:
         text = json.dumps({"message": plain, "arrays": specs}, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        if shared and mark:
+        if shared:
             shared.rewind(mark)
         raise
     header, size = text.encode(), sum(_aligned(array.nbytes) for array in body)
@@ -142,6 +155,7 @@ class _Spec:
     dtype: np.dtype
     shape: tuple[int, ...]
     place: tuple[int, int] | None
+    """Position and sequence number in the ring, which begin at 1; 0: it is on the board."""
 
     @property
     def nbytes(self) -> int:
@@ -158,6 +172,8 @@ class Decoder:
         self.limits = limits
         self.shared: Incoming | None = None
         """Where the peer may place arrays."""
+        self.board: Posted | None = None
+        """Likewise, those of frames of which only the newest counts."""
         self._known = known
         self._ahead = bytearray(READ_AHEAD)
         """Received and not yet understood: from _start to _end."""
@@ -197,7 +213,8 @@ class Decoder:
             assert self._body is not None
             if self._filled < len(self._body):
                 return
-            yield self._finish()
+            if (message := self._finish()) is not None:
+                yield message
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Any]:
         """Messages completed by `data`, which may hold any part of one or several frames."""
@@ -275,9 +292,10 @@ class Decoder:
         self._specs = self._check_specs(specs)
         if sum(_aligned(spec.nbytes) for spec in self._specs if not spec.place) != body:
             raise BadFrame(reason="the body is not as long as its arrays")
-        room = self.shared.size if self.shared else 0
-        if sum(spec.nbytes for spec in self._specs if spec.place) > room:
-            raise BadFrame(reason="more in shared memory than it holds")
+        for memory, posted in ((self.shared, False), (self.board, True)):
+            there = [spec.nbytes for spec in self._specs if spec.place and (spec.place[1] == 0) == posted]
+            if sum(there) > (memory.size if memory else 0):
+                raise BadFrame(reason="more in shared memory than it holds")
 
     def _check_specs(self, specs: Any) -> list[_Spec]:
         if not isinstance(specs, list):
@@ -297,11 +315,18 @@ class Decoder:
             checked.append(_Spec(DTYPES[dtype], tuple(shape), (place[0], place[1]) if place else None))
         return checked
 
-    def _finish(self) -> Any:
+    def _finish(self) -> Any | None:
+        """The message; None for a frame that a newer one has overtaken on the board."""
         assert self._body is not None
-        arrays, offset = [], 0
+        arrays, offset, overtaken = [], 0, False
         for spec in self._specs:
-            if spec.place and self.shared:
+            if spec.place and spec.place[1] == 0 and self.board:
+                try:
+                    flat = self.board.take(spec.place[0], spec.nbytes)
+                except Overtaken:
+                    overtaken = True
+                    continue
+            elif spec.place and self.shared:
                 flat = self.shared.take(*spec.place, spec.nbytes)
             else:
                 flat = self._body[offset : offset + spec.nbytes]
@@ -311,6 +336,8 @@ class Decoder:
             arrays.append(array)
         plain, self._plain, self._specs = self._plain, None, []
         self._body, self._filled, self._sizes = None, 0, None
+        if overtaken:
+            return None
         try:
             return from_plain(self._tag, plain, arrays)
         except PaintoverError as error:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from paintover.bridge.aio import Channel
+from paintover.bridge.board import Board
 from paintover.bridge.errors import PaintoverError, WorkerDied
 from paintover.bridge.messages import Failure, FrameGiven, Generate
 
@@ -122,6 +123,11 @@ class Supervisor:
         """Hand something to the active worker's stream. Without one it is dropped: `on_worker` tells of the next."""
         if self._active and not self._active.dead:
             self._active.send(message)
+
+    def lend(self, board: Board) -> None:
+        """Let the active worker read the control frames that a client writes there."""
+        if self._active and not self._active.dead:
+            self._active.lend(board)
 
     async def run(
         self, run: Run, report: Callable[[Any], None], cancelled: Callable[[], bool] = lambda: False

@@ -8,6 +8,8 @@ import numpy as np
 
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.messages import (
+    BoardOffer,
+    BoardProof,
     Failure,
     FrameGiven,
     FramePainted,
@@ -236,12 +238,13 @@ class StreamState:
 
 
 TO_WORKER: dict[str, type] = {
-    cls.__name__: cls for cls in (Run, Stop, FrameGiven, Warm, Yield, LaneOffer, StreamControl, StreamSettings)
+    cls.__name__: cls
+    for cls in (Run, Stop, FrameGiven, Warm, Yield, LaneOffer, BoardOffer, StreamControl, StreamSettings)
 }
 TO_FRONT: dict[str, type] = {
     cls.__name__: cls
     for cls in (
-        WorkerHello, LaneProof, Beat, Ended, Progress, Preview, ViewDone, Halfway, ImageResult, TextureResult,
-        FrameWanted, FramePainted, KeyDone, StreamPicture, StreamState,
+        WorkerHello, LaneProof, BoardProof, Beat, Ended, Progress, Preview, ViewDone, Halfway, ImageResult,
+        TextureResult, FrameWanted, FramePainted, KeyDone, StreamPicture, StreamState,
     )
 }  # fmt: skip

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from paintover.bridge.aio import Channel
+from paintover.bridge.board import Board
 from paintover.bridge.cores import go_anywhere
 from paintover.bridge.errors import PaintoverError, ServerStartFailed
 from paintover.bridge.wire import UNLIMITED, Malformed
@@ -76,6 +77,10 @@ class WorkerProcess:
         if isinstance(message, Run):
             self._running, self._worked = True, (time.monotonic(), self.beat.cpu_seconds)
         self._channel.send(message)
+
+    def lend(self, board: Board) -> None:
+        """Let it read the frames that a client writes there."""
+        self._channel.lend(board)
 
     async def receive(self) -> Any | None:
         """The next report of its job; None once it is dead."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from paintover.bridge.aio import Channel
+from paintover.bridge.board import Board
 from paintover.bridge.cores import keep_off
 from paintover.bridge.errors import BadSize, PaintoverError
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
@@ -105,6 +106,8 @@ class Stage:
         self._control: StreamControl | None = None
         self._control_leaves = False
         """It is going to be handed on."""
+        self._lent: Board | None = None
+        """Where the worker finds control frames that a client has written."""
         self._outside: np.ndarray | None = None
         """What another program gives to start from, where the source gives nothing."""
         self._settings: StreamSettings | None = None
@@ -145,6 +148,7 @@ class Stage:
         """Paint from this from now on. A frame that is not sound is reported, and the one before it stays."""
         if channel is not self._audience.source:
             return  # it was told when another one took its place
+        channel.offer_board()
         height, width = message.passes.depth.shape
         try:
             if not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE:
@@ -179,7 +183,15 @@ class Stage:
     def _send_control(self) -> None:
         self._control_leaves = False
         if self._control:
+            self._lend()
             self._hand_on(self._control)
+
+    def _lend(self) -> None:
+        """Let the worker read what the source writes."""
+        source = self._audience.source
+        if source and source.board and source.board is not self._lent:
+            self._lent = source.board
+            self._supervisor.lend(source.board)
 
     def set(self, channel: Channel, message: LiveSet) -> None:
         """Set values, the model's first, since it brings others with it; answer what they are."""
@@ -282,6 +294,8 @@ class Stage:
         self._do(RECOVERING)
         if there:
             self._sent.clear()
+            self._lent = None
+            self._lend()
             for message in (self._control, self._settings):
                 if message:
                     self._hand_on(message)

@@ -57,7 +57,7 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     """The way in which memory is made on Linux, and the one of other systems."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if request.param == "file":
-        monkeypatch.setattr(lane, "_create", lane._create_file)
+        monkeypatch.setattr(lane, "create_memory", lane._create_file)
     elif sys.platform != "linux":
         pytest.skip("memory without a name is Linux's")
     return str(request.param)

@@ -115,7 +115,7 @@ async def test_a_client_that_does_not_want_it_or_cannot_see_it(monkeypatch: pyte
         channel.offer_lane()
         await there_and_back(channel, connection)
         assert not channel.shares_memory, "it said that it does not"
-    monkeypatch.setattr(lane, "_map", lambda name, size: None)
+    monkeypatch.setattr(lane, "map_memory", lambda name, size: None)
     async with connected() as (channel, connection):
         channel.offer_lane()
         await there_and_back(channel, connection)
