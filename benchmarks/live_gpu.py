@@ -293,9 +293,7 @@ def main() -> None:
         if other is not None:
             over = Result(f"{name}_over_streamdiffusion", free_rate / other, f"times its {other:.1f}/s", at_least=1.3)
             results.append(over)
-    if torch.cuda.is_available():
-        print(torch.cuda.get_device_name())
-    report("live_gpu", results)
+    report("live_gpu", results, torch.cuda.get_device_name() if torch.cuda.is_available() else "")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def device_hint(values: torch.Tensor, control: str, normals: str) -> torch.Tenso
     if normals == "bae":
         background = ~normal.any(dim=1, keepdim=True)
         ahead = torch.zeros_like(normal)
-        ahead[:, 2] = 1
+        ahead[:, 2].fill_(1)
         normal = torch.where(background, ahead, torch.cat([-normal[:, :1], normal[:, 1:]], 1))
     return _quantised(normal * 0.5 + 0.5)
 
@@ -89,7 +89,8 @@ def _depth(depth: torch.Tensor) -> torch.Tensor:
         at = (last * share).clamp(min=0)
         below = at.floor().long()
         above = torch.minimum(below + 1, last.clamp(min=0))
-        return torch.lerp(ordered[below], ordered[above], (at - below).float())
+        # `take`, since ordered[below] would have Python read the number.
+        return torch.lerp(ordered.take(below), ordered.take(above), (at - below).float())
 
     low, high = percentile(0.01), percentile(0.99)
     flat = high - low < 0.001 * high

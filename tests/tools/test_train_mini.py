@@ -124,6 +124,21 @@ def test_resumed_training_ends_where_unbroken_training_does(tmp_path: Path, orth
     torch.testing.assert_close(train_line(tmp_path / "broken", orthogonal=orthogonal), unbroken)
 
 
+def test_gradients_that_are_no_numbers_change_nothing_and_then_stop_it(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1, 1)
+    before = model.weight.detach().clone()
+    trainer = Run(tmp_path, torch.device("cpu")).trainer("line", model, 800, 0.1)
+
+    def train() -> None:
+        for _ in trainer.steps(batch=8):
+            trainer.learn(model(torch.ones(8, 1)).mean() * torch.nan)
+
+    with pytest.raises(FloatingPointError, match="line"):
+        train()
+    assert torch.equal(model.weight.detach(), before)
+    assert trainer.step < 20
+
+
 def test_muon_makes_every_direction_equally_strong() -> None:
     matrix = torch.randn(24, 60, generator=seed()) * torch.logspace(0, -2, 24)[:, None]
     strengths = torch.linalg.svdvals(muon.orthogonalize(matrix))

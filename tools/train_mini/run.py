@@ -17,6 +17,7 @@ from .muon import Muon
 CHECKPOINT_SECONDS = 120
 LOG_STEPS = 50
 WARM_UP_STEPS = 50
+MOST_SKIPPED = 10
 DECAY_SHARE = 0.2  # the learning rate falls to zero over this last share of the samples
 
 
@@ -81,6 +82,8 @@ class Trainer:
     seen: int = 0
     step: int = 0
     seconds: float = 0.0
+    _skipped: int = 0
+    """Steps in a row whose gradients were no numbers."""
     _sums: dict[str, list[float | torch.Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -147,7 +150,12 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.parameters, 1.0)):  # would stay in the weights for good
+            self._skipped += 1
+            if self._skipped >= MOST_SKIPPED:
+                raise FloatingPointError(f"{self.name}: the gradients of {MOST_SKIPPED} steps in a row are no numbers")
+            return
+        self._skipped = 0
         for optimizer in self.optimizers:
             optimizer.step()
         decay = min(self.average_decay, (1 + self.step) / (10 + self.step))
