@@ -49,7 +49,8 @@ def report(benchmark: str, results: list[Result], gpu: str = "") -> None:
     for row in rows:
         verdict = "" if row["bar"] is None else f"  {'holds' if row['holds'] else 'MISSED'} ({row['bar']})"
         print(f"{row['name']:40} {row['value']:>12} {row['unit']}{verdict}")
-    print(json.dumps({"benchmark": benchmark, "results": rows, "machine": machine() | ({"gpu": gpu} if gpu else {})}), flush=True)
+    about = machine() | ({"gpu": gpu} if gpu else {})
+    print(json.dumps({"benchmark": benchmark, "results": rows, "machine": about}), flush=True)
 
 
 def machine() -> dict[str, object]:
