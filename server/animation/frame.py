@@ -24,7 +24,7 @@ SLIT = 1
 """Open slits up to twice this many pixels wide are closed from their surface's own paint beside them."""
 JOIN = 1 / 64
 """By this share of the picture's longer side a repaired region reaches into what is known of its surface, softly."""
-WORN = 0.55
+WORN = 0.75
 """Paint that is stretched to less than this share of its detail is refreshed."""
 REFRESHED = 0.01
 """Share of the picture that must be worn for that."""
@@ -65,15 +65,18 @@ def gather(here: Sight, sources: Sequence[Source], outlines: bool = False) -> Ga
     """The mean of what the sources show, weighted by their weights and by how far inside its surface each one looks.
 
     Every source is resampled once, from its own pixels: nothing is passed on from frame to frame and blurred. Paint is
-    not taken from nearer a silhouette than where it goes to: painted outlines mix two surfaces, and would be left
-    behind on the farther one. With `outlines` it is, for want of better.
+    not taken from nearer a silhouette than where it goes to, nor from nearer to what is in front: painted outlines mix
+    two surfaces and colour the farther one around them, on which that would be left behind. With `outlines` it is, for
+    want of better.
     """
     color = torch.zeros((*here.depth.shape, 3), device=here.depth.device)
     total, detail = torch.zeros_like(here.depth), torch.zeros_like(here.depth)
     for source in sources:
         if source.weight > 0:
             there = edge_distance(source.sight, source.found)
-            usable = source.found.seen & ((there >= here.from_edge) | outlines)
+            front = source.sight.from_front.reshape(-1)[at(source.sight, source.found)]
+            clean = (there >= here.from_edge) & (front >= here.from_front)
+            usable = source.found.seen & (clean | outlines)
             inside = (there - 1) / (REACH - 1)
             weight = source.weight * (NEAR_EDGE + (1 - NEAR_EDGE) * inside) * usable
             color += weight[..., None] * sample(source.picture, source.sight, here, source.found)

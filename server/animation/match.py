@@ -23,6 +23,9 @@ STEEPEST = 20.0
 """Slopes count up to this (87°): beyond, a pixel's depth says nothing."""
 REACH = 3
 """Pixels up to which the distance to a silhouette is told."""
+HALO = 8
+"""Pixels up to which the distance to what is in front is told: painted objects colour so much of what is behind them,
+a latent cell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,8 @@ class Sight:
     """float32 (H, W): tangent of the angle between the surface's normal and the line of sight; at most STEEPEST."""
     from_edge: Tensor
     """float32 (H, W): pixels to the nearest pixel of another surface, 1 … REACH."""
+    from_front: Tensor
+    """float32 (H, W): pixels to the nearest pixel of another surface that is in front of this one, 1 … HALO."""
 
     @classmethod
     def of(cls, passes: Passes, device: torch.device | str = "cpu") -> Sight:
@@ -47,7 +52,10 @@ class Sight:
         depth = torch.tensor(passes.depth, device=device)
         object_id = torch.tensor(passes.object_id.astype(np.int32), device=device)
         slope = torch.tensor(_slope(passes), device=device)
-        return cls(passes.camera, depth, object_id, slope, _from_edge(passes.camera, depth, object_id, slope))
+        broken, behind = _silhouettes(passes.camera, depth, object_id, slope)
+        return cls(
+            passes.camera, depth, object_id, slope, _distance(broken, REACH), _distance_within(behind, object_id, HALO),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +92,10 @@ def _tolerance(camera: Camera, depth: Tensor, slope: Tensor) -> Tensor:
     return SLACK * footprint(camera) * divisor * (1 + slope)
 
 
-def _from_edge(camera: Camera, depth: Tensor, object_id: Tensor, slope: Tensor) -> Tensor:
-    """Distance to the nearest pixel beyond a silhouette (another object, or a jump in depth), in whole pixels."""
-    broken = torch.zeros_like(object_id, dtype=torch.bool)
+def _silhouettes(camera: Camera, depth: Tensor, object_id: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """bool (H, W): pixels beside another surface (another object, or a jump in depth), and those of them that are
+    behind it."""
+    broken, behind = torch.zeros((2, *object_id.shape), dtype=torch.bool, device=depth.device)
     for axis in (0, 1):
         length = depth.shape[axis] - 1
         a, b = (depth.narrow(axis, start, length) for start in (0, 1))
@@ -95,12 +104,32 @@ def _from_edge(camera: Camera, depth: Tensor, object_id: Tensor, slope: Tensor) 
         near = torch.minimum(a, b)
         jump = (a - b).abs() > 2 * _tolerance(camera, near, slopes)
         apart = (ids[0] != ids[1]) | (jump & torch.isfinite(a) & torch.isfinite(b))
-        for start in (0, 1):
+        for start, (own, other) in enumerate(((a, b), (b, a))):
             broken.narrow(axis, start, length).logical_or_(apart)
-    distance = torch.full_like(depth, float(REACH))
-    for reach in range(REACH - 1, 0, -1):
-        wide = F.max_pool2d(broken[None, None].float(), 2 * reach - 1, 1, reach - 1)[0, 0] > 0
-        distance[wide] = float(reach)
+            behind.narrow(axis, start, length).logical_or_(apart & (own > other))
+    return broken, behind
+
+
+def _distance(marked: Tensor, reach: int) -> Tensor:
+    """float32: pixels to the nearest marked one, itself at 1; at most `reach`."""
+    distance = torch.full(marked.shape, float(reach), device=marked.device)
+    for near in range(reach - 1, 0, -1):
+        wide = F.max_pool2d(marked[None, None].float(), 2 * near - 1, 1, near - 1)[0, 0] > 0
+        distance[wide] = float(near)
+    return distance
+
+
+def _distance_within(marked: Tensor, object_id: Tensor, reach: int) -> Tensor:
+    """The same, but the nearest of the marked pixels of the same object, on a way through its pixels."""
+    distance, reached = torch.full(marked.shape, float(reach), device=marked.device), marked
+    for near in range(1, reach):
+        distance[reached & (distance == reach)] = float(near)
+        for axis in (0, 1):
+            length, wide = reached.shape[axis] - 1, reached.clone()
+            for start, other in ((0, 1), (1, 0)):
+                same = object_id.narrow(axis, start, length) == object_id.narrow(axis, other, length)
+                wide.narrow(axis, start, length).logical_or_(reached.narrow(axis, other, length) & same)
+            reached = wide
     return distance
 
 

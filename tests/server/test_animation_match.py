@@ -13,7 +13,7 @@ import torch
 
 from paintover.bridge.scene import Camera, Passes
 from paintover.server.animation.frame import Source, close_slits, deflickered, gather, refresh, repair, stretch
-from paintover.server.animation.match import Match, Sight, match, sample
+from paintover.server.animation.match import HALO, Match, Sight, match, sample
 
 from .wall_and_post import FIRST, POST, SIDE, WALL, WIDE, ids, link, passes
 
@@ -95,6 +95,21 @@ def test_what_no_source_shows_stays_open_and_outlines_are_not_left_behind() -> N
     assert wall.sum() > 100
     assert gathered.color[wall].max() == 0
     assert gather(here, [source], outlines=True).color[(here.object_id == WALL) & found.seen].max() == 1
+
+
+def test_what_an_object_colours_around_it_is_not_left_behind() -> None:
+    here, there, found = pair(9, 1)
+    picture = torch.zeros((SIDE, SIDE, 3))
+    picture[:, FIRST + 1 - 7 : FIRST + 1 + WIDE + 7] = 1  # a glow on the wall
+    gathered = gather(here, [Source(picture, there, torch.ones(SIDE, SIDE), found)])
+    post, wall = here.object_id == POST, here.object_id == WALL
+    far = wall & ~gathered.open & (here.from_front == HALO)
+    assert far.sum() > 100
+    assert gathered.color[far].max() == 0
+    assert not gathered.open[post & found.seen].any()  # nothing is in front of the post
+    assert (here.from_front[post] == HALO).all()
+    beside = here.from_front[0][wall[0]]
+    assert set(beside.tolist()) == set(range(1, HALO + 1))
 
 
 def test_two_sources_are_mixed_by_their_weights() -> None:
