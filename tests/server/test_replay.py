@@ -12,7 +12,6 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.parameters import CONTROLS
@@ -21,23 +20,11 @@ from paintover.server.pipelines import frame
 from paintover.server.pipelines.engine import DiffusersEngine
 from paintover.server.pipelines.live_hints import device_hint
 from paintover.server.worker_messages import StreamControl, StreamSettings
+from tests.capturable import Capturable
 
 from .tiny_models import make_passes
 
 PASSES = make_passes(128, 128)
-HOST = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "is_nonzero", "_unique2", "equal")
-"""Operations that read a tensor's values, or make one from Python's: a graph cannot be captured around them."""
-
-
-class Capturable(TorchDispatchMode):
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        masked = name in ("index", "index_put_") and any(
-            one is not None and one.dtype == torch.bool for one in (args[1] or ())
-        )
-        if name in HOST or masked:
-            raise AssertionError(f"{func} cannot be captured")
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("control", CONTROLS)

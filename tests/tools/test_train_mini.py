@@ -18,7 +18,8 @@ pytest.importorskip("numba")
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from tools.train_mini import hints, muon, words  # noqa: E402
+from tests.capturable import Capturable  # noqa: E402
+from tools.train_mini import diffusion, graphs, hints, muon, words  # noqa: E402
 from tools.train_mini.run import OutOfTime, Run  # noqa: E402
 
 
@@ -137,6 +138,25 @@ def test_gradients_that_are_no_numbers_change_nothing_and_then_stop_it(tmp_path:
         train()
     assert torch.equal(model.weight.detach(), before)
     assert trainer.step < 20
+
+
+@pytest.mark.parametrize("control", hints.CONTROLS)
+def test_a_step_of_training_can_be_captured_as_a_graph(control: str) -> None:
+    unet = diffusion.make_unet()
+    hint = torch.rand(2, 3, 128, 128, generator=seed())
+    painter = diffusion.Painter(unet, None, {control: diffusion.grow_controlnet(unet, hint)})
+    diffusion.ready(painter, Run(Path(), torch.device("cpu")))
+
+    def loss(kind: str, b: dict[str, torch.Tensor]) -> torch.Tensor:
+        out = painter(b["x"], b["t"], b["states"], kind, b["hint"], torch.ones(2, 1, 1, 1))
+        return (out - b["x"]).square().mean()
+
+    batch = {"x": torch.randn(2, 4, 16, 16), "t": torch.tensor([3, 900]), "states": torch.randn(2, 32, 128)}
+    parameters = list(painter.parameters())
+    with Capturable():
+        value = graphs.Gradients(parameters, loss, torch.device("cpu"))(control, {**batch, "hint": hint})
+    assert torch.isfinite(value)
+    assert sum(parameter.grad is not None for parameter in parameters) > 100
 
 
 def test_muon_makes_every_direction_equally_strong() -> None:

@@ -159,9 +159,8 @@ class Painter(nn.Module):
 
 def ready(painter: Painter, run: Run) -> Painter:
     """The painter on the run's device, as it trains fastest there."""
-    if run.device.type == "cpu":  # with so few tokens plain products train faster than fused attention
-        for part in (painter.unet, *painter.controls.values()):
-            part.set_attn_processor(AttnProcessor())
+    for part in (painter.unet, *painter.controls.values()):
+        part.set_attn_processor(AttnProcessor())  # with so few tokens plain products are faster than fused attention
     return painter.to(run.device, memory_format=torch.channels_last)
 
 
