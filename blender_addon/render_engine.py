@@ -24,7 +24,7 @@ from .animate.files import linear
 from .animate.footage import Moment
 from .animate.moments import Look
 from .bridge.client import Client
-from .bridge.errors import Cancelled, PaintoverError
+from .bridge.errors import Cancelled, PaintoverError, SceneError
 from .bridge.scene import Camera
 from .live import view
 from .passes.draw import Before, Drawer
@@ -50,8 +50,11 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
     def render(self, depsgraph: bpy.types.Depsgraph) -> None:
         try:
             self._render(depsgraph)
-        except Cancelled:
-            end_shots()
+        except Cancelled as error:
+            if self.test_break():
+                end_shots()
+            else:  # by somebody else, on the server: Blender would write a black picture, and go on
+                self._fail(str(error))
         except PaintoverError as error:
             self._fail(str(error))
         except Exception as error:  # noqa: BLE001 - Blender would print it, and show a black picture
@@ -67,7 +70,8 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
         scene, number = depsgraph.scene, depsgraph.scene.frame_current
         shot = self._shot(depsgraph, number)
         drawer = Drawer()
-        image, moment = shot.frame(self, depsgraph, number, drawer)
+        others = [one for one in _shots.values() if one is not shot]
+        image, moment = shot.frame(self, depsgraph, number, drawer, others)
         newest.keep(scene.session_uid, image)
         part = _Part.of(self, scene)
         found = _passes(drawer, moment, shot.last, part)
@@ -79,7 +83,7 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
         found["Combined"] = painted
         for name, channels, kinds, _ in PASSES:
             self.add_pass(name, channels, kinds)
-        result = self.begin_result(0, 0, part.width, part.height, layer=depsgraph.view_layer.name)
+        result = self.begin_result(0, 0, part.full_width, part.full_height, layer=depsgraph.view_layer.name)
         passes = result.layers[0].passes
         for name, values in found.items():
             if rendered := passes.get(name):
@@ -114,7 +118,12 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
                 said.add(text)
                 self.report({"INFO"}, text)
 
+        if scene.render.use_multiview:
+            hint = "Turn off Output > Stereoscopy."
+            raise SceneError(reason="a painting is seen from one camera, and multi-view is on", hint=hint)
         self.update_stats("", "Connecting to the server")
+        if scene.render.use_motion_blur:
+            say("Motion blur is not painted.")
         if settings.strength < 1:
             say("Strength counts as 1 here: only Render Shot paints over the scene's own render.")
         settings = replace(settings, strength=1.0)
@@ -169,14 +178,15 @@ class _Part:
     """The part of the picture that Blender wants: all of it, or a border."""
 
     def __init__(self, engine: Any, render: Any) -> None:
-        self.width, self.height = engine.resolution_x, engine.resolution_y
-        share = render.resolution_percentage / 100
-        self.full_width = max(self.width, int(render.resolution_x * share))
-        self.full_height = max(self.height, int(render.resolution_y * share))
-        self.left = self.bottom = 0
+        self.full_width, self.full_height = engine.resolution_x, engine.resolution_y
+        self.left, self.bottom, right, top = 0, 0, self.full_width, self.full_height
         if render.use_border:
-            self.left = min(int(render.border_min_x * self.full_width), self.full_width - self.width)
-            self.bottom = min(int(render.border_min_y * self.full_height), self.full_height - self.height)
+            # In single precision and cut off, as Blender does it: to the pixel.
+            size = np.float32([self.full_width, self.full_height])
+            low = np.float32([render.border_min_x, render.border_min_y]) * size
+            high = np.float32([render.border_max_x, render.border_max_y]) * size
+            self.left, self.bottom, right, top = (int(place) for place in (*low, *high))
+        self.width, self.height = right - self.left, top - self.bottom
 
     @classmethod
     def of(cls, engine: Any, scene: bpy.types.Scene) -> _Part:

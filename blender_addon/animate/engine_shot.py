@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import bpy
 import numpy as np
 
 from ..bridge.client import Client
-from ..bridge.errors import Cancelled, ConnectionLost, LinkError, PaintoverError, SceneError, ServerSilent
+from ..bridge.errors import Cancelled, ConnectionLost, LinkError, PaintoverError, SceneError, SenderGone, ServerSilent
 from ..bridge.messages import (
     CANCELLED,
     ENDED,
@@ -30,6 +30,7 @@ from ..bridge.messages import (
     FrameWanted,
     JobState,
     Progress,
+    Resume,
     Shot,
     Trouble,
 )
@@ -64,7 +65,9 @@ class EngineShot:
         self._drawer: Drawer | None = None
         self.last: Moment | None = None
         """Of the frame that Blender got last."""
-        self._over = False
+        self._over = self._resting = False
+        self._at_key = False
+        """Whether the frame that was painted last is a keyframe: the server can go on from there without loss."""
         shot = Shot(settings, self.numbers, look.width, look.height)
         self._job = self._client.submit(shot, origin)
 
@@ -73,14 +76,27 @@ class EngineShot:
         return number in self.numbers[self._given :]
 
     def frame(
-        self, engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, number: int, drawer: Drawer
+        self,
+        engine: bpy.types.RenderEngine,
+        depsgraph: bpy.types.Depsgraph,
+        number: int,
+        drawer: Drawer,
+        others: Collection[EngineShot] = (),
     ) -> tuple[np.ndarray, Moment]:
         """A painted frame, uint8 (H, W, 3), and the moment that it shows; the depsgraph is at that frame afterwards.
-        Raises Cancelled and whatever is wrong."""
+        Raises Cancelled and whatever is wrong.
+
+        `others`: shots of other view layers, whose frames Blender asks for in turn. The server does one shot at a
+        time, and can ask for no frame of a layer that Blender is not at: so they rest, and this one goes on to the next
+        keyframe before its turn is over.
+        """
         self._engine, self._depsgraph, self._drawer = engine, depsgraph, drawer
         try:
-            while number not in self._painted:
-                self._listen()
+            if number not in self._painted:
+                for other in others:
+                    other.rest()
+                while number not in self._painted or (others and not self._at_key and not self._over):
+                    self._listen()
             moment = self._read(number)
         finally:
             engine.frame_set(number, 0.0)
@@ -90,6 +106,13 @@ class EngineShot:
         for passed in [one for one in self._painted if self.numbers.index(one) < self._given]:
             del self._painted[passed]
         return image, moment
+
+    def rest(self) -> None:
+        """Have the server do something else, until the next frame is asked for."""
+        if not self._over and not self._resting:
+            self._resting = True
+            with contextlib.suppress(ConnectionLost):  # it is made again when it is needed
+                self._client.send(Cancel(self._job))
 
     def _listen(self) -> None:
         """Take the next message, or wait a moment for one."""
@@ -108,18 +131,28 @@ class EngineShot:
             return
         if isinstance(message, FrameWanted):
             for place in range(message.place, min(message.place + message.count, len(self.numbers))):
-                self._give(place)
+                if not self._resting:  # else that is from before
+                    self._give(place)
         elif isinstance(message, FramePainted):
             self._painted[message.number] = message.image
+            self._at_key = self._part.footage.places[message.place].key
             self._client.send(FrameKept(self._job, message.place))
         elif isinstance(message, Progress):
             self._engine.update_stats("", message.stage)
             if len(self.numbers) == 1:
                 self._engine.update_progress(message.fraction)
         elif isinstance(message, JobState) and message.state in ENDED:
-            self._over = True
-            if message.failure or message.state == CANCELLED:
-                raise message.failure.error() if message.failure else Cancelled()
+            self._ended(message)
+
+    def _ended(self, message: JobState) -> None:
+        failure = message.failure.error() if message.failure else None
+        if (self._resting and message.state == CANCELLED) or isinstance(failure, SenderGone):
+            self._resting = False
+            self._client.send(Resume(self._job))
+            return
+        self._over = True
+        if failure or message.state == CANCELLED:
+            raise failure or Cancelled()
 
     def _give(self, place: int) -> None:
         steps = self._part.frame(place)

@@ -113,6 +113,23 @@ def test_the_scene_stays_as_it_was(session: Session, scene: bpy.types.Scene, tmp
     assert not [image for image in bpy.data.images if image.name == "Render Result"]
 
 
+def test_frames_are_without_motion_blur_or_border_and_that_is_said(
+    session: Session, scene: bpy.types.Scene, tmp_path: Path
+) -> None:
+    film(scene, tmp_path)
+    _, sharp = render(session)
+    scene.render.use_motion_blur = scene.render.use_border = True
+    scene.render.border_max_x = 0.5
+    task, blurred = render(session, again=True)
+    assert task.notes[0] == "Not in the painted frames: motion blur, the render border."
+    for one, other in zip(sharp.frames, blurred.frames, strict=True):
+        for name in ("depth", "normal", "edge", "object_id"):
+            assert np.array_equal(getattr(one.passes, name), getattr(other.passes, name)), (one.number, name)
+        assert all(
+            np.array_equal(a.place, b.place, equal_nan=True) for a, b in zip(one.links, other.links, strict=True)
+        )
+
+
 def test_links_lead_where_surfaces_are(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
     film(scene, tmp_path)
     _, server = render(session)
@@ -486,9 +503,7 @@ def test_frames_as_a_strip_and_as_a_video(session: Session, scene: bpy.types.Sce
         cutting_room.held(scene, folder)
 
 
-def test_a_connection_that_is_lost_is_made_again(
-    session: Session, scene: bpy.types.Scene, tmp_path: Path
-) -> None:
+def test_a_connection_that_is_lost_is_made_again(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
     film(scene, tmp_path)
     task, server = start(session), Server(session)
     server.run(task, until=lambda: len(server.kept) >= 2)
