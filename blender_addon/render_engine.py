@@ -1,13 +1,15 @@
 """The render engine “Paintover”: F12, Ctrl-F12, `blender -b -a`, and the viewport's Rendered mode.
 
-Blender calls it in a thread of its own when there is a window. Nothing here touches the session, which is the main
-thread's: a render has a connection of its own. The frames of an animation are one shot on the server.
+Blender calls it in a thread of its own when there is a window; what touches the scene or the graphics card is then done
+in the main thread. Nothing here touches the session: a render has a connection of its own. The frames of an animation
+are one shot on the server.
 """
 
 from __future__ import annotations
 
 import random
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 from gpu_extras.presets import draw_texture_2d
 
-from . import away, preferences, properties
+from . import away, main_thread, preferences, properties
 from .animate import newest, timeline
 from .animate.engine_shot import EngineShot
 from .animate.files import linear
@@ -27,7 +29,8 @@ from .bridge.client import Client
 from .bridge.errors import Cancelled, PaintoverError, SceneError
 from .bridge.scene import Camera
 from .live import view
-from .passes.draw import Before, Drawer
+from .passes import gpu_route
+from .passes.draw import Before, Drawer, Frame
 
 IDNAME = "PAINTOVER"
 PASSES = (("Depth", 1, "Z", "VALUE"), ("Normal", 3, "XYZ", "VECTOR"), ("Edge", 1, "X", "VALUE"),
@@ -43,7 +46,7 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
     bl_idname = IDNAME
     bl_label = "Paintover"
     bl_use_preview = False
-    bl_use_gpu_context = True
+    bl_use_gpu_context = bpy.app.background  # with a window it would lock Blender's own: see main_thread
     bl_use_eevee_viewport = True
     bl_use_shading_nodes_custom = False
 
@@ -69,12 +72,12 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
     def _render(self, depsgraph: bpy.types.Depsgraph) -> None:
         scene, number = depsgraph.scene, depsgraph.scene.frame_current
         shot = self._shot(depsgraph, number)
-        drawer = Drawer()
+        draw = Drawer().draw if bpy.app.background else gpu_route.draw
         others = [one for one in _shots.values() if one is not shot]
-        image, moment = shot.frame(self, depsgraph, number, drawer, others)
+        image, moment = shot.frame(self, depsgraph, number, draw, others)
         newest.keep(scene.session_uid, image)
-        part = _Part.of(self, scene)
-        found = _passes(drawer, moment, shot.last, part)
+        part, last = _Part.of(self, scene), shot.last
+        found = main_thread.do(lambda: _passes(draw, moment, last, part), self.test_break)
         shot.last = moment
         painted = np.ones((*found["Depth"].shape[:2], 4), np.float32)
         painted[..., :3] = part.cut(resized(linear(image), part.full_height, part.full_width))
@@ -208,11 +211,11 @@ def _place(context: bpy.types.Context, width: int, height: int) -> view.Rectangl
     return view.frame_in(region.width, region.height, width, height)
 
 
-def _passes(drawer: Drawer, moment: Moment, last: Moment | None, part: _Part) -> dict[str, np.ndarray]:
+def _passes(draw: Callable[..., Frame], moment: Moment, last: Moment | None, part: _Part) -> dict[str, np.ndarray]:
     """The render passes of a moment at the render's own size, row 0 at the top."""
     camera = _enlarged(moment.camera, part)
     before = Before(_enlarged(last.camera, part), last.stage) if last else None
-    drawn = drawer.draw(moment.stage, camera, before, edges=moment.settings.edges)
+    drawn = draw(moment.stage, camera, before, edges=moment.settings.edges)
     assert drawn.edge is not None
     motion = np.zeros((*drawn.depth.shape, 3), np.float32)
     motion[..., :2] = np.nan_to_num(drawn.motion, posinf=0.0, neginf=0.0)

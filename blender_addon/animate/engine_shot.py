@@ -1,4 +1,5 @@
 """A shot that Blender's own render asks for, frame by frame: in that render's thread, over a connection of its own.
+Frames are read and drawn in the main thread, step by step.
 
 Blender wants frames in order of showing; a keyframe that lies ahead is evaluated by the render's own depsgraph, as
 Cycles does for motion blur (RenderEngine.frame_set), and painted before those that lead up to it.
@@ -15,6 +16,7 @@ from typing import Any
 import bpy
 import numpy as np
 
+from .. import main_thread
 from ..bridge.client import Client
 from ..bridge.errors import Cancelled, ConnectionLost, LinkError, PaintoverError, SceneError, SenderGone, ServerSilent
 from ..bridge.messages import (
@@ -36,7 +38,7 @@ from ..bridge.messages import (
 )
 from ..bridge.origin import Origin
 from ..bridge.parameters import Settings
-from ..passes.draw import Drawer, Frame
+from ..passes.draw import Frame
 from .footage import Moment
 from .moments import Look, stable_ids
 from .parts import Part
@@ -62,7 +64,7 @@ class EngineShot:
         """Frames that Blender has got."""
         self._engine: Any = None
         self._depsgraph: Any = None
-        self._drawer: Drawer | None = None
+        self._draw_with: Callable[..., Frame] | None = None
         self.last: Moment | None = None
         """Of the frame that Blender got last."""
         self._over = self._resting = False
@@ -80,7 +82,7 @@ class EngineShot:
         engine: bpy.types.RenderEngine,
         depsgraph: bpy.types.Depsgraph,
         number: int,
-        drawer: Drawer,
+        draw: Callable[..., Frame],
         others: Collection[EngineShot] = (),
     ) -> tuple[np.ndarray, Moment]:
         """A painted frame, uint8 (H, W, 3), and the moment that it shows; the depsgraph is at that frame afterwards.
@@ -90,17 +92,19 @@ class EngineShot:
         time, and can ask for no frame of a layer that Blender is not at: so they rest, and this one goes on to the next
         keyframe before its turn is over.
         """
-        self._engine, self._depsgraph, self._drawer = engine, depsgraph, drawer
+        self._engine, self._depsgraph, self._draw_with = engine, depsgraph, draw
         try:
             if number not in self._painted:
                 for other in others:
                     other.rest()
                 while number not in self._painted or (others and not self._at_key and not self._over):
                     self._listen()
-            moment = self._read(number)
-        finally:
+            moment = main_thread.do(lambda: self._read(number), engine.test_break)
+        except BaseException:
             engine.frame_set(number, 0.0)
-            self._engine = self._depsgraph = self._drawer = None
+            raise
+        finally:
+            self._engine = self._depsgraph = self._draw_with = None
         image = self._painted[number]
         self._given = self.numbers.index(number) + 1
         for passed in [one for one in self._painted if self.numbers.index(one) < self._given]:
@@ -155,11 +159,11 @@ class EngineShot:
             raise failure or Cancelled()
 
     def _give(self, place: int) -> None:
-        steps = self._part.frame(place)
+        steps, stopped = self._part.frame(place), self._engine.test_break
         try:
             while True:
-                next(steps)
-                if self._engine.test_break():
+                main_thread.do(lambda: next(steps), stopped)
+                if stopped():
                     raise Cancelled()
         except StopIteration as done:
             self._client.send(FrameGiven(self._job, place, done.value))
@@ -175,9 +179,9 @@ class EngineShot:
         return self.look.evaluated(scene, self._depsgraph, number, stable_ids())
 
     def _draw(self, *arguments: Any, **options: Any) -> Frame:
-        assert self._drawer is not None
+        assert self._draw_with is not None
         try:
-            return self._drawer.draw(*arguments, **options)
+            return self._draw_with(*arguments, **options)
         except (RuntimeError, SystemError) as reason:
             raise SceneError(reason=f"the graphics card cannot draw it ({reason})") from reason
 
