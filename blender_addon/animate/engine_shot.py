@@ -38,6 +38,7 @@ from ..bridge.messages import (
 )
 from ..bridge.origin import Origin
 from ..bridge.parameters import Settings
+from ..bridge.shot import interval_of
 from ..passes.draw import Frame
 from .footage import Moment
 from .moments import Look, stable_ids
@@ -58,7 +59,7 @@ class EngineShot:
         self.look, self.numbers = look, tuple(numbers)
         self._connect = connect
         self._client = connect()
-        self._part = Part(numbers, settings.animate_interval, self._read, self._draw)
+        self._part = Part(numbers, interval_of(settings), self._read, self._draw)
         self._painted: dict[int, np.ndarray] = {}
         self._given = 0
         """Frames that Blender has got."""

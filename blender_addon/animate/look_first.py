@@ -57,7 +57,7 @@ class LookTask(ShotTask):
         """What the whole shot will take the server, roughly."""
         self._whole, self._settings = whole, settings
         self._pixels = cameras.view_size(scene, settings.size)
-        self._begin(small, scene, whole[::every], 1, fixed=("steps",))
+        self._begin(small, scene, whole[::every], fixed=("steps",))
 
     def keep(self, part: Part, painted: FramePainted) -> Steps[None]:
         self._thumbnails[painted.number] = painted.image

@@ -19,7 +19,7 @@ from . import originals, timeline
 from .footage import Moment
 
 LARGEST_ID = 65535
-FIXED = ("model", "size", "animate_interval")
+FIXED = ("model", "size", "animate_interval", "animate_motion")
 """Settings that a shot has once: those of its beginning."""
 UNPAINTED = {"use_motion_blur": "motion blur", "use_border": "the render border", "use_multiview": "multi-view"}
 """Settings of Blender's renders that frames of a shot show nothing of."""

@@ -43,6 +43,7 @@ from ..bridge.messages import (
     Submit,
 )
 from ..bridge.parameters import Settings
+from ..bridge.shot import interval_of
 from ..link import Link
 from ..passes import gpu_route
 from ..steps import GO_ON, WAIT, Steps, in_thread
@@ -76,17 +77,17 @@ class ShotTask(Task):
         self._again = again
         seed = settings.seed if settings.seed >= 0 else self._kept_seed(scene)
         self._seed_chosen = settings.seed < 0
-        self._begin(replace(settings, seed=seed), scene, timeline.numbers(scene), settings.animate_interval)
+        self._begin(replace(settings, seed=seed), scene, timeline.numbers(scene))
 
     def _begin(
-        self, settings: Settings, scene: bpy.types.Scene, numbers: list[int], interval: int, fixed: tuple[str, ...] = ()
+        self, settings: Settings, scene: bpy.types.Scene, numbers: list[int], fixed: tuple[str, ...] = ()
     ) -> None:
         """`fixed`: settings that do not animate."""
         self.notes: list[str] = []
         self._look = Offstage(scene, settings, self.note, fixed)
         uid = scene.session_uid
         self._parts = [
-            Part(part, interval, lambda number: self._look.read(find_scene(uid), number), gpu_route.draw)
+            Part(part, interval_of(settings), lambda number: self._look.read(find_scene(uid), number), gpu_route.draw)
             for part in timeline.parts(numbers, lambda number: timeline.camera_at(scene, number))
         ]
         self._part: Part | None = None

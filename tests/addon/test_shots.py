@@ -295,6 +295,14 @@ def test_below_full_strength_the_scenes_own_render_comes_along(
     assert (colors[3][seen][:, 0] > 200).mean() > 0.9, "the red cube, where frame 3 has it"
 
 
+def test_a_motion_adapter_paints_every_frame(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    film(scene, tmp_path)
+    scene.paintover.animate_motion = "walk"
+    _, server = render(session)
+    assert [frame.number for frame in server.frames] == [1, 2, 3, 4, 5, 6], "none waits for a keyframe ahead"
+    assert all(frame.key for frame in server.frames)
+
+
 def test_cameras_that_markers_bind_are_cuts(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
     film(scene, tmp_path)
     first = scene.camera
