@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,9 @@ class ShotTask(Task):
         """`fixed`: settings that do not animate."""
         self.notes: list[str] = []
         self._look = Offstage(scene, settings, self.note, fixed)
-        uid = scene.session_uid
         self._parts = [
-            Part(part, interval_of(settings), lambda number: self._look.read(find_scene(uid), number), gpu_route.draw)
-            for part in timeline.parts(numbers, lambda number: timeline.camera_at(scene, number))
+            part_of(scene, self._look, settings, shown)
+            for shown in timeline.parts(numbers, lambda number: timeline.camera_at(scene, number))
         ]
         self._part: Part | None = None
         self._surveyed = False
@@ -328,6 +328,12 @@ class ShotTask(Task):
                 if request.get("seed_chosen") and isinstance(request.get("shot_seed"), int):
                     return int(request["shot_seed"])
         return random.randrange(2**31)
+
+
+def part_of(scene: bpy.types.Scene, look: Offstage, settings: Settings, numbers: Sequence[int]) -> Part:
+    """The frames between two cuts, as `look` reads them."""
+    uid = scene.session_uid
+    return Part(numbers, interval_of(settings), lambda number: look.read(find_scene(uid), number), gpu_route.draw)
 
 
 def folder_of(scene: bpy.types.Scene) -> Folder:

@@ -11,9 +11,8 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import properties, textures
+from paintover import textures
 from paintover.animate import cutting_room, files, timeline
-from paintover.animate.look_first import IMAGE, LookTask
 from paintover.animate.task import ShotTask
 from paintover.bridge.errors import ConnectionLost, NoCamera, RenderFailed, SceneError
 from paintover.bridge.messages import Cancel, Follow
@@ -460,27 +459,6 @@ def test_files_hold_pictures_and_requests(tmp_path: Path, suffix: str) -> None:
     plain = tmp_path / "plain.png"
     plain.write_bytes(textures.png(image))
     assert files.read_request(plain) is None
-
-
-def test_a_look_at_every_nth_frame_first(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
-    film(scene, tmp_path / "frames", frames=10)
-    settings = scene.paintover
-    settings.look_every, settings.steps, settings.size, settings.seed = 4, 40, 512, -1
-    task, server = LookTask(properties.snapshot(scene), scene), Server(session)
-    session.start(task)
-    server.run(task)
-    assert task.state is TaskState.DONE, task.error
-    (shot,) = server.shots.values()
-    assert (shot.numbers, shot.settings.size, shot.settings.animate_interval) == ((1, 5, 9), 256, 1)
-    assert {frame.settings.steps for frame in server.frames} == {8}
-    assert all(frame.key for frame in server.frames)
-    assert not (tmp_path / "frames").exists()
-    assert task.sheet is not None
-    image = bpy.data.images[IMAGE]
-    assert tuple(image.size) == task.sheet.shape[1::-1]
-    # 0.1 s each at 256 × 168 with 8 steps; 4 keyframes and 6 others at 512 × 344 with 40.
-    assert task.seconds == pytest.approx(0.1 * (512 * 344) / (256 * 168) * 5 * (1 + 3 + 0.3 * 6), rel=1e-3)
-    assert "take roughly 1" in task.notes[-1]
 
 
 def test_frames_as_a_strip_and_as_a_video(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
