@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
+from ..animate.look_first import LookTask
 from ..animate.timeline import PROMPT
 from ..bridge.parameters import PARAMETERS
+from ..operators.animate import running
 from .sidebar import PAINTOVER_PT_main, Tab, draw_text
 
 if TYPE_CHECKING:
     from bpy.types import Context
+
+    from ..animate.task import ShotTask
 
 
 class PAINTOVER_PT_animate(Tab, bpy.types.Panel):
@@ -31,16 +35,28 @@ class PAINTOVER_PT_animate(Tab, bpy.types.Panel):
         row.prop(settings, "shot_folder", text="")
         row.prop(settings, "shot_format", text="")
         row.operator("paintover.open_shot_folder", text="", icon="FILE_FOLDER")
+        # What runs has no button: Blender would leave one that was pressed grey for as long as the mouse rests on it.
+        task = running()
         row = layout.row(align=True)
-        row.operator("paintover.look_first", icon="IMAGE_ALPHA")
+        if isinstance(task, LookTask):
+            draw_progress(row, task)
+        else:
+            row.operator("paintover.look_first", icon="IMAGE_ALPHA")
         row.prop(settings, "look_every")
         row = layout.row(align=True)
         row.scale_y = 1.3
-        row.operator("paintover.render_shot", icon="RENDER_ANIMATION")
-        row.operator("paintover.render_shot", text="", icon="FILE_REFRESH").again = True
+        if task and not isinstance(task, LookTask):
+            draw_progress(row, task)
+        else:
+            row.operator("paintover.render_shot", icon="RENDER_ANIMATION")
+            row.operator("paintover.render_shot", text="", icon="FILE_REFRESH").again = True
         row = layout.row(align=True)
         row.operator("paintover.shot_to_sequencer", text="To Sequencer", icon="SEQUENCE")
         row.operator_menu_enum("paintover.shot_to_video", "codec", text="To Video", icon="FILE_MOVIE")
+
+
+def draw_progress(row: Any, task: ShotTask) -> None:
+    row.progress(factor=task.fraction, text=f"{task.label}: {task.fraction:.0%}")
 
 
 class PAINTOVER_UL_prompts(bpy.types.UIList):

@@ -78,6 +78,25 @@ def test_a_shot_is_painted_while_the_artist_works(blender: host.Windowed) -> Non
     quit_blender(blender)
 
 
+def test_render_shot_can_be_pressed_again_where_the_mouse_is(blender: host.Windowed) -> None:
+    connect(blender)
+    blender.do("bpy.context.scene.frame_end = 4")
+    button = "bpy.ops.paintover.render_shot()"
+    for count in (1, 2):  # the first time there is no outcome above the button yet, and it moves
+        blender.do("import shutil; shutil.rmtree('/mnt/frames', ignore_errors=True)")
+        blender.press(button)
+        blender.wait_for(
+            lambda state, count=count: [task["state"] for task in state["paintover"]["tasks"]] == ["DONE"] * count,
+            "the shot",
+        )
+    blender.look()
+    shown = blender.screenshot(OUT / "animate-6-again.png")
+    x, y = blender.find(button)
+    words = shown[y - 4 : y + 12, x - 60 : x + 20]
+    assert words.max() > 200, "they are white: it is no longer greyed out"
+    quit_blender(blender)
+
+
 def test_f12_in_a_window(blender: host.Windowed) -> None:
     connect(blender)
     before = scene_of(blender.look())
