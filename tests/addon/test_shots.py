@@ -11,13 +11,15 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import textures
+from paintover import properties, textures
 from paintover.animate import cutting_room, files, timeline
 from paintover.animate.task import ShotTask
+from paintover.bridge import loras
 from paintover.bridge.errors import ConnectionLost, NoCamera, RenderFailed, SceneError
 from paintover.bridge.messages import Cancel, Follow
 from paintover.bridge.parameters import Settings
 from paintover.link import LinkState
+from paintover.operators import animate as operators
 from paintover.session import Session
 from paintover.tasks import TaskState
 
@@ -274,6 +276,49 @@ def test_settings_and_prompts_animate(session: Session, scene: bpy.types.Scene, 
     assert found[1].prompt == found[3].prompt == "moss"
     assert found[4].prompt == "moss::1.0000 blue ice::1.0000"
     assert found[5].prompt == "red brick::1.0000 blue ice::1.0000"
+
+
+def test_weights_of_loras_animate(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    film(scene, tmp_path)
+    settings = scene.paintover
+    assert properties.snapshot(scene).lora == ""
+    settings.lora = "film:0.8"
+    for name in ("sketch", " "):
+        settings.loras.add().text = name
+    for frame, weight in ((1, 0.0), (6, 1.0)):
+        settings.loras[0].weight = weight
+        settings.loras[0].keyframe_insert("weight", frame=frame)
+    _, server = render(session)
+    found = {frame.number: loras.parse(frame.settings.lora) for frame in server.frames}
+    assert all([one.name for one in each] == ["film", "sketch"] and each[0].weight == 0.8 for each in found.values())
+    weights = [found[number][1].weight for number in range(1, 7)]
+    assert weights == sorted(weights)
+    assert (weights[0], weights[-1]) == (0.0, 1.0)
+    assert 0 < weights[2] < 1
+    settings.lora = ""
+    scene.frame_set(6)
+    assert properties.snapshot(scene).lora == "sketch:1.0000"
+
+
+def test_the_lists_over_time(scene: bpy.types.Scene) -> None:
+    classes = [cls for cls in operators.CLASSES if cls.bl_idname.endswith(("_add", "_remove"))]
+    assert len(classes) == 4
+    for cls in classes:
+        bpy.utils.register_class(cls)
+    try:
+        for kind in ("prompt", "lora"):
+            add, remove = (getattr(bpy.ops.paintover, f"{kind}_{verb}") for verb in ("add", "remove"))
+            assert not remove.poll()
+            for text in "abc":
+                add()
+                getattr(scene.paintover, f"{kind}s")[-1].text = text
+            setattr(scene.paintover, f"{kind}_index", 1)
+            remove()
+            assert [one.text for one in getattr(scene.paintover, f"{kind}s")] == ["a", "c"]
+            assert getattr(scene.paintover, f"{kind}_index") == 0
+    finally:
+        for cls in classes:
+            bpy.utils.unregister_class(cls)
 
 
 def test_below_full_strength_the_scenes_own_render_comes_along(
