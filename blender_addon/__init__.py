@@ -22,6 +22,7 @@ def register() -> None:
         part.register()
     for handlers, function in HANDLERS:
         handlers.append(function)
+    pump.start()
 
 
 def unregister() -> None:

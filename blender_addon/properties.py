@@ -12,7 +12,7 @@ from typing import Any
 
 import bpy
 
-from .bridge import prompts
+from .bridge import loras, prompts
 from .bridge.live import LIVE
 from .bridge.live_messages import Value
 from .bridge.messages import ModelInfo
@@ -107,7 +107,7 @@ def apply_defaults(properties: Any, model: ModelInfo) -> None:
 def snapshot(scene: Any, *, words: str | None = None) -> Settings:
     """The scene's parameters as a request takes them; `words`: what a marker says in place of the prompt."""
     values = {row.name: _ranged(row, getattr(scene.paintover, row.name)) for row in PARAMETERS}
-    return Settings(**{**values, "prompt": prompt(scene.paintover, words)})
+    return Settings(**{**values, "prompt": prompt(scene.paintover, words), "lora": lora(scene.paintover)})
 
 
 def prompt(properties: Any, words: str | None = None) -> str:
@@ -118,6 +118,12 @@ def prompt(properties: Any, words: str | None = None) -> str:
         return main
     own = [(blend.text, blend.weight) for blend in prompts.parse(main)] if main.strip() else []
     return prompts.join([*own, *listed]) if own or len(listed) > 1 else listed[0][0]
+
+
+def lora(properties: Any) -> str:
+    """The LoRAs of the field, and those of the list."""
+    listed = [(one.text, one.weight) for one in properties.loras if one.text.strip()]
+    return " ".join(filter(None, [properties.lora.strip(), loras.join(listed)])) if listed else properties.lora
 
 
 def live_name(row: Parameter) -> str:
@@ -189,6 +195,15 @@ class PAINTOVER_PG_prompt(bpy.types.PropertyGroup):
     )  # fmt: skip
 
 
+class PAINTOVER_PG_lora(bpy.types.PropertyGroup):
+    text: bpy.props.StringProperty(name="LoRA", description="Name of an installed LoRA")  # type: ignore[valid-type]
+    weight: bpy.props.FloatProperty(  # type: ignore[valid-type]
+        name="Weight",
+        description="How much of it there is: 0 is none, below 0 is its opposite. Keyframe it to have it come and go",
+        default=1.0, min=-loras.MOST, max=loras.MOST, soft_min=0.0, soft_max=1.0,
+    )  # fmt: skip
+
+
 class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
     live_camera: bpy.props.EnumProperty(name="View", description="What is painted live", items=LIVE_CAMERAS)  # type: ignore[valid-type]
@@ -201,6 +216,8 @@ class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     )
     prompts: bpy.props.CollectionProperty(type=PAINTOVER_PG_prompt, name="Prompts")  # type: ignore[valid-type]
     prompt_index: bpy.props.IntProperty(options={"HIDDEN"})  # type: ignore[valid-type]
+    loras: bpy.props.CollectionProperty(type=PAINTOVER_PG_lora, name="LoRAs")  # type: ignore[valid-type]
+    lora_index: bpy.props.IntProperty(options={"HIDDEN"})  # type: ignore[valid-type]
     shot_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Output",
         description="Folder for the painted frames",
@@ -233,6 +250,7 @@ PAINTOVER_PG_settings.__annotations__.update(
 
 def register() -> None:
     bpy.utils.register_class(PAINTOVER_PG_prompt)
+    bpy.utils.register_class(PAINTOVER_PG_lora)
     bpy.utils.register_class(PAINTOVER_PG_settings)
     bpy.types.Scene.paintover = bpy.props.PointerProperty(type=PAINTOVER_PG_settings)
 
@@ -240,4 +258,5 @@ def register() -> None:
 def unregister() -> None:
     del bpy.types.Scene.paintover
     bpy.utils.unregister_class(PAINTOVER_PG_settings)
+    bpy.utils.unregister_class(PAINTOVER_PG_lora)
     bpy.utils.unregister_class(PAINTOVER_PG_prompt)

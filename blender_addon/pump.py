@@ -1,4 +1,5 @@
-"""The one door to Blender's main thread: a single timer that lets the session work for a few milliseconds."""
+"""The one door to Blender's main thread: a single timer that lets the session work for a few milliseconds, and a render
+by the engine do what belongs there."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 import bpy
 
-from . import away
+from . import away, main_thread
 from .bridge.errors import PaintoverError
 from .session import session
 
@@ -51,19 +52,18 @@ def stop() -> None:
         bpy.app.timers.unregister(_tick)
 
 
-def _tick() -> float | None:
+def _tick() -> float:
     try:
+        main_thread.serve()
         changed = session.tick()
     except Exception:  # noqa: BLE001 - one that escapes here would end the timer, and freeze every task
         traceback.print_exc()
         changed = True
     if changed:
         _redraw()
-    if session.idle:
-        return None
-    if session.live:
+    if session.live or bpy.app.is_job_running("RENDER"):
         return LIVE_INTERVAL
-    return BUSY_INTERVAL if session.busy else IDLE_INTERVAL
+    return BUSY_INTERVAL if session.busy else IDLE_INTERVAL  # a render that begins asks from its own thread
 
 
 def _redraw() -> None:

@@ -1,13 +1,15 @@
 """The render engine “Paintover”: F12, Ctrl-F12, `blender -b -a`, and the viewport's Rendered mode.
 
-Blender calls it in a thread of its own when there is a window. Nothing here touches the session, which is the main
-thread's: a render has a connection of its own. The frames of an animation are one shot on the server.
+Blender calls it in a thread of its own when there is a window; what touches the scene or the graphics card is then done
+in the main thread. Nothing here touches the session: a render has a connection of its own. The frames of an animation
+are one shot on the server.
 """
 
 from __future__ import annotations
 
 import random
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,17 +19,18 @@ import numpy as np
 from bpy.app.handlers import persistent
 from gpu_extras.presets import draw_texture_2d
 
-from . import away, preferences, properties
+from . import away, main_thread, preferences, properties
 from .animate import newest, timeline
 from .animate.engine_shot import EngineShot
 from .animate.files import linear
 from .animate.footage import Moment
 from .animate.moments import Look
 from .bridge.client import Client
-from .bridge.errors import Cancelled, PaintoverError
+from .bridge.errors import Cancelled, PaintoverError, SceneError
 from .bridge.scene import Camera
 from .live import view
-from .passes.draw import Before, Drawer
+from .passes import gpu_route
+from .passes.draw import Before, Drawer, Frame
 
 IDNAME = "PAINTOVER"
 PASSES = (("Depth", 1, "Z", "VALUE"), ("Normal", 3, "XYZ", "VECTOR"), ("Edge", 1, "X", "VALUE"),
@@ -43,15 +46,18 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
     bl_idname = IDNAME
     bl_label = "Paintover"
     bl_use_preview = False
-    bl_use_gpu_context = True
+    bl_use_gpu_context = bpy.app.background  # with a window it would lock Blender's own: see main_thread
     bl_use_eevee_viewport = True
     bl_use_shading_nodes_custom = False
 
     def render(self, depsgraph: bpy.types.Depsgraph) -> None:
         try:
             self._render(depsgraph)
-        except Cancelled:
-            end_shots()
+        except Cancelled as error:
+            if self.test_break():
+                end_shots()
+            else:  # by somebody else, on the server: Blender would write a black picture, and go on
+                self._fail(str(error))
         except PaintoverError as error:
             self._fail(str(error))
         except Exception as error:  # noqa: BLE001 - Blender would print it, and show a black picture
@@ -66,11 +72,12 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
     def _render(self, depsgraph: bpy.types.Depsgraph) -> None:
         scene, number = depsgraph.scene, depsgraph.scene.frame_current
         shot = self._shot(depsgraph, number)
-        drawer = Drawer()
-        image, moment = shot.frame(self, depsgraph, number, drawer)
+        draw = Drawer().draw if bpy.app.background else gpu_route.draw
+        others = [one for one in _shots.values() if one is not shot]
+        image, moment = shot.frame(self, depsgraph, number, draw, others)
         newest.keep(scene.session_uid, image)
-        part = _Part.of(self, scene)
-        found = _passes(drawer, moment, shot.last, part)
+        part, last = _Part.of(self, scene), shot.last
+        found = main_thread.do(lambda: _passes(draw, moment, last, part), self.test_break)
         shot.last = moment
         painted = np.ones((*found["Depth"].shape[:2], 4), np.float32)
         painted[..., :3] = part.cut(resized(linear(image), part.full_height, part.full_width))
@@ -79,7 +86,7 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
         found["Combined"] = painted
         for name, channels, kinds, _ in PASSES:
             self.add_pass(name, channels, kinds)
-        result = self.begin_result(0, 0, part.width, part.height, layer=depsgraph.view_layer.name)
+        result = self.begin_result(0, 0, part.full_width, part.full_height, layer=depsgraph.view_layer.name)
         passes = result.layers[0].passes
         for name, values in found.items():
             if rendered := passes.get(name):
@@ -114,7 +121,12 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
                 said.add(text)
                 self.report({"INFO"}, text)
 
+        if scene.render.use_multiview:
+            hint = "Turn off Output > Stereoscopy."
+            raise SceneError(reason="a painting is seen from one camera, and multi-view is on", hint=hint)
         self.update_stats("", "Connecting to the server")
+        if scene.render.use_motion_blur:
+            say("Motion blur is not painted.")
         if settings.strength < 1:
             say("Strength counts as 1 here: only Render Shot paints over the scene's own render.")
         settings = replace(settings, strength=1.0)
@@ -169,14 +181,15 @@ class _Part:
     """The part of the picture that Blender wants: all of it, or a border."""
 
     def __init__(self, engine: Any, render: Any) -> None:
-        self.width, self.height = engine.resolution_x, engine.resolution_y
-        share = render.resolution_percentage / 100
-        self.full_width = max(self.width, int(render.resolution_x * share))
-        self.full_height = max(self.height, int(render.resolution_y * share))
-        self.left = self.bottom = 0
+        self.full_width, self.full_height = engine.resolution_x, engine.resolution_y
+        self.left, self.bottom, right, top = 0, 0, self.full_width, self.full_height
         if render.use_border:
-            self.left = min(int(render.border_min_x * self.full_width), self.full_width - self.width)
-            self.bottom = min(int(render.border_min_y * self.full_height), self.full_height - self.height)
+            # In single precision and cut off, as Blender does it: to the pixel.
+            size = np.float32([self.full_width, self.full_height])
+            low = np.float32([render.border_min_x, render.border_min_y]) * size
+            high = np.float32([render.border_max_x, render.border_max_y]) * size
+            self.left, self.bottom, right, top = (int(place) for place in (*low, *high))
+        self.width, self.height = right - self.left, top - self.bottom
 
     @classmethod
     def of(cls, engine: Any, scene: bpy.types.Scene) -> _Part:
@@ -198,11 +211,11 @@ def _place(context: bpy.types.Context, width: int, height: int) -> view.Rectangl
     return view.frame_in(region.width, region.height, width, height)
 
 
-def _passes(drawer: Drawer, moment: Moment, last: Moment | None, part: _Part) -> dict[str, np.ndarray]:
+def _passes(draw: Callable[..., Frame], moment: Moment, last: Moment | None, part: _Part) -> dict[str, np.ndarray]:
     """The render passes of a moment at the render's own size, row 0 at the top."""
     camera = _enlarged(moment.camera, part)
     before = Before(_enlarged(last.camera, part), last.stage) if last else None
-    drawn = drawer.draw(moment.stage, camera, before, edges=moment.settings.edges)
+    drawn = draw(moment.stage, camera, before, edges=moment.settings.edges)
     assert drawn.edge is not None
     motion = np.zeros((*drawn.depth.shape, 3), np.float32)
     motion[..., :2] = np.nan_to_num(drawn.motion, posinf=0.0, neginf=0.0)

@@ -69,6 +69,11 @@ class Place:
     previous: int | None = None
 
 
+def interval_of(settings: Settings) -> int:
+    """Frames from keyframe to keyframe. A motion adapter paints each frame, so there are none between."""
+    return 1 if settings.animate_motion else settings.animate_interval
+
+
 def plan(numbers: Sequence[int], interval: int, cuts: frozenset[int] = frozenset()) -> Iterator[Place]:
     """The frames of a shot in the order to send them.
 

@@ -15,7 +15,7 @@ import numpy as np
 from .errors import BadMessage, BadSize
 from .greeting import Failure, message
 from .parameters import Settings
-from .shot import Place, ShotFrame, plan
+from .shot import Place, ShotFrame, interval_of, plan
 
 MOST_FRAMES = 100_000
 LAST_FRAME = 1_048_574
@@ -62,9 +62,8 @@ class Shot:
             )  # fmt: skip
 
     def plan(self) -> tuple[Place, ...]:
-        """Its frames in the order of sending. A motion adapter paints each of them, so there are none between."""
-        interval = 1 if self.settings.animate_motion else self.settings.animate_interval
-        return tuple(plan(self.numbers, interval, frozenset(self.cuts)))
+        """Its frames in the order of sending."""
+        return tuple(plan(self.numbers, interval_of(self.settings), frozenset(self.cuts)))
 
 
 @message

@@ -41,6 +41,11 @@ WATCH = 1.0
 """Seconds between looks at who is there."""
 UNKEPT = 16
 """Painted frames that no client has on disk yet; beyond them no more are asked for."""
+TURN, LONGEST_TURN = 30.0, 300.0
+"""Seconds of painting for which a shot keeps its turn, at the least and at the most, before another shot that needs
+another model. Both models have to be loaded for that: turns grow with the time that it takes."""
+LOADS = 4.0
+"""How many times as long as loading its model took a turn is: so at most a fifth of the time goes to loading."""
 
 
 class Desk:
@@ -60,6 +65,21 @@ class Desk:
         """All below were asked for at some time: an answer that comes late is no mistake."""
         self.heard = time.monotonic()
         """When a client last answered, or was asked."""
+        self._began: float | None = None
+        """When the first frame of this turn was painted."""
+        self._loading = 0.0
+        """Seconds that it took to load models in this turn."""
+
+    def painted(self, frame: FramePainted) -> None:
+        """The worker has finished a frame."""
+        self._began = self._began or time.monotonic()
+        self._loading += frame.seconds.get("load", 0.0)
+
+    @property
+    def had_its_turn(self) -> bool:
+        """Whether it has painted for so long that loading another model is worth it."""
+        worked = time.monotonic() - self._began if self._began else 0.0
+        return worked >= min(max(TURN, LOADS * self._loading), LONGEST_TURN)
 
     def want(self, places: Iterable[int]) -> None:
         """The worker wants these next."""
@@ -196,6 +216,7 @@ class Shots:
             desk.want(range(message.place, message.place + message.count))
             self._ask(job, desk)
         elif isinstance(message, FramePainted):
+            self._desks[job.name].painted(message)
             if message.place >= job.reached:  # else it was painted once more on the way to there, and is the same
                 job.reached = message.place + 1
                 self._keep(job, message)
@@ -218,9 +239,16 @@ class Shots:
     def _key_stored(self, job: Job, removed: list[str]) -> None:
         """A shot can go on from here: others that wait are let through first."""
         job.finished.difference_update(removed)
-        if self._jobs.waiting and job.state == RUNNING and not job.steps_back:
+        if job.state == RUNNING and not job.steps_back and self._lets_others_through(job):
             job.steps_back = True
             self._supervisor.stop_job(job.name)
+
+    def _lets_others_through(self, job: Job) -> bool:
+        waiting, desk = self._jobs.waiting, self._desks.get(job.name)
+        if not waiting or desk is None:
+            return False
+        reloads = all(other.kind == "shot" and other.settings.model != job.settings.model for other in waiting)
+        return desk.had_its_turn or not reloads
 
 
 def _links(frame: ShotFrame) -> tuple[int | bool | None, ...]:

@@ -100,7 +100,7 @@ LAYERS = {
     "blender_addon": (
         "panels", "operators", "render_engine", "overlay", "pump", "preferences", "session", "live", "animate",
         "takeover_task", "texture_task", "tasks", "away", "dressing", "images", "textures", "uvs", "cameras", "meshes",
-        "passes", "steps", "link", "server_process", "environment", "properties",
+        "passes", "steps", "main_thread", "link", "server_process", "environment", "properties",
     ),
     "server": (
         "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "shots", "archive",

@@ -1,4 +1,5 @@
 """A shot that Blender's own render asks for, frame by frame: in that render's thread, over a connection of its own.
+Frames are read and drawn in the main thread, step by step.
 
 Blender wants frames in order of showing; a keyframe that lies ahead is evaluated by the render's own depsgraph, as
 Cycles does for motion blur (RenderEngine.frame_set), and painted before those that lead up to it.
@@ -9,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import bpy
 import numpy as np
 
+from .. import main_thread
 from ..bridge.client import Client
-from ..bridge.errors import Cancelled, ConnectionLost, LinkError, PaintoverError, SceneError, ServerSilent
+from ..bridge.errors import Cancelled, ConnectionLost, LinkError, PaintoverError, SceneError, SenderGone, ServerSilent
 from ..bridge.messages import (
     CANCELLED,
     ENDED,
@@ -30,12 +32,14 @@ from ..bridge.messages import (
     FrameWanted,
     JobState,
     Progress,
+    Resume,
     Shot,
     Trouble,
 )
 from ..bridge.origin import Origin
 from ..bridge.parameters import Settings
-from ..passes.draw import Drawer, Frame
+from ..bridge.shot import interval_of
+from ..passes.draw import Frame
 from .footage import Moment
 from .moments import Look, stable_ids
 from .parts import Part
@@ -55,16 +59,18 @@ class EngineShot:
         self.look, self.numbers = look, tuple(numbers)
         self._connect = connect
         self._client = connect()
-        self._part = Part(numbers, settings.animate_interval, self._read, self._draw)
+        self._part = Part(numbers, interval_of(settings), self._read, self._draw)
         self._painted: dict[int, np.ndarray] = {}
         self._given = 0
         """Frames that Blender has got."""
         self._engine: Any = None
         self._depsgraph: Any = None
-        self._drawer: Drawer | None = None
+        self._draw_with: Callable[..., Frame] | None = None
         self.last: Moment | None = None
         """Of the frame that Blender got last."""
-        self._over = False
+        self._over = self._resting = False
+        self._at_key = False
+        """Whether the frame that was painted last is a keyframe: the server can go on from there without loss."""
         shot = Shot(settings, self.numbers, look.width, look.height)
         self._job = self._client.submit(shot, origin)
 
@@ -73,23 +79,45 @@ class EngineShot:
         return number in self.numbers[self._given :]
 
     def frame(
-        self, engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, number: int, drawer: Drawer
+        self,
+        engine: bpy.types.RenderEngine,
+        depsgraph: bpy.types.Depsgraph,
+        number: int,
+        draw: Callable[..., Frame],
+        others: Collection[EngineShot] = (),
     ) -> tuple[np.ndarray, Moment]:
         """A painted frame, uint8 (H, W, 3), and the moment that it shows; the depsgraph is at that frame afterwards.
-        Raises Cancelled and whatever is wrong."""
-        self._engine, self._depsgraph, self._drawer = engine, depsgraph, drawer
+        Raises Cancelled and whatever is wrong.
+
+        `others`: shots of other view layers, whose frames Blender asks for in turn. The server does one shot at a
+        time, and can ask for no frame of a layer that Blender is not at: so they rest, and this one goes on to the next
+        keyframe before its turn is over.
+        """
+        self._engine, self._depsgraph, self._draw_with = engine, depsgraph, draw
         try:
-            while number not in self._painted:
-                self._listen()
-            moment = self._read(number)
-        finally:
+            if number not in self._painted:
+                for other in others:
+                    other.rest()
+                while number not in self._painted or (others and not self._at_key and not self._over):
+                    self._listen()
+            moment = main_thread.do(lambda: self._read(number), engine.test_break)
+        except BaseException:
             engine.frame_set(number, 0.0)
-            self._engine = self._depsgraph = self._drawer = None
+            raise
+        finally:
+            self._engine = self._depsgraph = self._draw_with = None
         image = self._painted[number]
         self._given = self.numbers.index(number) + 1
         for passed in [one for one in self._painted if self.numbers.index(one) < self._given]:
             del self._painted[passed]
         return image, moment
+
+    def rest(self) -> None:
+        """Have the server do something else, until the next frame is asked for."""
+        if not self._over and not self._resting:
+            self._resting = True
+            with contextlib.suppress(ConnectionLost):  # it is made again when it is needed
+                self._client.send(Cancel(self._job))
 
     def _listen(self) -> None:
         """Take the next message, or wait a moment for one."""
@@ -108,25 +136,35 @@ class EngineShot:
             return
         if isinstance(message, FrameWanted):
             for place in range(message.place, min(message.place + message.count, len(self.numbers))):
-                self._give(place)
+                if not self._resting:  # else that is from before
+                    self._give(place)
         elif isinstance(message, FramePainted):
             self._painted[message.number] = message.image
+            self._at_key = self._part.footage.places[message.place].key
             self._client.send(FrameKept(self._job, message.place))
         elif isinstance(message, Progress):
             self._engine.update_stats("", message.stage)
             if len(self.numbers) == 1:
                 self._engine.update_progress(message.fraction)
         elif isinstance(message, JobState) and message.state in ENDED:
-            self._over = True
-            if message.failure or message.state == CANCELLED:
-                raise message.failure.error() if message.failure else Cancelled()
+            self._ended(message)
+
+    def _ended(self, message: JobState) -> None:
+        failure = message.failure.error() if message.failure else None
+        if (self._resting and message.state == CANCELLED) or isinstance(failure, SenderGone):
+            self._resting = False
+            self._client.send(Resume(self._job))
+            return
+        self._over = True
+        if failure or message.state == CANCELLED:
+            raise failure or Cancelled()
 
     def _give(self, place: int) -> None:
-        steps = self._part.frame(place)
+        steps, stopped = self._part.frame(place), self._engine.test_break
         try:
             while True:
-                next(steps)
-                if self._engine.test_break():
+                main_thread.do(lambda: next(steps), stopped)
+                if stopped():
                     raise Cancelled()
         except StopIteration as done:
             self._client.send(FrameGiven(self._job, place, done.value))
@@ -142,9 +180,9 @@ class EngineShot:
         return self.look.evaluated(scene, self._depsgraph, number, stable_ids())
 
     def _draw(self, *arguments: Any, **options: Any) -> Frame:
-        assert self._drawer is not None
+        assert self._draw_with is not None
         try:
-            return self._drawer.draw(*arguments, **options)
+            return self._draw_with(*arguments, **options)
         except (RuntimeError, SystemError) as reason:
             raise SceneError(reason=f"the graphics card cannot draw it ({reason})") from reason
 

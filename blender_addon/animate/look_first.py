@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import bpy
 import numpy as np
 
-from .. import cameras, images, textures
+from .. import images, textures
 from ..bridge import shot
-from ..bridge.messages import FramePainted
+from ..bridge.messages import FramePainted, FrameWanted, Shot
 from ..bridge.parameters import Settings
+from ..bridge.shot import interval_of
 from ..steps import Steps, in_thread
 from . import timeline
+from .estimate import Sample, estimate
+from .moments import Offstage
 from .pace import duration
 from .parts import Part
-from .task import ShotTask
+from .task import ShotTask, part_of
 
 SIZE, STEPS = 256, 8
 """Of a thumbnail, at the most."""
@@ -24,10 +29,6 @@ MOST = 64
 """Thumbnails on a sheet: of longer shots, fewer frames are shown."""
 GAP = 4
 IMAGE = "Paintover Look First"
-LOADING = 1.5
-"""If the first thumbnail took so many times what another took, the model was loaded meanwhile."""
-BETWEEN = 0.3
-"""What a frame between two keyframes costs of a keyframe: of many, hardly anything is painted."""
 # Rows of three pixels, as bits: the digits 0 to 9, and a minus.
 DIGITS = (
     (7, 5, 5, 5, 7), (2, 6, 2, 2, 7), (7, 1, 7, 4, 7), (7, 1, 7, 1, 7), (5, 5, 7, 1, 1), (7, 4, 7, 1, 7),
@@ -36,7 +37,8 @@ DIGITS = (
 
 
 class LookTask(ShotTask):
-    """Paints thumbnails and shows them as an image. Nothing is written."""
+    """Paints thumbnails and shows them as an image; then, to know what the shot will take, a stretch of it from one
+    keyframe to the next, at the shot's own size. Nothing is written."""
 
     label = "Look First"
 
@@ -45,44 +47,60 @@ class LookTask(ShotTask):
         whole = timeline.numbers(scene)
         every = max(scene.paintover.look_every, -(-len(whole) // MOST))
         seed = settings.seed if settings.seed >= 0 else random.randrange(2**31)
-        small = replace(
-            settings, seed=seed, size=min(settings.size, SIZE), steps=min(settings.steps, STEPS), animate_interval=1
-        )
+        quick = replace(settings, seed=seed, steps=min(settings.steps, STEPS))
+        small = replace(quick, size=min(settings.size, SIZE), animate_interval=1)
         self._again = self._seed_chosen = True
         self._thumbnails: dict[int, np.ndarray] = {}
-        self._seconds: list[float] = []
         self.sheet: np.ndarray | None = None
         """uint8 (H, W, 3), once it is over."""
         self.seconds = 0.0
-        """What the whole shot will take the server, roughly."""
-        self._whole, self._settings = whole, settings
-        self._pixels = cameras.view_size(scene, settings.size)
-        self._begin(small, scene, whole[::every], 1, fixed=("steps",))
+        """What the whole shot will take, roughly."""
+        self._begin(small, scene, whole[::every], fixed=("steps",))
+        parts = timeline.parts(whole, lambda number: timeline.camera_at(scene, number))
+        self._whole = [place for part in parts for place in shot.plan(part, interval_of(settings))]
+        self._more_steps = settings.steps / quick.steps
+        self._quick, self._large = quick, Offstage(scene, quick, self.note, ("steps",))
+        self._stretch = part_of(scene, self._large, quick, stretch(parts, settings.animate_interval))
+        self._samples: list[Sample] = []
+        self._clock = [0.0, 0.0]
+        """When the first frame of the stretch was asked for, and when the last one came."""
+        self._parts.append(self._stretch)
+        self.pace.total += len(self._stretch.todo)
+
+    def request(self) -> Shot:
+        if self._part is not self._stretch:
+            return super().request()
+        return Shot(self._quick, self._stretch.footage.numbers, self._large.width, self._large.height)
+
+    def _give(self, wanted: FrameWanted) -> Steps[None]:
+        if self._part is self._stretch and not self._clock[0]:
+            self._clock[0] = time.monotonic()
+        return super()._give(wanted)
 
     def keep(self, part: Part, painted: FramePainted) -> Steps[None]:
+        if part is self._stretch:
+            self._samples.append(Sample(part.footage.places[painted.place], painted.seconds))
+            self._clock[1] = time.monotonic()
+            return
         self._thumbnails[painted.number] = painted.image
-        self._seconds.append(painted.seconds.get("total", 0.0))
         self.sheet = yield from in_thread(lambda: contact_sheet(self._thumbnails))
         picture = yield from in_thread(lambda: textures.png(self.sheet))
         images.show(IMAGE, picture, self.settings)
 
     def _finish(self) -> None:
-        self.seconds = self._estimate()
+        pace = (self._clock[1] - self._clock[0]) / len(self._samples)
+        self.seconds = estimate(self._samples, self._more_steps, self._whole, pace)
         super()._finish()
 
     def outcome(self) -> str:
         return f"The whole shot will take roughly {duration(self.seconds)}. The sheet is the image “{IMAGE}”."
 
-    def _estimate(self) -> float:
-        """Seconds: the first thumbnail is painted whole, the others as far as they are new."""
-        places = list(shot.plan(self._whole, self._settings.animate_interval))
-        keys = sum(place.key for place in places)
-        area = self._pixels[0] * self._pixels[1] / (self._look.width * self._look.height)
-        scale = area * self._settings.steps / self.settings.steps
-        first, *others = self._seconds
-        later = sum(others) / len(others) if others else first
-        first = min(first, LOADING * max(others, default=first))
-        return scale * (first + later * (keys - 1 + BETWEEN * (len(places) - keys)))
+
+def stretch(parts: Sequence[Sequence[int]], interval: int) -> Sequence[int]:
+    """Frames from one keyframe to the next, in the middle of the longest part between two cuts."""
+    longest = max(parts, key=len)
+    first = max(0, (len(longest) - interval - 1) // 2)
+    return longest[first : first + interval + 1]
 
 
 def contact_sheet(thumbnails: dict[int, np.ndarray]) -> np.ndarray:

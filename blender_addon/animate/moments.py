@@ -19,8 +19,10 @@ from . import originals, timeline
 from .footage import Moment
 
 LARGEST_ID = 65535
-FIXED = ("model", "size", "animate_interval")
+FIXED = ("model", "size", "animate_interval", "animate_motion")
 """Settings that a shot has once: those of its beginning."""
+UNPAINTED = {"use_motion_blur": "motion blur", "use_border": "the render border", "use_multiview": "multi-view"}
+"""Settings of Blender's renders that frames of a shot show nothing of."""
 
 
 class Look:
@@ -69,6 +71,8 @@ class Offstage(Look):
             hint = "Shots need it, to know where surfaces are in other frames: install a graphics driver."
             raise NoGpu(error.message, hint=hint) from error
         super().__init__(scene, settings, say, fixed)
+        if found := [words for name, words in UNPAINTED.items() if getattr(scene.render, name)]:
+            say(f"Not in the painted frames: {', '.join(found)}.")
 
     def read(self, scene: bpy.types.Scene, number: int) -> Moment:
         """Blocks Blender's main thread. Raises RenderFailed, NoCamera, SceneError."""

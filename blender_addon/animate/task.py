@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from ..bridge.messages import (
     Submit,
 )
 from ..bridge.parameters import Settings
+from ..bridge.shot import interval_of
 from ..link import Link
 from ..passes import gpu_route
 from ..steps import GO_ON, WAIT, Steps, in_thread
@@ -76,18 +78,17 @@ class ShotTask(Task):
         self._again = again
         seed = settings.seed if settings.seed >= 0 else self._kept_seed(scene)
         self._seed_chosen = settings.seed < 0
-        self._begin(replace(settings, seed=seed), scene, timeline.numbers(scene), settings.animate_interval)
+        self._begin(replace(settings, seed=seed), scene, timeline.numbers(scene))
 
     def _begin(
-        self, settings: Settings, scene: bpy.types.Scene, numbers: list[int], interval: int, fixed: tuple[str, ...] = ()
+        self, settings: Settings, scene: bpy.types.Scene, numbers: list[int], fixed: tuple[str, ...] = ()
     ) -> None:
         """`fixed`: settings that do not animate."""
         self.notes: list[str] = []
         self._look = Offstage(scene, settings, self.note, fixed)
-        uid = scene.session_uid
         self._parts = [
-            Part(part, interval, lambda number: self._look.read(find_scene(uid), number), gpu_route.draw)
-            for part in timeline.parts(numbers, lambda number: timeline.camera_at(scene, number))
+            part_of(scene, self._look, settings, shown)
+            for shown in timeline.parts(numbers, lambda number: timeline.camera_at(scene, number))
         ]
         self._part: Part | None = None
         self._surveyed = False
@@ -327,6 +328,12 @@ class ShotTask(Task):
                 if request.get("seed_chosen") and isinstance(request.get("shot_seed"), int):
                     return int(request["shot_seed"])
         return random.randrange(2**31)
+
+
+def part_of(scene: bpy.types.Scene, look: Offstage, settings: Settings, numbers: Sequence[int]) -> Part:
+    """The frames between two cuts, as `look` reads them."""
+    uid = scene.session_uid
+    return Part(numbers, interval_of(settings), lambda number: look.read(find_scene(uid), number), gpu_route.draw)
 
 
 def folder_of(scene: bpy.types.Scene) -> Folder:

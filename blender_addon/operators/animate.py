@@ -171,36 +171,68 @@ class PAINTOVER_OT_shot_to_video(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class PAINTOVER_OT_prompt_add(bpy.types.Operator):
+class _Adds:
+    """To one of the lists over time."""
+
+    bl_options = frozenset({"REGISTER", "UNDO"})
+    list: str
+
+    def execute(self, context: Context) -> set[Any]:
+        settings = context.scene.paintover
+        found = getattr(settings, f"{self.list}s")
+        found.add()
+        setattr(settings, f"{self.list}_index", len(found) - 1)
+        return {"FINISHED"}
+
+
+class _Removes:
+    """What is chosen in one of the lists over time."""
+
+    bl_options = frozenset({"REGISTER", "UNDO"})
+    list: str
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        return len(getattr(context.scene.paintover, f"{cls.list}s")) > 0
+
+    def execute(self, context: Context) -> set[Any]:
+        settings, index = context.scene.paintover, f"{self.list}_index"
+        found = getattr(settings, f"{self.list}s")
+        found.remove(min(getattr(settings, index), len(found) - 1))
+        setattr(settings, index, max(0, getattr(settings, index) - 1))
+        return {"FINISHED"}
+
+
+class PAINTOVER_OT_prompt_add(_Adds, bpy.types.Operator):
     """Add a prompt to blend with the others. Keyframe its weight to go from one to another"""
 
     bl_idname = "paintover.prompt_add"
     bl_label = "Add Prompt"
-    bl_options = {"REGISTER", "UNDO"}
-
-    def execute(self, context: Context) -> set[Any]:
-        settings = context.scene.paintover
-        settings.prompts.add()
-        settings.prompt_index = len(settings.prompts) - 1
-        return {"FINISHED"}
+    list = "prompt"
 
 
-class PAINTOVER_OT_prompt_remove(bpy.types.Operator):
+class PAINTOVER_OT_prompt_remove(_Removes, bpy.types.Operator):
     """Remove the prompt that is chosen in the list"""
 
     bl_idname = "paintover.prompt_remove"
     bl_label = "Remove Prompt"
-    bl_options = {"REGISTER", "UNDO"}
+    list = "prompt"
 
-    @classmethod
-    def poll(cls, context: Context) -> bool:
-        return len(context.scene.paintover.prompts) > 0
 
-    def execute(self, context: Context) -> set[Any]:
-        settings = context.scene.paintover
-        settings.prompts.remove(min(settings.prompt_index, len(settings.prompts) - 1))
-        settings.prompt_index = max(0, settings.prompt_index - 1)
-        return {"FINISHED"}
+class PAINTOVER_OT_lora_add(_Adds, bpy.types.Operator):
+    """Add a LoRA whose weight can be keyframed"""
+
+    bl_idname = "paintover.lora_add"
+    bl_label = "Add LoRA"
+    list = "lora"
+
+
+class PAINTOVER_OT_lora_remove(_Removes, bpy.types.Operator):
+    """Remove the LoRA that is chosen in the list"""
+
+    bl_idname = "paintover.lora_remove"
+    bl_label = "Remove LoRA"
+    list = "lora"
 
 
 class PAINTOVER_OT_open_shot_folder(bpy.types.Operator):
@@ -226,5 +258,7 @@ CLASSES = (
     PAINTOVER_OT_shot_to_video,
     PAINTOVER_OT_prompt_add,
     PAINTOVER_OT_prompt_remove,
+    PAINTOVER_OT_lora_add,
+    PAINTOVER_OT_lora_remove,
     PAINTOVER_OT_open_shot_folder,
 )

@@ -98,6 +98,8 @@ class _Shot:
             _Seen.of(kept, Sight.of(kept.passes, device)) if kept else None for kept in (state.before, state.after)
         )
         self._previous: _Seen | None = None
+        self._stages: dict[str, float] = {}
+        """Seconds that the engine has taken for the frame under way."""
 
     def key(self, frame: ShotFrame) -> Painted:
         """Paint a keyframe; it becomes what the following frames take their paint from."""
@@ -119,7 +121,7 @@ class _Shot:
         self._after = _Seen.of(kept, sight)
         self._anchor = self._anchor or kept
         state = State(self._anchor, self._before.kept if self._before else None, kept)
-        return Painted(frame.number, kept.image, frame.settings, fresh, state, {"total": time.perf_counter() - started})
+        return Painted(frame.number, kept.image, frame.settings, fresh, state, self._seconds(started))
 
     def between(self, frame: ShotFrame) -> Painted:
         """A frame between two keyframes."""
@@ -145,7 +147,12 @@ class _Shot:
             origin = noise.follow(frame.number, sight, first.sight, found, first.kept.origin)
         image, fresh, detail = self._mended(frame, sight, gathered, origin, ())
         self._previous = _Seen.of(Kept(frame.number, frame.settings, frame.passes, image, detail, None), sight)
-        return Painted(frame.number, image, frame.settings, fresh, None, {"total": time.perf_counter() - started})
+        return Painted(frame.number, image, frame.settings, fresh, None, self._seconds(started))
+
+    def _seconds(self, started: float) -> dict[str, float]:
+        """What the frame took, by stage, and in total."""
+        stages, self._stages = self._stages, {}
+        return {**stages, "total": time.perf_counter() - started}
 
     def _fresh_origin(self, frame: ShotFrame) -> noise.Origin | None:
         return noise.fresh(frame.number, *frame.passes.depth.shape) if frame.settings.animate_noise else None
@@ -231,7 +238,10 @@ class _Shot:
         if origin is not None:
             coherence = dataclasses.replace(coherence, noise=_latents(origin, settings))
         request = Generate(settings, camera.width, camera.height, frame.passes, canvas, mask)
-        return self._engine.paint(request, self._monitor, coherence).image
+        painting = self._engine.paint(request, self._monitor, coherence)
+        for stage, seconds in painting.seconds.items():
+            self._stages[stage] = self._stages.get(stage, 0.0) + seconds
+        return painting.image
 
 
 def _source(seen: _Seen, found: Match, weight: float = 1.0) -> Source:

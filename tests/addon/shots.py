@@ -84,6 +84,7 @@ class Server:
         self._kept: dict[str, set[int]] = {}
         self.got: list[Any] = []
         """All messages."""
+        self.seconds: Callable[[ShotFrame], dict[str, float]] = lambda frame: {"total": 0.1}
 
     def run(self, task: ShotTask, until: Callable[[], Any] = lambda: False) -> None:
         """Tick, and answer, until the task is over."""
@@ -136,7 +137,7 @@ class Server:
         self.frames.append(frame)
         assert frame.number == self.shots[message.job].plan()[message.place].number
         used = replace(frame.settings)
-        self.say(FramePainted(message.job, message.place, frame.number, paint(frame), used, 1.0, {"total": 0.1}))
+        self.say(FramePainted(message.job, message.place, frame.number, paint(frame), used, 1.0, self.seconds(frame)))
 
     def _FrameMissing(self, message: FrameMissing) -> None:
         self.say(JobState(message.job, FAILED, failure=message.failure))

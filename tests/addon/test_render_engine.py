@@ -31,18 +31,18 @@ def test_pictures_in_another_size() -> None:
 
 
 def test_the_part_that_a_border_cuts_out() -> None:
-    render = SimpleNamespace(
-        resolution_x=200, resolution_y=100, resolution_percentage=50,
-        use_border=True, border_min_x=0.5, border_min_y=0.2,
-    )  # fmt: skip
-    part = render_engine._Part(SimpleNamespace(resolution_x=40, resolution_y=20), render)
+    border = {"border_min_x": 0.5, "border_max_x": 0.9, "border_min_y": 0.2, "border_max_y": 0.61}
+    engine = SimpleNamespace(resolution_x=100, resolution_y=50)
+    part = render_engine._Part(engine, SimpleNamespace(use_border=True, **border))
     rows, columns = np.mgrid[0:50, 0:100]
     cut = part.cut(np.stack([rows, columns], -1))
     assert cut.shape == (20, 40, 2)
     assert cut[0, 0].tolist() == [20, 50], "20 rows above, 10 rows below"
-    whole = SimpleNamespace(**{**vars(render), "use_border": False})
-    part = render_engine._Part(SimpleNamespace(resolution_x=100, resolution_y=50), whole)
-    assert part.cut(np.zeros((50, 100, 1))).shape == (50, 100, 1)
+    # Blender's own arithmetic: 0.7 × 10 in single precision is 7, in double 6.99999988.
+    odd = SimpleNamespace(use_border=True, **{**border, "border_max_y": float(np.float32(0.7))})
+    assert render_engine._Part(SimpleNamespace(resolution_x=100, resolution_y=10), odd).height == 5
+    whole = render_engine._Part(engine, SimpleNamespace(use_border=False, **border))
+    assert whole.cut(np.zeros((50, 100, 1))).shape == (50, 100, 1)
 
 
 def test_blender_offers_the_engine_its_passes_and_panels(enabled: bpy.types.Scene) -> None:

@@ -13,12 +13,13 @@ import pytest
 
 from paintover import properties, textures
 from paintover.animate import cutting_room, files, timeline
-from paintover.animate.look_first import IMAGE, LookTask
 from paintover.animate.task import ShotTask
+from paintover.bridge import loras
 from paintover.bridge.errors import ConnectionLost, NoCamera, RenderFailed, SceneError
 from paintover.bridge.messages import Cancel, Follow
 from paintover.bridge.parameters import Settings
 from paintover.link import LinkState
+from paintover.operators import animate as operators
 from paintover.session import Session
 from paintover.tasks import TaskState
 
@@ -111,6 +112,23 @@ def test_the_scene_stays_as_it_was(session: Session, scene: bpy.types.Scene, tmp
     assert {path: (before.get(path), after.get(path)) for path in before | after
             if before.get(path) != after.get(path)} == {}  # fmt: skip
     assert not [image for image in bpy.data.images if image.name == "Render Result"]
+
+
+def test_frames_are_without_motion_blur_or_border_and_that_is_said(
+    session: Session, scene: bpy.types.Scene, tmp_path: Path
+) -> None:
+    film(scene, tmp_path)
+    _, sharp = render(session)
+    scene.render.use_motion_blur = scene.render.use_border = True
+    scene.render.border_max_x = 0.5
+    task, blurred = render(session, again=True)
+    assert task.notes[0] == "Not in the painted frames: motion blur, the render border."
+    for one, other in zip(sharp.frames, blurred.frames, strict=True):
+        for name in ("depth", "normal", "edge", "object_id"):
+            assert np.array_equal(getattr(one.passes, name), getattr(other.passes, name)), (one.number, name)
+        assert all(
+            np.array_equal(a.place, b.place, equal_nan=True) for a, b in zip(one.links, other.links, strict=True)
+        )
 
 
 def test_links_lead_where_surfaces_are(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
@@ -260,6 +278,49 @@ def test_settings_and_prompts_animate(session: Session, scene: bpy.types.Scene, 
     assert found[5].prompt == "red brick::1.0000 blue ice::1.0000"
 
 
+def test_weights_of_loras_animate(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    film(scene, tmp_path)
+    settings = scene.paintover
+    assert properties.snapshot(scene).lora == ""
+    settings.lora = "film:0.8"
+    for name in ("sketch", " "):
+        settings.loras.add().text = name
+    for frame, weight in ((1, 0.0), (6, 1.0)):
+        settings.loras[0].weight = weight
+        settings.loras[0].keyframe_insert("weight", frame=frame)
+    _, server = render(session)
+    found = {frame.number: loras.parse(frame.settings.lora) for frame in server.frames}
+    assert all([one.name for one in each] == ["film", "sketch"] and each[0].weight == 0.8 for each in found.values())
+    weights = [found[number][1].weight for number in range(1, 7)]
+    assert weights == sorted(weights)
+    assert (weights[0], weights[-1]) == (0.0, 1.0)
+    assert 0 < weights[2] < 1
+    settings.lora = ""
+    scene.frame_set(6)
+    assert properties.snapshot(scene).lora == "sketch:1.0000"
+
+
+def test_the_lists_over_time(scene: bpy.types.Scene) -> None:
+    classes = [cls for cls in operators.CLASSES if cls.bl_idname.endswith(("_add", "_remove"))]
+    assert len(classes) == 4
+    for cls in classes:
+        bpy.utils.register_class(cls)
+    try:
+        for kind in ("prompt", "lora"):
+            add, remove = (getattr(bpy.ops.paintover, f"{kind}_{verb}") for verb in ("add", "remove"))
+            assert not remove.poll()
+            for text in "abc":
+                add()
+                getattr(scene.paintover, f"{kind}s")[-1].text = text
+            setattr(scene.paintover, f"{kind}_index", 1)
+            remove()
+            assert [one.text for one in getattr(scene.paintover, f"{kind}s")] == ["a", "c"]
+            assert getattr(scene.paintover, f"{kind}_index") == 0
+    finally:
+        for cls in classes:
+            bpy.utils.unregister_class(cls)
+
+
 def test_below_full_strength_the_scenes_own_render_comes_along(
     session: Session, scene: bpy.types.Scene, tmp_path: Path
 ) -> None:
@@ -276,6 +337,14 @@ def test_below_full_strength_the_scenes_own_render_comes_along(
     assert colors[3] is not None
     seen = next(frame for frame in server.frames if frame.number == 3).passes.object_id > 0
     assert (colors[3][seen][:, 0] > 200).mean() > 0.9, "the red cube, where frame 3 has it"
+
+
+def test_a_motion_adapter_paints_every_frame(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    film(scene, tmp_path)
+    scene.paintover.animate_motion = "walk"
+    _, server = render(session)
+    assert [frame.number for frame in server.frames] == [1, 2, 3, 4, 5, 6], "none waits for a keyframe ahead"
+    assert all(frame.key for frame in server.frames)
 
 
 def test_cameras_that_markers_bind_are_cuts(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
@@ -437,27 +506,6 @@ def test_files_hold_pictures_and_requests(tmp_path: Path, suffix: str) -> None:
     assert files.read_request(plain) is None
 
 
-def test_a_look_at_every_nth_frame_first(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
-    film(scene, tmp_path / "frames", frames=10)
-    settings = scene.paintover
-    settings.look_every, settings.steps, settings.size, settings.seed = 4, 40, 512, -1
-    task, server = LookTask(properties.snapshot(scene), scene), Server(session)
-    session.start(task)
-    server.run(task)
-    assert task.state is TaskState.DONE, task.error
-    (shot,) = server.shots.values()
-    assert (shot.numbers, shot.settings.size, shot.settings.animate_interval) == ((1, 5, 9), 256, 1)
-    assert {frame.settings.steps for frame in server.frames} == {8}
-    assert all(frame.key for frame in server.frames)
-    assert not (tmp_path / "frames").exists()
-    assert task.sheet is not None
-    image = bpy.data.images[IMAGE]
-    assert tuple(image.size) == task.sheet.shape[1::-1]
-    # 0.1 s each at 256 × 168 with 8 steps; 4 keyframes and 6 others at 512 × 344 with 40.
-    assert task.seconds == pytest.approx(0.1 * (512 * 344) / (256 * 168) * 5 * (1 + 3 + 0.3 * 6), rel=1e-3)
-    assert "take roughly 1" in task.notes[-1]
-
-
 def test_frames_as_a_strip_and_as_a_video(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
     film(scene, tmp_path)
     render(session)
@@ -486,9 +534,7 @@ def test_frames_as_a_strip_and_as_a_video(session: Session, scene: bpy.types.Sce
         cutting_room.held(scene, folder)
 
 
-def test_a_connection_that_is_lost_is_made_again(
-    session: Session, scene: bpy.types.Scene, tmp_path: Path
-) -> None:
+def test_a_connection_that_is_lost_is_made_again(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
     film(scene, tmp_path)
     task, server = start(session), Server(session)
     server.run(task, until=lambda: len(server.kept) >= 2)

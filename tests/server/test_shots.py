@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from paintover.bridge.errors import BadMessage, DiskFull, SenderGone, ServerFailure
-from paintover.bridge.messages import FAILED, QUEUED, FrameKept, FramePainted, FrameWanted, JobState
+from paintover.bridge.messages import (
+    DONE,
+    FAILED,
+    QUEUED,
+    FrameGiven,
+    FrameKept,
+    FramePainted,
+    FrameWanted,
+    JobState,
+)
 from paintover.bridge.origin import Origin
 from paintover.server import journal as journal_module
 from paintover.server import shots
@@ -65,6 +77,22 @@ def test_a_desk_asks_for_what_the_worker_wants() -> None:
     assert desk.ask(shots.UNKEPT) is None
     assert desk.waits
     assert desk.ask(shots.UNKEPT - 1) == (2, 1)
+
+
+def test_a_turn_is_as_long_as_loading_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(shots, "time", SimpleNamespace(monotonic=lambda: now))
+    for load, turn in ((0.0, shots.TURN), (20.0, 80.0), (500.0, shots.LONGEST_TURN)):
+        desk = Desk(shot(13))
+        now += 10_000
+        assert not desk.had_its_turn, "it has not painted yet"
+        desk.painted(replace(painted(0), seconds={"load": load, "total": load + 1}))
+        desk.painted(replace(painted(1), seconds={"load": 0.0, "total": 1.0}))
+        assert not desk.had_its_turn
+        now += turn - 0.5
+        assert not desk.had_its_turn
+        now += 1
+        assert desk.had_its_turn
 
 
 # ---------------------------------------------------------------- the journal
@@ -212,3 +240,47 @@ async def test_a_bug_at_the_beginning_costs_the_shot_alone(tmp_path: Path, monke
     finally:
         work.cancel()
         await runner.close()
+
+
+# ---------------------------------------------------------------- two shots
+
+
+async def turns(tmp_path: Path, *models: str) -> list[str]:
+    """The model of each turn, of shots that are painted at the same time."""
+    runner = Runner("fake", tmp_path, lambda message: None, standby=False)
+    runner.open()
+    work, order, ends = asyncio.create_task(runner.work()), [], 0
+    arrived: asyncio.Queue[Any] = asyncio.Queue()
+    asked = {f"{number:032x}": shot(21, settings=replace(LOOK, model=model)) for number, model in enumerate(models)}
+    try:
+        for name, one in asked.items():
+            await runner.submit(name, one, (), Origin(), arrived.put_nowait)
+        while ends < len(models):
+            message = await asyncio.wait_for(arrived.get(), 60)
+            if isinstance(message, FrameWanted):
+                for place in range(message.place, message.place + message.count):
+                    given = wall_and_post.frame(asked[message.job].plan()[place], asked[message.job].settings)
+                    await runner.frame(FrameGiven(message.job, place, given))
+            elif isinstance(message, FramePainted):
+                order.append(message.settings.model)
+                await runner.frame(FrameKept(message.job, message.place))
+            elif isinstance(message, JobState):
+                assert not message.failure
+                ends += message.state == DONE
+    finally:
+        work.cancel()
+        await runner.close()
+    assert len(order) == 21 * len(models)
+    return [model for model, _ in itertools.groupby(order)]
+
+
+async def test_shots_with_different_models_do_not_load_them_at_every_keyframe(tmp_path: Path) -> None:
+    assert await turns(tmp_path, "mini", "other") == ["mini", "other"], "each model is loaded once"
+
+
+async def test_a_shot_with_another_model_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shots, "LONGEST_TURN", 0.0)
+    found = await turns(tmp_path, "mini", "other")
+    assert len(found) >= 6, f"they alternate: {found}"

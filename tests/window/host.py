@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -44,6 +45,9 @@ echo $? > exit.new; mv exit.new exit
 """
 
 
+ENTER = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-ec", BOOT]
+
+
 class Windowed:
     """A Blender with a window. `work` becomes /mnt for it, and holds all that it writes.
 
@@ -62,10 +66,8 @@ class Windowed:
         self.log = work / "blender.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
-                 "sh", "-ec", BOOT, ROOT, str(work)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [*ENTER, ROOT, str(work)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
         self._places: dict[str, tuple[int, int]] = {}  # of buttons when they were last found
 
     # ------------------------------------------------------------ watching
@@ -220,3 +222,23 @@ def windowed(folder: Path, scene: str, port: int = 1) -> Iterator[Windowed]:
         yield window
     finally:
         window.close()
+
+
+# Headless: there is no screen at all, as on a render farm.
+WITHOUT_WINDOW = """
+cd /mnt
+export HOME=/mnt/home BLENDER_USER_RESOURCES=/mnt/profile LIBGL_ALWAYS_SOFTWARE=1 MESA_SHADER_CACHE_DISABLE=1
+exec blender --background --python-exit-code 98 {}
+"""
+
+
+def command_line(work: Path, *arguments: str, timeout: float = 400.0) -> tuple[int, str]:
+    """Run `blender --background ARGUMENTS`, as one would in a terminal; `work` becomes /mnt for it. Returns its exit
+    code and what it wrote."""
+    for folder in ("tmp", "home"):
+        (work / folder).mkdir(parents=True, exist_ok=True)
+    (work / "boot.sh").write_text(WITHOUT_WINDOW.format(shlex.join(arguments)))
+    done = subprocess.run(
+        [*ENTER, ROOT, str(work)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+    )
+    return done.returncode, done.stdout + done.stderr

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from paintover.bridge.messages import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Jobs, JobSummary, ListJobs
+
+from ..server.shot_client import shot
 from ..server_process import ServerProcess, running
 from . import host
 from .test_window import OUT, quit_blender
@@ -74,6 +78,25 @@ def test_a_shot_is_painted_while_the_artist_works(blender: host.Windowed) -> Non
     quit_blender(blender)
 
 
+def test_render_shot_can_be_pressed_again_where_the_mouse_is(blender: host.Windowed) -> None:
+    connect(blender)
+    blender.do("bpy.context.scene.frame_end = 4")
+    button = "bpy.ops.paintover.render_shot()"
+    for count in (1, 2):  # the first time there is no outcome above the button yet, and it moves
+        blender.do("import shutil; shutil.rmtree('/mnt/frames', ignore_errors=True)")
+        blender.press(button)
+        blender.wait_for(
+            lambda state, count=count: [task["state"] for task in state["paintover"]["tasks"]] == ["DONE"] * count,
+            "the shot",
+        )
+    blender.look()
+    shown = blender.screenshot(OUT / "animate-6-again.png")
+    x, y = blender.find(button)
+    words = shown[y - 4 : y + 12, x - 60 : x + 20]
+    assert words.max() > 200, "they are white: it is no longer greyed out"
+    quit_blender(blender)
+
+
 def test_f12_in_a_window(blender: host.Windowed) -> None:
     connect(blender)
     before = scene_of(blender.look())
@@ -102,3 +125,63 @@ def test_f12_in_a_window(blender: host.Windowed) -> None:
     ]
     assert middle.std() > 10, "the newest frame is there"
     quit_blender(blender)
+
+
+def jobs(server: ServerProcess) -> list[JobSummary]:
+    with server.client() as client:
+        client.send(ListJobs())
+        while not isinstance(message := client.receive(60), Jobs):
+            pass
+        return list(message.jobs)
+
+
+def test_esc_ends_a_render(blender: host.Windowed, server: ServerProcess) -> None:
+    blender.wait_for(lambda state: state["paintover"], "the extension")
+    blender.do("bpy.context.scene.render.engine = 'PAINTOVER'")
+    blender.do("bpy.context.scene.paintover.steps = 100")  # the fake engine takes a second for each keyframe
+    blender.do("bpy.context.scene.render.filepath = '/mnt/rendered/'")
+    rendered = blender.work / "rendered"
+    state = blender.look()
+    blender.move(state["viewport"]["left"] + 200, state["viewport"]["top"] + 200)
+    blender.do("bpy.ops.render.render('INVOKE_DEFAULT', animation=True)")
+    blender.wait_for(lambda state: list(rendered.glob("*.png")), "the first frame")
+    assert [job.state for job in jobs(server)] == [RUNNING]
+    escape(blender)
+    wait_until(lambda: [job.state for job in jobs(server)] == [CANCELLED])
+    with server.client() as other:
+        other.submit(shot())  # of which no frame comes: what Blender asks for now has to wait
+        wait_until(lambda: jobs(server)[-1].state == RUNNING)
+        blender.do("bpy.ops.render.render('INVOKE_DEFAULT')")
+        wait_until(lambda: jobs(server)[-1].state == QUEUED)
+        blender.do("scene.viewport().tag_redraw()")
+        blender.look()  # Blender goes on meanwhile, as with any other engine
+        escape(blender)
+        wait_until(lambda: jobs(server)[-1].state == CANCELLED)
+        other.cancel(jobs(server)[1].job)
+    there = sorted(rendered.iterdir())
+    assert 1 <= len(there) < 60
+    for path in there:
+        with host.Image.open(path) as picture:
+            assert np.asarray(picture.convert("RGB")).std() > 5, f"{path.name} is whole"
+    blender.do("bpy.context.scene.paintover.steps = 4")
+    blender.do("bpy.context.scene.frame_end = 3")
+    blender.do("bpy.context.scene.render.filepath = '/mnt/again/'")
+    blender.do("bpy.ops.render.render('INVOKE_DEFAULT', animation=True)")
+    again = blender.work / "again"
+    blender.wait_for(lambda state: len(list(again.glob("*.png"))) == 3 and not state["rendering"], "the next render")
+    blender.do("bpy.ops.render.render('INVOKE_DEFAULT')")
+    blender.wait_for(lambda state: not state["rendering"] and jobs(server)[-1].state == DONE, "F12")
+    assert not [job for job in jobs(server) if job.state in (RUNNING, FAILED)]
+    quit_blender(blender)
+
+
+def escape(blender: host.Windowed) -> None:
+    blender.key("Escape")
+    blender.wait_for(lambda state: not state["rendering"], "Esc")
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    until = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)

@@ -1,0 +1,216 @@
+"""The render engine, once through: real Blender, a real server, pictures as Blender writes them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from paintover.bridge.messages import RUNNING, Jobs, ListJobs
+
+from ..server_process import ServerProcess
+from .conftest import Blender
+from .film import ENGINE, pictures
+
+
+def test_the_render_engine_paints_an_animation(blender: Blender, fake_server: ServerProcess) -> None:
+    told = blender.run(
+        ENGINE
+        + """
+scene.render.resolution_x, scene.render.resolution_y = 384, 256
+tell(rendered=list(bpy.ops.render.render(animation=True)))
+tell(shots=len(part("render_engine")._shots), frame=scene.frame_current)
+bpy.ops.paintover.connect()
+bpy.ops.paintover.render_shot()
+""",
+        port=fake_server.port,
+    )
+    assert told["rendered"] == ["FINISHED"]
+    assert told["shots"] == 0
+    rendered, painted = pictures(blender.folder / "rendered"), pictures(blender.folder / "frames")
+    assert list(rendered) == [f"{number:04}.png" for number in range(1, 9)]
+    for number in range(1, 9):
+        picture = rendered[f"{number:04}.png"]
+        assert picture.shape == (256, 384, 3), "in the render's own size"
+        small = picture.reshape(128, 2, 192, 2, 3).mean((1, 3))
+        difference = abs(small - painted[f"Scene_{number:04}.png"])
+        assert np.median(difference) <= 2, "the frames are those that Render Shot paints"
+
+
+def test_f12_and_its_passes(blender: Blender, fake_server: ServerProcess) -> None:
+    told = blender.run(
+        ENGINE
+        + """
+import numpy as np
+image = scene.render.image_settings
+if hasattr(image, "media_type"):
+    image.media_type = "MULTI_LAYER_IMAGE"
+image.file_format, image.color_depth = "OPEN_EXR_MULTILAYER", "32"
+scene.render.filepath = os.path.abspath("still.exr")
+scene.render.film_transparent = True
+tell(rendered=list(bpy.ops.render.render(write_still=True)))
+""",
+        port=fake_server.port,
+    )
+    assert told["rendered"] == ["FINISHED"]
+    head = (blender.folder / "still.exr").read_bytes()[:20000]
+    for name in (b"Depth.Z", b"Normal.X", b"Edge.X", b"Object ID.X", b"Motion.X", b"Combined.A"):
+        assert name in head, f"{name!r} is not in the file"
+
+
+def test_f12_without_a_server_or_a_camera_says_so(blender: Blender, fake_server: ServerProcess) -> None:
+    told = blender.run(
+        ENGINE
+        + """
+preferences = bpy.context.preferences.addons[MODULE].preferences
+port, preferences.port = preferences.port, 1
+tell(nobody=failure(bpy.ops.render.render))
+preferences.port = port
+markers = scene.timeline_markers
+bpy.data.objects.remove(scene.camera)
+tell(blind=failure(bpy.ops.render.render))
+""",
+        port=fake_server.port,
+    )
+    assert "No Paintover server answers" in told["nobody"]
+    assert "camera" in told["blind"].lower()
+
+
+def test_borders_cut_a_part_out_of_the_same_picture(blender: Blender, fake_server: ServerProcess) -> None:
+    told = blender.run(
+        ENGINE
+        + """
+render = scene.render
+render.dither_intensity, render.resolution_percentage = 0, 57
+render.border_min_x, render.border_max_x, render.border_min_y, render.border_max_y = 0.25, 0.6, 0.1, 0.83
+for name in ("whole", "border", "crop"):
+    render.use_border, render.use_crop_to_border = name != "whole", name == "crop"
+    render.filepath = os.path.abspath(name + ".png")
+    bpy.ops.render.render(write_still=True)
+""",
+        port=fake_server.port,
+    )
+    found = pictures(blender.folder)
+    whole, border, crop = found["whole.png"], found["border.png"], found["crop.png"]
+    assert whole.shape == border.shape == (72, 109, 3), told["output"][-4000:]
+    inside = np.zeros((72, 109), bool)
+    inside[72 - 59 : 72 - 7, 27:65] = True
+    assert np.array_equal(border[inside], whole[inside])
+    assert not border[~inside].any()
+    assert np.array_equal(crop, whole[13:65, 27:65])
+    assert whole[inside].std() > 5, "the cube is in it"
+
+
+# What reaches Blender, by view layer and frame; and how often a frame was drawn for the server.
+WATCH = """
+import numpy as np
+engine, shots = part("render_engine"), part("animate.engine_shot")
+pictures, given = {}, []
+def frame(self, its_engine, depsgraph, number, *rest, old=shots.EngineShot.frame):
+    pictures[depsgraph.view_layer.name, number] = old(self, its_engine, depsgraph, number, *rest)
+    return pictures[depsgraph.view_layer.name, number]
+def give(self, place, old=shots.EngineShot._give):
+    given.append(place)
+    old(self, place)
+shots.EngineShot.frame, shots.EngineShot._give = frame, give
+def painted():
+    bpy.ops.render.render(animation=True)
+    found = {key: image for key, (image, _) in pictures.items()}
+    pictures.clear()
+    return found
+"""
+
+
+def test_every_view_layer_that_is_used_is_a_shot_of_its_own(blender: Blender, fake_server: ServerProcess) -> None:
+    told = blender.run(
+        ENGINE
+        + WATCH
+        + """
+second, unused = scene.view_layers.new("Second"), scene.view_layers.new("Unused")
+first, unused.use = scene.view_layers[0], False
+collection = bpy.data.collections.new("Others")
+scene.collection.children.link(collection)
+other = cube("Other", (1.5, 0, 0))
+collection.objects.link(other)
+scene.collection.objects.unlink(other)
+second.layer_collection.children["Others"].exclude = True
+image = scene.render.image_settings
+if hasattr(image, "media_type"):
+    image.media_type = "MULTI_LAYER_IMAGE"
+image.file_format = "OPEN_EXR_MULTILAYER"
+both = painted()
+tell(layers=sorted({name for name, _ in both}), frames=len(both), given=len(given), shots=len(engine._shots))
+alone, scene.render.filepath = {}, os.path.abspath("alone") + "/"
+for layer in (first, second):
+    first.use, second.use = layer == first, layer == second
+    alone |= painted()
+tell(same=[bool(np.array_equal(both[key], alone[key])) for key in both], first=first.name)
+tell(differ=bool((both[first.name, 1] != both["Second", 1]).any()))
+""",
+        port=fake_server.port,
+    )
+    assert told["layers"] == sorted([told["first"], "Second"])
+    assert told["frames"] == 16
+    assert told["same"] == [True] * 16, "as each layer by itself"
+    assert told["differ"]
+    assert told["given"] <= 16 + 8, "to take turns costs little: two frames that were under way, each time"
+    assert told["shots"] == 0
+    head = (blender.folder / "rendered" / "0005.exr").read_bytes()[:40000]
+    for name in (f"{told['first']}.Combined.R", "Second.Combined.R", "Second.Depth.Z"):
+        assert name.encode() in head
+    assert b"Unused.Combined.R" not in head
+
+
+def test_motion_blur_changes_nothing(blender: Blender, fake_server: ServerProcess) -> None:
+    told = blender.run(
+        ENGINE
+        + WATCH
+        + """
+passes, old = [], engine._passes
+def found(*arguments):
+    passes.append(old(*arguments))
+    return passes[-1]
+engine._passes = found
+sharp = painted()
+scene.render.use_motion_blur, scene.render.motion_blur_shutter = True, 1.0
+blurred = painted()
+tell(pictures=all(np.array_equal(sharp[key], blurred[key]) for key in sharp))
+tell(moves=float(abs(passes[3]["Motion"]).max()))
+pairs = [(one[name], other[name]) for one, other in zip(passes[:8], passes[8:]) for name in one]
+tell(passes=[bool(np.array_equal(*pair)) for pair in pairs])
+scene.render.use_multiview = True
+tell(stereo=failure(bpy.ops.render.render))
+""",
+        port=fake_server.port,
+    )
+    assert told["pictures"]
+    assert told["moves"] > 1
+    assert told["passes"] == [True] * 8 * 6
+    assert "Stereoscopy" in told["stereo"]
+
+
+def test_a_job_that_is_cancelled_on_the_server_leaves_no_black_frames(
+    blender: Blender, fake_server: ServerProcess
+) -> None:
+    process = blender.start(
+        ENGINE
+        + """
+settings.steps = 100
+tell(cancelled=failure(lambda: bpy.ops.render.render(animation=True)))
+settings.steps = 2
+scene.render.filepath = os.path.abspath("again.png")
+tell(again=list(bpy.ops.render.render(write_still=True)))
+""",
+        port=fake_server.port,
+    )
+    assert process.stdout is not None
+    with fake_server.client() as client:
+        for line in process.stdout:
+            if "Painting frame 5" in line:  # a keyframe: frames 2 to 4 wait for it
+                break
+        client.send(ListJobs())
+        jobs = next(message for message in iter(client.receive, None) if isinstance(message, Jobs)).jobs
+        client.cancel(next(job.job for job in reversed(jobs) if job.state == RUNNING))
+        told = blender.finish(process)
+    assert "Cancelled" in told["cancelled"]
+    assert list(pictures(blender.folder / "rendered")) == ["0001.png"], "what was whole, and nothing else"
+    assert told["again"] == ["FINISHED"]
+    assert pictures(blender.folder)["again.png"].std() > 5
