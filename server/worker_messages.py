@@ -181,6 +181,8 @@ class StreamControl:
     """None: there is an image and no scene, and no ControlNet acts."""
     image: np.ndarray | None = None
     """uint8 (H, W, 3), of any size: where image-to-image starts from."""
+    core: int = -1
+    """Of the processor, where the front hands it on."""
 
     def supersedes(self) -> str:
         return "StreamControl"

@@ -20,7 +20,7 @@ import numpy as np
 
 from paintover.bridge.aio import Channel
 from paintover.bridge.board import Board
-from paintover.bridge.cores import keep_off
+from paintover.bridge.cores import core, keep_off
 from paintover.bridge.errors import BadSize, PaintoverError
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
 from paintover.bridge.live_messages import (
@@ -171,7 +171,7 @@ class Stage:
 
     def _paint_from(self, passes: Passes | None, image: np.ndarray | None) -> None:
         self._number += 1
-        self._control = StreamControl(self._number, passes, image)
+        self._control = StreamControl(self._number, passes, image, core())
         self.start()
         if not self._control_leaves:
             self._control_leaves = True
