@@ -52,6 +52,9 @@ class Channel(asyncio.BufferedProtocol):
         self._patience = patience
         self.on_traffic: Callable[[Channel], None] | None = None
         """Called when something was queued, or a part of something has come in."""
+        self.at_once: Callable[[Any], bool] = lambda message: False
+        """Gets every message as soon as it has come, whatever else waits; what it says True to, `receive` never sees.
+        It must not raise."""
         self._parts: deque[memoryview] = deque()
         """What is left of the message that is being sent."""
         self._can_write = True
@@ -224,7 +227,7 @@ class Channel(asyncio.BufferedProtocol):
                     self._prove(self._offer, message)
                 elif isinstance(message, BoardProof) and self._offered:
                     self._prove_board(self._offered.popleft(), message)
-                else:
+                elif not self.at_once(message):
                     self._inbox.append(message)
         except PaintoverError as error:
             self._lose_place(error)

@@ -67,6 +67,7 @@ class WorkerProcess:
         self._worked = (time.monotonic(), 0.0)
         """When it was last seen to work, and its processor time then."""
         self._reports: asyncio.Queue[Any] = asyncio.Queue()
+        channel.at_once = self._show
         self._listening = asyncio.create_task(self._listen())
 
     @property
@@ -159,6 +160,16 @@ class WorkerProcess:
             self._reports.put_nowait(None)
             self.on_death()
 
+    def _show(self, message: Any) -> bool:
+        """Pass on at once what the stream says: a picture does not wait for the loop's next turn."""
+        if not isinstance(message, StreamPicture | StreamState):
+            return False
+        try:
+            self.on_stream(message)
+        except Exception as error:  # a bug in who shows it is no reason to lose the worker
+            log.error("A %s could not be shown", type(message).__name__, exc_info=error)
+        return True
+
     def _hear(self, message: Any) -> None:
         now = time.monotonic()
         if isinstance(message, Malformed):
@@ -170,8 +181,6 @@ class WorkerProcess:
                 self._worked = (now, message.cpu_seconds)
             elif self._running and now - since > STUCK:
                 self._why = f"its job stood still for {STUCK:.0f} seconds"
-        elif isinstance(message, StreamPicture | StreamState):
-            self.on_stream(message)
         else:
             self._running = not isinstance(message, Ended)
             self._worked = (now, self.beat.cpu_seconds)
