@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -221,6 +222,8 @@ class StreamPicture:
     seconds: dict[str, float] = field(default_factory=dict)
     core: int = -1
     """Of the processor, where the worker goes on."""
+    on_board: ClassVar[bool] = True
+    """Its image may be overtaken by a newer one's (bridge.board)."""
 
     def supersedes(self) -> str:
         return "StreamPicture"

@@ -79,6 +79,11 @@ class WorkerProcess:
             self._running, self._worked = True, (time.monotonic(), self.beat.cpu_seconds)
         self._channel.send(message)
 
+    @property
+    def board(self) -> Board | None:
+        """Where its pictures lie."""
+        return self._channel.board
+
     def lend(self, board: Board) -> None:
         """Let it read the frames that a client writes there."""
         self._channel.lend(board)
@@ -164,6 +169,7 @@ class WorkerProcess:
         """Pass on at once what the stream says: a picture does not wait for the loop's next turn."""
         if not isinstance(message, StreamPicture | StreamState):
             return False
+        self._channel.offer_board()
         try:
             self.on_stream(message)
         except Exception as error:  # a bug in who shows it is no reason to lose the worker

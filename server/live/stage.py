@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from paintover.bridge.aio import Channel
-from paintover.bridge.board import Board
 from paintover.bridge.cores import core, keep_off
 from paintover.bridge.errors import BadSize, PaintoverError
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
@@ -106,8 +105,6 @@ class Stage:
         self._control: StreamControl | None = None
         self._control_leaves = False
         """It is going to be handed on."""
-        self._lent: Board | None = None
-        """Where the worker finds control frames that a client has written."""
         self._outside: np.ndarray | None = None
         """What another program gives to start from, where the source gives nothing."""
         self._settings: StreamSettings | None = None
@@ -139,7 +136,7 @@ class Stage:
             self.start()
         channel.send(self.status())
         if message.pictures and self.picture:
-            channel.send(self._shown_to(channel))
+            channel.send(self._shown_to(channel, self.picture.image, self.picture.seed))
 
     def leave(self, channel: Channel) -> None:
         self._audience.leave(channel)
@@ -183,15 +180,9 @@ class Stage:
     def _send_control(self) -> None:
         self._control_leaves = False
         if self._control:
-            self._lend()
+            if (source := self._audience.source) and source.board:
+                self._supervisor.lend(source.board)
             self._hand_on(self._control)
-
-    def _lend(self) -> None:
-        """Let the worker read what the source writes."""
-        source = self._audience.source
-        if source and source.board and source.board is not self._lent:
-            self._lent = source.board
-            self._supervisor.lend(source.board)
 
     def set(self, channel: Channel, message: LiveSet) -> None:
         """Set values, the model's first, since it brings others with it; answer what they are."""
@@ -294,8 +285,6 @@ class Stage:
         self._do(RECOVERING)
         if there:
             self._sent.clear()
-            self._lent = None
-            self._lend()
             for message in (self._control, self._settings):
                 if message:
                     self._hand_on(message)
@@ -340,20 +329,24 @@ class Stage:
             self._latencies.append(now - min(self._sent.pop(number) for number in shown))
             self.state.latency = statistics.median(self._latencies)
         self._arrivals.append(now)
-        self.picture = Picture(message.image, self.picture.number + 1 if self.picture else 0, message.seed, now)
         self._seconds = message.seconds
+        board = self._supervisor.board
         for channel in self._audience.watching:
-            channel.send(self._shown_to(channel))
+            if board:
+                channel.lend(board)
+            channel.send(self._shown_to(channel, message.image, message.seed))
+        image = board.copy_of(message.image) if board else message.image
+        if image is None:
+            return  # the loop was late: a newer one waits
+        self.picture = Picture(image, self.picture.number + 1 if self.picture else 0, message.seed, now)
         for listener in self.on_picture:
             listener(self.picture)
         keep_off(message.core)
 
-    def _shown_to(self, channel: Channel) -> LivePicture:
+    def _shown_to(self, channel: Channel, image: np.ndarray, seed: int) -> LivePicture:
         """The picture; with the number of the frame that it was painted from, if that was this client's."""
-        assert self.picture
         source, number = self._painted_origin
-        mine = number if source is channel else -1
-        return LivePicture(mine, self.picture.image, self.picture.seed, self._seconds)
+        return LivePicture(number if source is channel else -1, image, seed, self._seconds)
 
     # ------------------------------------------------------------ what the state says
 
