@@ -26,9 +26,10 @@ machine with nothing else to do.
 def section(outcome: dict[str, Any]) -> str:
     """A table of one benchmark's results."""
     machine = outcome["machine"]
+    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
     lines = [
         f"\n## {outcome['benchmark']}\n",
-        f"{machine['cores']} cores ({machine['processor']}), {machine['system']}, Python {machine['python']}\n",
+        f"{gpu}{machine['cores']} cores ({machine['processor']}), {machine['system']}, Python {machine['python']}\n",
         "| figure | value | bar | holds |",
         "|---|---|---|---|",
     ]

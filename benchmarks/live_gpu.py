@@ -14,7 +14,8 @@ folders. 512², one step, float16.
 `floor_share` is the time that the frame's arithmetic would take at the speed of this GPU's own large float16 matrix
 product, over the time between pictures. Arithmetic is counted in TFLOP (UNet, ControlNet, tiny decoder).
 
-Run: python -m benchmarks.live --gpu [--tiny]; --tiny is small layouts on any device, to see that it runs.
+Run: python -m benchmarks.live --gpu [sd-turbo] [sdxl-turbo] [--tiny]; --tiny is small layouts on any device, to see
+that it runs.
 """
 
 from __future__ import annotations
@@ -154,9 +155,6 @@ def ours(layout: Layout, model: Path, data: Path, changes: int) -> tuple[float, 
     return 1 / steered.frame, 1 / free.frame, latency_results(steered, f"{_prefix(layout)}_")
 
 
-
-
-
 def _prefix(layout: Layout) -> str:
     return layout.name.replace("-", "_")
 
@@ -272,7 +270,7 @@ def main() -> None:
     frames, changes = (3, 5) if small else (FRAMES, CHANGES)
     peak = matrix_teraflops()
     results = [Result("matrix_teraflops", peak, "TFLOP/s")]
-    for layout in (SD_TURBO, SDXL_TURBO):
+    for layout in [one for one in (SD_TURBO, SDXL_TURBO) if one.name in sys.argv] or (SD_TURBO, SDXL_TURBO):
         name = _prefix(layout)
         layout = tiny(layout) if small else layout
         with tempfile.TemporaryDirectory() as place:
@@ -295,9 +293,7 @@ def main() -> None:
         if other is not None:
             over = Result(f"{name}_over_streamdiffusion", free_rate / other, f"times its {other:.1f}/s", at_least=1.3)
             results.append(over)
-    if torch.cuda.is_available():
-        print(torch.cuda.get_device_name())
-    report("live_gpu", results)
+    report("live_gpu", results, torch.cuda.get_device_name() if torch.cuda.is_available() else "")
 
 
 if __name__ == "__main__":

@@ -43,13 +43,14 @@ def median_seconds(work: Callable[[], object], runs: int = 5) -> float:
     return statistics.median(times)
 
 
-def report(benchmark: str, results: list[Result]) -> None:
-    """Print the results as a table, then as the JSON line."""
+def report(benchmark: str, results: list[Result], gpu: str = "") -> None:
+    """Print the results as a table, then as the JSON line; with the name of the GPU where one was used."""
     rows = [result.to_json() for result in results]
     for row in rows:
         verdict = "" if row["bar"] is None else f"  {'holds' if row['holds'] else 'MISSED'} ({row['bar']})"
         print(f"{row['name']:40} {row['value']:>12} {row['unit']}{verdict}")
-    print(json.dumps({"benchmark": benchmark, "results": rows, "machine": machine()}), flush=True)
+    about = machine() | ({"gpu": gpu} if gpu else {})
+    print(json.dumps({"benchmark": benchmark, "results": rows, "machine": about}), flush=True)
 
 
 def machine() -> dict[str, object]:

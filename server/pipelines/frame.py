@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from .blending import warp
+from .live_hints import HintFunction
 from .loading import Model
+from .replay import replayable
 from .schedule import Schedule
 
-WARM_UPS = 2
-"""Runs before a graph is captured: libraries choose their kernels in them."""
 COMPILE = "PAINTOVER_COMPILE"
 """Environment variable: "1" has torch.compile fuse kernels within the graph, which takes minutes at first."""
 
@@ -64,6 +64,10 @@ class Buffers:
         }
         """The negative prompt comes first, if it is there."""
         self.hints = {name: zeros(1, 3, shape.height, shape.width, dtype=dtype) for name in shape.controls}
+        self.fill_hint = {
+            name: HintFunction(name, model.entry.normals, hint, device) for name, hint in self.hints.items()
+        }
+        """Makes them from passes."""
         rows = shape.steps if shape.in_flight else 0
         self.rows, self.row_clean = zeros(rows, *cells), zeros(rows, *cells)
         """Of the frames under way, the newest first: their latents, and the clean latents of their starts."""
@@ -114,7 +118,9 @@ class FrameFunction:
         """Paint. With `reuse` the residuals are those of the last run without."""
         reuse = reuse and bool(self.shape.controls) and not self.shape.in_flight
         if reuse not in self._replays:
-            self._replays[reuse] = self._capture(lambda: self._paint(reuse))
+            b = self.buffers  # what the warm-up paints is nobody's last frame
+            kept = b.shown, b.rows, b.row_clean, *b.row_hints.values()
+            self._replays[reuse] = replayable(lambda: self._paint(reuse), self._model.device, kept)
         self.network_seconds = 0.0
         self._replays[reuse]()
 
@@ -129,24 +135,6 @@ class FrameFunction:
             return result
 
         return call
-
-    def _capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        if self._model.device.type != "cuda":
-            return work
-        b = self.buffers
-        kept = [(value, value.clone()) for value in (b.shown, b.rows, b.row_clean, *b.row_hints.values())]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UPS):
-                work()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            work()
-        for value, before in kept:  # what the warm-up has painted is nobody's last frame
-            value.copy_(before)
-        return graph.replay
 
     # ------------------------------------------------------------ the frame
 
@@ -268,5 +256,5 @@ class FrameFunction:
 
 
 def _compiled(part: Any) -> Any:
-    # Graphs are captured around the whole frame, so the compiler is to make none of its own.
-    return torch.compile(part, mode="max-autotune-no-cudagraphs", fullgraph=True, dynamic=False)
+    # In its default mode: graphs are captured around the whole frame, so the compiler is to make none of its own.
+    return torch.compile(part, fullgraph=True, dynamic=False)

@@ -6,22 +6,49 @@ since numpy would take longer than a fast GPU takes for the whole frame.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from paintover.bridge.hints import make_hint
 from paintover.bridge.scene import Passes
 
+from .replay import replayable
 
-def live_hint(
-    passes: Passes, control: str, normals: str, width: int, height: int, device: torch.device
-) -> torch.Tensor:
-    """float32 (1, 3, height, width) in 0…1 on the device. `normals` as in hints.normal_hint."""
-    if device.type == "cpu":
-        hint = torch.from_numpy(make_hint(passes, control, normals)).permute(2, 0, 1)[None]
-    else:
-        hint = device_hint(passes, control, normals, device)
-    return fitted(hint, width, height)
+
+class HintFunction:
+    """Fills a hint's buffer, (1, 3, height, width) in 0…1, from passes. `normals` as in hints.normal_hint."""
+
+    def __init__(self, control: str, normals: str, into: torch.Tensor, device: torch.device) -> None:
+        self._control, self._normals, self._into, self._device = control, normals, into, device
+        self._staged = self._sent = torch.empty(0)
+        """The pass in memory that the device can read by itself, and on the device."""
+        self._make: Callable[[], None] = lambda: None
+
+    def __call__(self, passes: Passes) -> None:
+        """Without waiting for the device; but it must have made the last hint before the next one is asked for."""
+        if self._device.type == "cpu":
+            hint = torch.from_numpy(make_hint(passes, self._control, self._normals)).permute(2, 0, 1)[None]
+            self._put(hint)
+            return
+        array = getattr(passes, self._control)
+        if self._staged.shape != array.shape:
+            # An empty tensor of the array's type: torch warns of arrays that must not be written, as these are.
+            kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+            self._staged = torch.empty(array.shape, dtype=kind, pin_memory=self._device.type == "cuda")
+            self._sent = torch.zeros(array.shape, dtype=kind, device=self._device)
+            self._make = replayable(self._make_hint, self._device)
+        self._staged.numpy()[...] = array
+        self._sent.copy_(self._staged, non_blocking=True)
+        self._make()
+
+    def _make_hint(self) -> None:
+        self._put(device_hint(self._sent, self._control, self._normals))
+
+    def _put(self, hint: torch.Tensor) -> None:
+        height, width = self._into.shape[-2:]
+        self._into.copy_(fitted(hint, width, height))
 
 
 def fitted(picture: torch.Tensor, width: int, height: int) -> torch.Tensor:
@@ -37,23 +64,19 @@ def image_of(image: np.ndarray, width: int, height: int, device: torch.device) -
     return fitted(tensor.permute(2, 0, 1)[None].float() / 255, width, height)
 
 
-def device_hint(passes: Passes, control: str, normals: str, device: torch.device) -> torch.Tensor:
-    """What hints.make_hint makes, float32 (1, 3, h, w), without ever waiting for the device."""
+def device_hint(values: torch.Tensor, control: str, normals: str) -> torch.Tensor:
+    """What hints.make_hint makes of a pass, (h, w) or (h, w, 3): float32 (1, 3, h, w). Never waits for the device."""
     if control == "depth":
-        return _depth(_sent(passes.depth, device)).expand(1, 3, -1, -1)
+        return _depth(values).expand(1, 3, -1, -1)
     if control == "edge":
-        return (_sent(passes.edge, device).float() / 255).expand(1, 3, -1, -1)
-    normal = _sent(passes.normal, device).float().permute(2, 0, 1)[None]
+        return (values.float() / 255).expand(1, 3, -1, -1)
+    normal = values.float().permute(2, 0, 1)[None]
     if normals == "bae":
         background = ~normal.any(dim=1, keepdim=True)
-        normal = normal * torch.tensor([-1.0, 1.0, 1.0], device=device).reshape(1, 3, 1, 1)
-        normal = torch.where(background, torch.tensor([0.0, 0.0, 1.0], device=device).reshape(1, 3, 1, 1), normal)
+        ahead = torch.zeros_like(normal)
+        ahead[:, 2].fill_(1)
+        normal = torch.where(background, ahead, torch.cat([-normal[:, :1], normal[:, 1:]], 1))
     return _quantised(normal * 0.5 + 0.5)
-
-
-def _sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    # A copy, since torch warns of arrays that must not be written, as those are that came over the wire.
-    return torch.from_numpy(array.copy()).to(device)
 
 
 def _depth(depth: torch.Tensor) -> torch.Tensor:
@@ -66,7 +89,8 @@ def _depth(depth: torch.Tensor) -> torch.Tensor:
         at = (last * share).clamp(min=0)
         below = at.floor().long()
         above = torch.minimum(below + 1, last.clamp(min=0))
-        return torch.lerp(ordered[below], ordered[above], (at - below).float())
+        # `take`, since ordered[below] would have Python read the number.
+        return torch.lerp(ordered.take(below), ordered.take(above), (at - below).float())
 
     low, high = percentile(0.01), percentile(0.99)
     flat = high - low < 0.001 * high

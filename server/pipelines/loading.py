@@ -81,8 +81,6 @@ def load_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, repo
             ready(part, device)
     if dtype == torch.float16 and entry.family == SDXL and model.vae.config.force_upcast:
         model.vae.to(torch.float32)  # it overflows in float16, and says so in its configuration
-    if device.type == "cuda":
-        model.unet.to(memory_format=torch.channels_last)
     report(1.0)
     return model
 
@@ -133,6 +131,8 @@ def ready(part: Any, device: torch.device) -> Any:
     """The part on its device, ready to run. BadModelFile for weights that are no numbers."""
     part.requires_grad_(False).eval()
     part.to(device)
+    if device.type == "cuda":
+        part.to(memory_format=torch.channels_last)
     if not torch.stack([torch.isfinite(weights).all() for weights in part.parameters()]).all():
         raise BadModelFile(name=type(part).__name__, reason="its weights have NaN or inf")
     return part

@@ -30,7 +30,7 @@ from . import denoise, loading
 from .blending import Prompts, noises, warp_matrix
 from .conditioning import Conditioning
 from .frame import NEGATIVE, RESIDUAL, UNGUIDED, Buffers, FrameFunction, Shape
-from .live_hints import image_of, live_hint
+from .live_hints import image_of
 from .loading import Model
 from .loras import Read, read
 from .schedule import make_schedule
@@ -340,10 +340,7 @@ class ModelStream:
             b.shown.copy_(torch.nn.functional.interpolate(self.last, b.shown.shape[-2:], mode="bilinear"))
         if control and control.passes and changed("control", control.number):
             for name in shape.controls:
-                hint = live_hint(
-                    control.passes, name, self.model.entry.normals, shape.width, shape.height, self.model.device
-                )
-                b.hints[name].copy_(hint)
+                b.fill_hint[name](control.passes)
         scales = tuple((entry.name, entry.scale) for entry in settings.controls)
         for name, scale in scales:
             if name in b.scales:

@@ -3,12 +3,11 @@
     python -m tools.train_mini --out DIR
 
 runs all parts, in order, each from where it was stopped:
+  text        tokenizer and text encoder (taken as they are with --init)
   data        pictures of simple scenes with exact passes, rendered on the CPU
   classifier  the judge that names materials
-  text        tokenizer and text encoder
   vae         the VAE (taken as it is with --init)
-  joint       UNet, text encoder and the ControlNet for normals, together
-  depth, edge the other ControlNets, grown from the one for normals, with the UNet locked
+  joint       the UNet and its ControlNets, together (on whole pictures at once with --init)
   decoder     mini-turbo's small decoder
   turbo       mini-turbo's LoRA, distilled from the joint part
   export      the model folders DIR/mini and DIR/mini_turbo: fp16 safetensors for diffusers, with training.json and
@@ -27,15 +26,13 @@ import torch
 from . import autoencoder, classifier, data, diffusion, export, text, turbo
 from .run import OutOfTime, Run
 
-PARTS = ("data", "classifier", "text", "vae", "joint", "depth", "edge", "decoder", "turbo", "export")
+PARTS = ("text", "data", "classifier", "vae", "joint", "decoder", "turbo", "export")
 # How many samples each part sees, as a share of --samples.
 SHARES = {
-    "classifier": 0.1,
     "text": 0.1,
+    "classifier": 0.1,
     "vae": 0.3,
     "joint": 1.0,
-    "depth": 0.15,
-    "edge": 0.15,
     "decoder": 0.2,
     "turbo": 0.3,
 }
@@ -76,13 +73,11 @@ def main(arguments: list[str]) -> None:
     run = Run(options.out, torch.device(device), options.seed, deadline, options.init)
     samples = {part: int(options.samples * share) for part, share in SHARES.items()}
     do = {
-        "data": lambda: data.make(run.folder / "data", options.images, run.seed),
-        "classifier": lambda: classifier.train(run, samples["classifier"]),
         "text": lambda: text.train(run, samples["text"]),
+        "data": lambda: data.make(run.folder / "data", run.folder / "tokenizer", options.images, run.seed),
+        "classifier": lambda: classifier.train(run, samples["classifier"]),
         "vae": lambda: autoencoder.train(run, samples["vae"]),
         "joint": lambda: diffusion.train_joint(run, samples["joint"]),
-        "depth": lambda: diffusion.train_locked(run, "depth", samples["depth"]),
-        "edge": lambda: diffusion.train_locked(run, "edge", samples["edge"]),
         "decoder": lambda: turbo.train_decoder(run, samples["decoder"]),
         "turbo": lambda: turbo.train_lora(run, samples["turbo"]),
         "export": lambda: export.export(run),

@@ -5,6 +5,7 @@ averages down, a smooth kernel up), which gives 23 dB before any training and sa
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -185,20 +186,25 @@ def _keep(run: Run, vae: AutoencoderKL, pictures: Pictures, held_out: Pictures, 
 
 
 @torch.no_grad()
+def latents_of(folder: Path, vae: AutoencoderKL, run: Run) -> None:
+    """Encode a shard that has no latents yet: latents.npy (n, 4, 32, 32) float16 beside its pictures."""
+    if (folder / "latents.npy").exists():
+        return
+    shard, found = Pictures([folder]), []
+    for start in range(0, len(shard), 50):
+        rgb = shard.get("rgb", np.arange(start, min(start + 50, len(shard))))
+        with run.autocast():
+            mean = vae.encode(classifier.to_tensor(rgb, run.device)).latent_dist.mean
+        found.append((mean.float() * vae.config.scaling_factor).half())
+    latents = torch.cat(found).cpu().numpy()
+    with (folder / "latents.part").open("wb") as file:
+        np.save(file, latents)
+    (folder / "latents.part").rename(folder / "latents.npy")
+
+
 def write_latents(run: Run) -> None:
-    """Encode the pictures that have no latents yet: latents.npy (n, 4, 32, 32) float16 beside each shard's pictures."""
+    """Encode all pictures."""
     vae = AutoencoderKL.from_pretrained(run.folder / "vae").to(run.device, memory_format=torch.channels_last)
     for pictures in (Pictures.held_out(run.folder / "data"), Pictures.training(run.folder / "data")):
         for folder in pictures.folders:
-            if (folder / "latents.npy").exists():
-                continue
-            shard, found = Pictures([folder]), []
-            for start in range(0, len(shard), 16):
-                rgb = shard.get("rgb", np.arange(start, min(start + 16, len(shard))))
-                with run.autocast():
-                    mean = vae.encode(classifier.to_tensor(rgb, run.device)).latent_dist.mean
-                found.append((mean.float() * vae.config.scaling_factor).half().cpu().numpy())
-            latents = np.concatenate(found)
-            with (folder / "latents.part").open("wb") as file:
-                np.save(file, latents)
-            (folder / "latents.part").rename(folder / "latents.npy")
+            latents_of(folder, vae, run)

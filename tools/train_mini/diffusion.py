@@ -1,25 +1,25 @@
-"""The UNet with its ControlNets: joint training first, then further ControlNets with the UNet locked.
+"""The UNet and its ControlNets, trained together.
 
 Noise as in "Common diffusion noise schedules and sample steps are flawed" (Lin et al. 2023): v-prediction and
 zero terminal SNR. ControlNets as in "Adding conditional control to text-to-image diffusion models" (Zhang et
-al. 2023), but the first is trained together with the UNet: on so few samples it learns geometry many times
-sooner from the control than by itself, and is then the start for the others.
+al. 2023), but they are trained with the UNet: on so few samples it learns geometry many times sooner from a
+control than by itself. Every step is for one of them.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import text, words
-from .autoencoder import write_latents
-from .data import Pictures
+from . import text
+from .feed import Batch, Feed, Stage
+from .graphs import Gradients
 from .hints import CONTROLS
 from .run import Run, Trainer
 from .scenes import FLOOR, PLAIN, TWO
@@ -27,29 +27,14 @@ from .scenes import FLOOR, PLAIN, TWO
 WIDTHS = (48, 96, 160)
 HINT_WIDTHS = (8, 16, 32, 64)
 STEPS = 1000
+CONTROL_SHARES = (0.5, 0.25, 0.25)
+KEEP = 0.85
+"""Share of samples that see the control."""
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One stretch of a part's training, up to a share of its samples."""
-
-    until: float
-    crop: int  # side of the square that is learned, in latent pixels of 32
-    batch: int
-    kinds: tuple[str, ...]
-    rich: float  # share of captions with synonyms and filler words
-
-
+_ALL = (PLAIN, FLOOR, TWO)
+WHOLE = Stage(1.00, 32, 16, _ALL, 0.5)
 # Words are learned first on small squares of one material: four times cheaper, and nothing to mix up.
-CURRICULUM = (
-    Stage(0.10, 16, 64, (PLAIN,), 0.3),
-    Stage(0.80, 16, 64, (PLAIN, FLOOR, TWO), 0.5),
-    Stage(1.00, 32, 16, (PLAIN, FLOOR, TWO), 0.5),
-)
-LOCKED_CURRICULUM = (
-    Stage(0.85, 16, 64, (PLAIN, FLOOR, TWO), 0.5),
-    Stage(1.00, 32, 16, (PLAIN, FLOOR, TWO), 0.5),
-)
+CURRICULUM = (Stage(0.10, 16, 64, (PLAIN,), 0.3), Stage(0.80, 16, 64, _ALL, 0.5), WHOLE)
 
 
 def make_scheduler() -> DDIMScheduler:
@@ -118,88 +103,51 @@ def grow_controlnet(unet: UNet2DConditionModel, hint: torch.Tensor) -> ControlNe
     return control
 
 
-class Feed:
-    """Makes training batches: noisy latents, what to predict, hints and token numbers."""
-
-    def __init__(self, run: Run, pictures: Pictures, tokenizer: CLIPTokenizer) -> None:
-        self.run, self.pictures, self.tokenizer = run, pictures, tokenizer
-        self.signal = make_scheduler().alphas_cumprod.to(run.device)
-        self.latents = torch.from_numpy(np.stack(pictures.get("latents", np.arange(len(pictures)))))
-        self._choices: dict[tuple[str, ...], np.ndarray] = {}
-
-    def choose(self, stage: Stage, rng: np.random.Generator) -> np.ndarray:
-        if stage.kinds not in self._choices:
-            self._choices[stage.kinds] = self.pictures.of_kind(stage.kinds)
-        return rng.choice(self._choices[stage.kinds], stage.batch)
-
-    def corner(self, i: int, crop: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Upper left of a crop with some of an object near its middle."""
-        mask = self.pictures.object_masks[i]
-        shown = np.flatnonzero(mask > 0.5)
-        side = mask.shape[0]
-        y, x = divmod(int(rng.choice(shown)) if len(shown) else side * side // 2, side)
-        limit = side - crop
-        return tuple(int(np.clip(at - rng.integers(crop // 4, 3 * crop // 4 + 1), 0, limit)) for at in (y, x))
-
-    def hint(self, control: str, i: int, y: int, x: int, crop: int, rng: np.random.Generator) -> np.ndarray:
-        """The crop's hint (8 crop, 8 crop, 3) uint8."""
-        picture = self.pictures.get(control, np.array([i]))[0][8 * y : 8 * (y + crop), 8 * x : 8 * (x + crop)]
-        if control == "normal":
-            return picture
-        if control == "edge" and rng.random() < 0.5:  # other programs' lines are softer or wider
-            wide = np.maximum(picture, np.roll(picture, 1, rng.integers(2)))
-            picture = wide if rng.random() < 0.5 else wide // 2 + picture // 2
-        return np.repeat(picture[..., None], 3, axis=-1)
-
-    def batch(
-        self, stage: Stage, control: str, rng: np.random.Generator, indices: np.ndarray | None = None
-    ) -> dict[str, torch.Tensor]:
-        """x0 (n, 4, crop, crop), weight (n, 1, crop, crop), hint (n, 3, 8 crop, 8 crop), ids (n, 32)."""
-        indices = self.choose(stage, rng) if indices is None else indices
-        crop, device = stage.crop, self.run.device
-        corners = [(0, 0) if crop == 32 else self.corner(i, crop, rng) for i in indices]
-        squares = [(slice(y, y + crop), slice(x, x + crop)) for y, x in corners]
-        latents = torch.stack([self.latents[i][:, s[0], s[1]] for i, s in zip(indices, squares, strict=True)])
-        masks = np.stack([self.pictures.object_masks[i][s] for i, s in zip(indices, squares, strict=True)])
-        hints = np.stack([self.hint(control, i, y, x, crop, rng) for i, (y, x) in zip(indices, corners, strict=True)])
-        captions = [words.caption(self.pictures.contents[i], rng, rng.random() < stage.rich).text for i in indices]
-        # Objects are a smaller part of most pictures than of what one cares about.
-        weight = 0.5 + 0.5 * torch.from_numpy(masks).float()[:, None]
-        return {
-            "x0": latents.float().to(device),
-            "weight": (weight / weight.mean()).to(device),
-            "hint": (torch.from_numpy(hints).to(device).permute(0, 3, 1, 2).float() / 255).contiguous(
-                memory_format=torch.channels_last
-            ),
-            "ids": text.tokenize(self.tokenizer, captions).to(device),
-        }
-
-    def noisy(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The noised latents at time t, and v, which is to be predicted from them."""
-        a = self.signal[t].view(-1, 1, 1, 1)
-        return a.sqrt() * x0 + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x0
+@cache
+def signal(device: torch.device) -> torch.Tensor:
+    """The share of signal in the noised latents' power (alphas_cumprod) at each time."""
+    return make_scheduler().alphas_cumprod.to(device)
 
 
-def draw_times(rng: np.random.Generator, n: int, device: torch.device) -> torch.Tensor:
+def noisy(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The noised latents at time t, and v, which is to be predicted from them."""
+    a = signal(t.device)[t].view(-1, 1, 1, 1)
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * x0
+
+
+def draw_times(n: int, device: torch.device) -> torch.Tensor:
     """Noise levels: half of them high, where what and which colour is decided."""
-    times = np.where(rng.random(n) < 0.5, rng.integers(600, STEPS, n), rng.integers(0, STEPS, n))
-    return torch.from_numpy(times).to(device)
+    high = torch.rand(n, device=device) < 0.5
+    return torch.where(
+        high, torch.randint(600, STEPS, (n,), device=device), torch.randint(0, STEPS, (n,), device=device)
+    )
 
 
 class Painter(nn.Module):
-    """UNet, text encoder and one ControlNet as one thing to train."""
+    """UNet, text encoder and ControlNets as one thing to train."""
 
-    def __init__(self, unet: UNet2DConditionModel, encoder: CLIPTextModel, control: ControlNetModel) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, encoder: CLIPTextModel, controls: dict[str, ControlNetModel]
+    ) -> None:
         super().__init__()
-        self.unet, self.encoder, self.control = unet, encoder, control
+        self.unet, self.encoder, self.controls = unet, encoder, nn.ModuleDict(controls)
+
+    @torch.no_grad()  # always locked, as CLIP is in SD
+    def read(self, ids: torch.Tensor) -> torch.Tensor:
+        """What prompts say, (n, 32, width), from their token numbers (n, 32)."""
+        return self.encoder(ids).last_hidden_state
 
     def forward(
-        self, x: torch.Tensor, t: torch.Tensor, ids: torch.Tensor, hint: torch.Tensor, strength: torch.Tensor
+        self,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        states: torch.Tensor,
+        control: str,
+        hint: torch.Tensor,
+        strength: torch.Tensor,
     ) -> torch.Tensor:
         """v (n, 4, h, w). strength (n, 1, 1, 1) scales the control, 0 for none."""
-        with torch.no_grad():  # always locked, as CLIP is in SD
-            states = self.encoder(ids).last_hidden_state
-        down, middle = self.control(x, t, states, hint, return_dict=False)
+        down, middle = self.controls[control](x, t, states, hint, return_dict=False)
         return self.unet(
             x,
             t,
@@ -212,52 +160,38 @@ class Painter(nn.Module):
 def ready(painter: Painter, run: Run) -> Painter:
     """The painter on the run's device, as it trains fastest there."""
     if run.device.type == "cpu":  # with so few tokens plain products train faster than fused attention
-        painter.unet.set_attn_processor(AttnProcessor())
-        painter.control.set_attn_processor(AttnProcessor())
+        for part in (painter.unet, *painter.controls.values()):
+            part.set_attn_processor(AttnProcessor())
     return painter.to(run.device, memory_format=torch.channels_last)
 
 
-def validate(trainer: Trainer, painter: Painter, feed: Feed, control: str, weights: torch.Tensor) -> None:
-    """Log losses on held-out pictures at high noise: as is, without the control, and with another's caption.
+def validate(trainer: Trainer, painter: Painter, feed: Feed, weights: torch.Tensor) -> None:
+    """Log losses on held-out pictures at high noise: of each control, without any, and with another's caption.
 
     What another caption costs is what the words are worth; what is lost without the control is its worth.
     """
-    rng = np.random.default_rng(0)
-    n = min(32, len(feed.pictures))
-    plain = feed.pictures.of_kind((PLAIN,))
-    batch = feed.batch(Stage(1, 32, n, (), 0.0), control, rng, indices=plain[:n])
-    n = len(batch["x0"])
-    t = torch.linspace(700, STEPS - 1, n, device=feed.run.device).long()
-    noise = torch.randn(batch["x0"].shape, generator=torch.Generator().manual_seed(0)).to(feed.run.device)
-    x, v = feed.noisy(batch["x0"], noise, t)
-    ones = torch.ones(n, 1, 1, 1, device=feed.run.device)
     losses = {}
-    with trainer.averaged(), feed.run.autocast():
-        for name, ids, strength in (
-            ("held_out", batch["ids"], ones),
-            ("no_control", batch["ids"], 0 * ones),
-            ("other_words", batch["ids"].roll(1, 0), ones),
-        ):
-            error = (painter(x, t, ids, batch["hint"], strength).float() - v) ** 2
-            losses[name] = round((error * weights * batch["weight"]).mean().item(), 4)
+    for control in CONTROLS:
+        batch = feed.first(32, (PLAIN,), control)
+        n, device = len(batch["x0"]), feed.run.device
+        t = torch.linspace(700, STEPS - 1, n, device=device).long()
+        noise = torch.randn(batch["x0"].shape, generator=torch.Generator().manual_seed(0)).to(device)
+        x, v = noisy(batch["x0"], noise, t)
+        ones = torch.ones(n, 1, 1, 1, device=device)
+        cases = {control: (batch["ids"], ones)}
+        if control == CONTROLS[0]:
+            cases |= {"no_control": (batch["ids"], 0 * ones), "other_words": (batch["ids"].roll(1, 0), ones)}
+        with trainer.averaged(), feed.run.autocast():
+            for name, (ids, strength) in cases.items():
+                error = (painter(x, t, painter.read(ids), control, batch["hint"], strength).float() - v) ** 2
+                losses[name] = round((error * weights * batch["weight"]).mean().item(), 4)
     trainer.log(losses)
 
 
-def fit(
-    run: Run,
-    name: str,
-    painter: Painter,
-    control: str,
-    samples: int,
-    stages: tuple[Stage, ...],
-    keep: float,
-    rate: float,
-) -> None:
-    """Train what requires gradients in the painter. keep: the share of samples that see the control."""
-    write_latents(run)
+def fit(run: Run, name: str, painter: Painter, samples: int, stages: tuple[Stage, ...], rate: float) -> None:
+    """Train what requires gradients in the painter."""
     tokenizer = CLIPTokenizer.from_pretrained(run.folder / "tokenizer")
-    feed = Feed(run, Pictures.training(run.folder / "data"), tokenizer)
-    held_out = Feed(run, Pictures.held_out(run.folder / "data"), tokenizer)
+    feed, held_out = Feed(run, "shard_*"), Feed(run, "held_out")
     nothing = text.tokenize(tokenizer, [""]).to(run.device)
     weights = torch.tensor(load_channel_weights(run.folder / "vae"), device=run.device).view(1, 4, 1, 1)
     ready(painter, run)
@@ -266,19 +200,29 @@ def fit(
     def stage() -> Stage:
         return next(s for s in stages if trainer.progress < s.until or s is stages[-1])
 
-    for rng in trainer.steps(lambda _: stage().batch):
-        n = stage().batch
-        batch = feed.batch(stage(), control, rng)
-        t = draw_times(rng, n, run.device)
-        x, v = feed.noisy(batch["x0"], torch.randn_like(batch["x0"]), t)
-        silent = torch.from_numpy(rng.random(n) < 0.1).to(run.device)  # for classifier-free guidance
-        ids = torch.where(silent[:, None], nothing, batch["ids"])
-        strength = torch.from_numpy(rng.random((n, 1, 1, 1)) < keep).to(run.device).float()
+    def loss(control: str, b: Batch) -> torch.Tensor:
         with run.autocast():
-            out = painter(x.contiguous(memory_format=torch.channels_last), t, ids, batch["hint"], strength)
-        trainer.learn(((out.float() - v) ** 2 * weights * batch["weight"]).mean())
+            out = painter(b["x"], b["t"], b["states"], control, b["hint"], b["strength"])
+        return ((out.float() - b["v"]) ** 2 * weights * b["weight"]).mean()
+
+    gradients = Gradients(trainer.parameters, loss, run.device)
+    for rng in trainer.steps(lambda _: stage().batch * run.batch_scale):
+        control = str(rng.choice(CONTROLS, p=CONTROL_SHARES))
+        batch = feed.batch(stage(), control, rng)
+        n = len(batch["x0"])
+        batch["t"] = draw_times(n, run.device)
+        x0 = batch.pop("x0")
+        x, batch["v"] = noisy(x0, torch.randn_like(x0), batch["t"])
+        batch["x"] = x.contiguous(memory_format=torch.channels_last)
+        silent = torch.rand(n, 1, device=run.device) < 0.1  # for classifier-free guidance
+        with run.autocast():
+            batch["states"] = painter.read(torch.where(silent, nothing, batch.pop("ids")))
+        batch["strength"] = (torch.rand(n, 1, 1, 1, device=run.device) < KEEP).float()
+        trainer.apply(gradients(control, batch))
+        if trainer.step % 50 == 0:
+            feed.refresh()
         if trainer.step % 200 == 0:
-            validate(trainer, painter, held_out, control, weights)
+            validate(trainer, painter, held_out, weights)
 
 
 def load_channel_weights(vae: Path) -> list[float]:
@@ -287,33 +231,32 @@ def load_channel_weights(vae: Path) -> list[float]:
     return json.loads(path.read_text())["channel_weights"] if path.exists() else [1.0] * 4
 
 
+def load_painter(folder: Path, controls: Iterable[str], text_encoder: Path) -> Painter:
+    """The painter of a model folder, in float32; the text encoder is locked."""
+
+    def read(cls: type, name: str) -> nn.Module:
+        return cls.from_pretrained(folder / name, torch_dtype=torch.float32)
+
+    nets = {control: read(ControlNetModel, f"controlnet-{control}") for control in controls}
+    encoder = CLIPTextModel.from_pretrained(text_encoder, torch_dtype=torch.float32).requires_grad_(False)
+    return Painter(read(UNet2DConditionModel, "unet"), encoder, nets)
+
+
 def _first_hints(run: Run, control: str) -> torch.Tensor:
-    pictures = Pictures.training(run.folder / "data")
-    hints = np.stack(pictures.get(control, np.arange(min(16, len(pictures)))))
-    hints = hints if hints.ndim == 4 else np.repeat(hints[..., None], 3, axis=-1)
-    return torch.from_numpy(hints).permute(0, 3, 1, 2).float() / 255
+    return Feed(run, "held_out").first(16, (), control)["hint"].cpu()
 
 
 def train_joint(run: Run, samples: int) -> None:
-    """The UNet and the ControlNet for normals together; leaves both in run.folder."""
-    control = CONTROLS[0]
-    encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder").requires_grad_(False)
-    if run.init and (run.init / "unet").exists():
-        unet = UNet2DConditionModel.from_pretrained(run.init / "unet", torch_dtype=torch.float32)
-        net = ControlNetModel.from_pretrained(run.init / f"controlnet-{control}", torch_dtype=torch.float32)
+    """The UNet and its ControlNets together; leaves them in run.folder."""
+    begun = run.init is not None and (run.init / "unet").exists()
+    if begun:
+        painter = load_painter(run.init, CONTROLS, run.folder / "text_encoder")
     else:
         unet = make_unet()
-        net = grow_controlnet(unet, _first_hints(run, control))
-    painter = Painter(unet, encoder, net)
-    fit(run, "joint", painter, control, samples, CURRICULUM, keep=0.85, rate=6e-4)
-    unet.save_pretrained(run.folder / "unet")
-    net.save_pretrained(run.folder / f"controlnet-{control}")
-
-
-def train_locked(run: Run, control: str, samples: int) -> None:
-    """One more ControlNet, grown from the first one's weights, with UNet and text encoder locked."""
-    unet = UNet2DConditionModel.from_pretrained(run.folder / "unet").requires_grad_(False)
-    encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder").requires_grad_(False)
-    net = ControlNetModel.from_pretrained(run.folder / f"controlnet-{CONTROLS[0]}")
-    fit(run, control, Painter(unet, encoder, net), control, samples, LOCKED_CURRICULUM, keep=1.0, rate=4e-4)
-    net.save_pretrained(run.folder / f"controlnet-{control}")
+        nets = {control: grow_controlnet(unet, _first_hints(run, control)) for control in CONTROLS}
+        encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder").requires_grad_(False)
+        painter = Painter(unet, encoder, nets)
+    fit(run, "joint", painter, samples, (WHOLE,) if begun else CURRICULUM, rate=6e-4)
+    painter.unet.save_pretrained(run.folder / "unet")
+    for control, net in painter.controls.items():
+        net.save_pretrained(run.folder / f"controlnet-{control}")

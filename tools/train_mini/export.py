@@ -28,24 +28,23 @@ _INDEX = {
 }
 
 
-def _averaged(run: Run, part: str, painter: diffusion.Painter) -> bool:
-    """Fill the painter with a part's averaged weights; False if the part has no checkpoint yet."""
-    path = run.folder / "checkpoints" / f"{part}.pt"
+def _painter(run: Run) -> diffusion.Painter:
+    """The painter with its averaged weights."""
+    path = run.folder / "checkpoints" / "joint.pt"
     if not path.exists():
-        return False
+        raise SystemExit("nothing to export: the part joint has not been trained")
+    unet = diffusion.make_unet()
+    encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder")
+    nets = {
+        control: ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=diffusion.HINT_WIDTHS)
+        for control in CONTROLS
+    }
+    painter = diffusion.Painter(unet, encoder, nets)
     state = torch.load(path, map_location="cpu", weights_only=True)
     painter.load_state_dict(state["model"])
     if not json.loads(path.with_suffix(".json").read_text())["finished"]:
         painter.load_state_dict(state["average"], strict=False)  # finished parts hold their average already
-    return True
-
-
-def _painter(run: Run, part: str) -> tuple[diffusion.Painter, bool]:
-    unet = diffusion.make_unet()
-    encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder")
-    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=diffusion.HINT_WIDTHS)
-    painter = diffusion.Painter(unet, encoder, net)
-    return painter, _averaged(run, part, painter)
+    return painter
 
 
 def _save(model: torch.nn.Module, folder: Path) -> None:
@@ -66,18 +65,12 @@ def how_it_was_made(run: Run) -> dict:
 
 
 def export(run: Run) -> Path:
-    """Write run.folder / "mini" from the newest checkpoints, finished or not, in one go.
-
-    A ControlNet that has not been trained yet is the one for normals, from which it would be grown.
-    """
+    """Write run.folder / "mini" from the newest checkpoints, finished or not, in one go."""
     folder, temporary = run.folder / "mini", run.folder / "mini.part"
     shutil.rmtree(temporary, ignore_errors=True)
-    painter, found = _painter(run, "joint")
-    if not found:
-        raise SystemExit("nothing to export: the part joint has not been trained")
-    for control in CONTROLS:
-        own, trained = _painter(run, control) if control != CONTROLS[0] else (painter, True)
-        _save((own if trained else painter).control, temporary / f"controlnet-{control}")
+    painter = _painter(run)
+    for control, net in painter.controls.items():
+        _save(net, temporary / f"controlnet-{control}")
     _save(painter.unet, temporary / "unet")
     _save(painter.encoder, temporary / "text_encoder")
     _save(AutoencoderKL.from_pretrained(run.folder / "vae"), temporary / "vae")

@@ -13,20 +13,24 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, chosen fo
 _ITERATIONS = 5
 
 
-def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix (m, n) with the singular vectors of the given one and singular values near 1 (Newton-Schulz)."""
+def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
+    """Matrices (…, m, n) with the singular vectors of the given ones and singular values near 1 (Newton-Schulz)."""
     a, b, c = _COEFFICIENTS
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(_ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    x = x.to(matrix.dtype)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = x.to(matrices.dtype)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights with two or more dimensions; a convolution's is taken as (outputs, everything else)."""
+    """For weights with two or more dimensions; a convolution's is taken as (outputs, everything else).
+
+    Weights of one size are worked on together: on a GPU, starting the many small products would take longest.
+    """
 
     def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
         super().__init__(parameters, {"lr": lr})
@@ -34,12 +38,16 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
+            sizes: dict[torch.Size, list[nn.Parameter]] = {}
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                momentum = state.setdefault("momentum", torch.zeros_like(weight))
-                momentum.lerp_(weight.grad, 1 - MOMENTUM)
-                update = weight.grad.lerp(momentum, MOMENTUM).flatten(1)
-                scale = 0.2 * max(update.shape) ** 0.5
-                weight.add_(orthogonalize(update).view_as(weight), alpha=-group["lr"] * scale)
+                if weight.grad is not None:
+                    sizes.setdefault(weight.flatten(1).shape, []).append(weight)
+            for size, weights in sizes.items():
+                gradients = [weight.grad for weight in weights]
+                momenta = [self.state[w].setdefault("momentum", torch.zeros_like(w)) for w in weights]
+                torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+                updates = torch._foreach_lerp(gradients, momenta, MOMENTUM)
+                straight = orthogonalize(torch.stack([update.flatten(1) for update in updates]))
+                scale = 0.2 * max(size) ** 0.5
+                changes = [one.view_as(weight) for one, weight in zip(straight, weights, strict=True)]
+                torch._foreach_add_(weights, changes, alpha=-group["lr"] * scale)

@@ -17,6 +17,7 @@ from .muon import Muon
 CHECKPOINT_SECONDS = 120
 LOG_STEPS = 50
 WARM_UP_STEPS = 50
+MOST_SKIPPED = 10
 DECAY_SHARE = 0.2  # the learning rate falls to zero over this last share of the samples
 
 
@@ -34,6 +35,11 @@ class Run:
     deadline: float = float("inf")  # of time.monotonic()
     init: Path | None = None
 
+    @property
+    def batch_scale(self) -> int:
+        """How many times the stages' batches fill the device."""
+        return 16 if self.device.type == "cuda" else 1
+
     def trainer(self, name: str, model: nn.Module, samples: int, rate: float, orthogonal: bool = False) -> "Trainer":
         return Trainer(self, name, model, samples, rate, orthogonal=orthogonal)
 
@@ -46,7 +52,8 @@ class Run:
     def autocast(self) -> torch.autocast:
         # CPUs without instructions for bfloat16 are far slower with it.
         fast = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
+        # Graphs must hold the casts of weights, which a cache would leave out.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast, cache_enabled=self.device.type != "cuda")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -75,7 +82,9 @@ class Trainer:
     seen: int = 0
     step: int = 0
     seconds: float = 0.0
-    _sums: dict[str, list[float]] = field(default_factory=dict)
+    _skipped: int = 0
+    """Steps in a row whose gradients were no numbers."""
+    _sums: dict[str, list[float | torch.Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
@@ -130,26 +139,36 @@ class Trainer:
 
     def learn(self, loss: torch.Tensor, **numbers: float) -> None:
         """One optimizer step on the loss; numbers are logged beside it."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.apply(loss.detach(), **numbers)
+
+    def apply(self, loss: torch.Tensor, **numbers: float) -> None:
+        """One optimizer step by the gradients that the parameters have."""
         rate = self.rate * min((self.step + 1) / WARM_UP_STEPS, (1 - self.progress) / DECAY_SHARE, 1.0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if not torch.isfinite(nn.utils.clip_grad_norm_(self.parameters, 1.0)):  # would stay in the weights for good
+            self._skipped += 1
+            if self._skipped >= MOST_SKIPPED:
+                raise FloatingPointError(f"{self.name}: the gradients of {MOST_SKIPPED} steps in a row are no numbers")
+            return
+        self._skipped = 0
         for optimizer in self.optimizers:
             optimizer.step()
         decay = min(self.average_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
-        for name, value in {"loss": loss.detach().item(), **numbers}.items():
+        for name, value in {"loss": loss, **numbers}.items():  # read only when logged: it would wait
             self._sums.setdefault(name, []).append(value)
         if (self.step + 1) % LOG_STEPS == 0:
             self._log_means()
 
     def _log_means(self) -> None:
         if self._sums:
-            self.log({name: round(float(np.mean(values)), 5) for name, values in self._sums.items()})
+            self.log({name: round(sum(map(float, values)) / len(values), 5) for name, values in self._sums.items()})
             self._sums.clear()
 
     def log(self, numbers: dict[str, float]) -> None:

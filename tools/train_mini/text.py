@@ -6,6 +6,7 @@ finds materials far apart from each other from its first step on, while filler w
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,11 @@ def _random_content(rng: np.random.Generator) -> Content:
 
 
 def train(run: Run, samples: int) -> None:
-    """Train tokenizer and text encoder; leaves them under run.folder."""
+    """Train tokenizer and text encoder, or take those given to start from; leaves them under run.folder."""
+    if run.init and (run.init / "text_encoder").exists():
+        for part in ("tokenizer", "text_encoder"):
+            shutil.copytree(run.init / part, run.folder / part, dirs_exist_ok=True)
+        return
     tokenizer = make_tokenizer(run.folder / "tokenizer")
     encoder, reader = new_encoder(tokenizer).to(run.device), _Reader().to(run.device)
     both = nn.ModuleDict({"encoder": encoder, "reader": reader})

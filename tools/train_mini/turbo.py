@@ -11,14 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DDIMScheduler
 from peft import LoraConfig
-from transformers import CLIPTextModel, CLIPTokenizer
+from peft.utils import set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import CLIPTokenizer
 
 from . import classifier, diffusion, text
-from .autoencoder import feature_loss, gradient_loss
+from .autoencoder import feature_loss, gradient_loss, write_latents
 from .data import Pictures
-from .diffusion import Feed, Painter, Stage
+from .diffusion import Painter, load_painter
+from .feed import Batch, Feed, Stage
+from .graphs import Gradients
 from .hints import CONTROLS
 from .run import Run
 from .scenes import FLOOR, PLAIN, TWO
@@ -46,19 +50,27 @@ class Trajectories:
     """(n,) their times."""
     end: torch.Tensor
     """(n, 4, c, c) the finished latents of each one's trajectory."""
-    batch: dict[str, torch.Tensor]
-    """Hints and token numbers of the pictures; `which` says whose each point is."""
+    pictures: Batch
+    """Hints, weights and what the prompts say, of the pictures."""
     which: torch.Tensor
+    """(n,) whose each point is."""
+
+    def at(self, chosen: torch.Tensor) -> Batch:
+        """Some of the points, by their numbers, as a batch to learn from."""
+        whose = {name: value[self.which[chosen]] for name, value in self.pictures.items()}
+        whose["hint"] = whose["hint"].contiguous(memory_format=torch.channels_last)
+        x = self.x[chosen].contiguous(memory_format=torch.channels_last)
+        return {**whose, "x": x, "t": self.t[chosen], "end": self.end[chosen]}
 
 
 @torch.no_grad()
-def follow(teacher: Painter, batch: dict[str, torch.Tensor], nothing: torch.Tensor) -> Trajectories:
+def follow(teacher: Painter, control: str, batch: Batch, nothing: torch.Tensor) -> Trajectories:
     """Run the teacher from pure noise to the end for every picture of a batch, keeping all points of the way."""
     scheduler: DDIMScheduler = diffusion.make_scheduler()
     scheduler.set_timesteps(TRAJECTORY_STEPS)
     x = torch.randn_like(batch["x0"])
     n = len(x)
-    ids = torch.cat([nothing.expand(n, -1), batch["ids"]])
+    states = teacher.read(torch.cat([nothing.expand(n, -1), batch["ids"]]))
     hint = torch.cat([batch["hint"]] * 2).contiguous(memory_format=torch.channels_last)
     strength = torch.ones(2 * n, 1, 1, 1, device=x.device)
     points, times = [], []
@@ -66,13 +78,13 @@ def follow(teacher: Painter, batch: dict[str, torch.Tensor], nothing: torch.Tens
         points.append(x)
         times.append(t.expand(n).to(x.device))
         both = torch.cat([x] * 2).contiguous(memory_format=torch.channels_last)
-        negative, positive = teacher(both, times[-1].repeat(2), ids, hint, strength).float().chunk(2)
+        negative, positive = teacher(both, times[-1].repeat(2), states, control, hint, strength).float().chunk(2)
         x = scheduler.step(negative + GUIDANCE * (positive - negative), t, x).prev_sample
     return Trajectories(
         torch.cat(points),
         torch.cat(times),
         torch.cat([x] * len(points)),
-        batch,
+        {"hint": batch["hint"], "weight": batch["weight"], "states": states[n:]},
         torch.arange(n, device=x.device).repeat(len(points)),
     )
 
@@ -86,50 +98,47 @@ def batches(found: Trajectories, size: int, rng: np.random.Generator) -> Iterato
 def train_lora(run: Run, samples: int) -> None:
     """Distil the joint part's result; leaves run.folder / "turbo" / LORA_FILE. A sample is a point of a trajectory."""
     tokenizer = CLIPTokenizer.from_pretrained(run.folder / "tokenizer")
-    feed = Feed(run, Pictures.training(run.folder / "data"), tokenizer)
+    feed = Feed(run, "shard_*")
     nothing = text.tokenize(tokenizer, [""]).to(run.device)
     weights = torch.tensor(diffusion.load_channel_weights(run.folder / "vae"), device=run.device).view(1, 4, 1, 1)
 
     def painter() -> Painter:
-        found = Painter(
-            UNet2DConditionModel.from_pretrained(run.folder / "unet"),
-            CLIPTextModel.from_pretrained(run.folder / "text_encoder"),
-            ControlNetModel.from_pretrained(run.folder / f"controlnet-{CONTROLS[0]}"),
-        ).requires_grad_(False)
+        found = load_painter(run.folder, CONTROLS, run.folder / "text_encoder").requires_grad_(False)
         return diffusion.ready(found, run)
 
     teacher, student = painter().eval(), painter()
     lora = LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian", target_modules=ATTENTION + CONVOLUTIONS)
     student.unet.add_adapter(lora)
+    if run.init and (begun := run.init.parent / "mini_turbo" / LORA_FILE).exists():
+        set_peft_model_state_dict(student.unet, {name: w.float() for name, w in load_file(begun).items()})
     trainer = run.trainer("turbo", student, samples, rate=5e-4)
-    steps = trainer.steps(_BATCH)
+
+    def loss(control: str, b: Batch) -> torch.Tensor:
+        """Pseudo-Huber distance (Song & Dhariwal 2023) between the student's guess of the end and the real one."""
+        with run.autocast():
+            v = student(b["x"], b["t"], b["states"], control, b["hint"], torch.ones_like(b["t"]).view(-1, 1, 1, 1))
+        a = diffusion.signal(run.device)[b["t"]].view(-1, 1, 1, 1)
+        guess = a.sqrt() * b["x"] - (1 - a).sqrt() * v.float()
+        off = (guess - b["end"]) ** 2 * weights * b["weight"]
+        return ((off + 0.03**2).sqrt() - 0.03).mean()
+
+    gradients = Gradients(trainer.parameters, loss, run.device)
+    # Each picture gives TRAJECTORY_STEPS points: on a GPU, too, many small steps learn more than few big ones.
+    size = _BATCH * max(1, run.batch_scale // 4)
+    steps = trainer.steps(size)
     rng = next(steps, None)
     while rng is not None:
         stage = next(s for s in STAGES if trainer.progress < s.until or s is STAGES[-1])
-        batch = feed.batch(stage, CONTROLS[0], rng)
+        control = str(rng.choice(CONTROLS, p=diffusion.CONTROL_SHARES))
+        batch = feed.batch(stage, control, rng)
         with run.autocast():
-            found = follow(teacher, batch, nothing)
-        for chosen in batches(found, _BATCH, rng):
-            trainer.learn(_consistency_loss(run, feed, student, found, chosen, weights))
+            found = follow(teacher, control, batch, nothing)
+        for chosen in batches(found, size, rng):
+            trainer.apply(gradients(control, found.at(chosen)))
             rng = next(steps, None)
             if rng is None:
                 break
     student.unet.save_lora_adapter(run.folder / "turbo", weight_name=LORA_FILE)
-
-
-def _consistency_loss(
-    run: Run, feed: Feed, student: Painter, found: Trajectories, chosen: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    """Pseudo-Huber distance (Song & Dhariwal 2023) between the student's guess of the end and the real one."""
-    whose, x, t = found.which[chosen], found.x[chosen], found.t[chosen]
-    ones = torch.ones(len(chosen), 1, 1, 1, device=x.device)
-    hint = found.batch["hint"][whose].contiguous(memory_format=torch.channels_last)
-    with run.autocast():
-        v = student(x.contiguous(memory_format=torch.channels_last), t, found.batch["ids"][whose], hint, ones)
-    a = feed.signal[t].view(-1, 1, 1, 1)
-    guess = a.sqrt() * x - (1 - a).sqrt() * v.float()
-    off = (guess - found.end[chosen]) ** 2 * weights * found.batch["weight"][whose]
-    return ((off + 0.03**2).sqrt() - 0.03).mean()
 
 
 def make_decoder() -> AutoencoderTiny:
@@ -145,7 +154,7 @@ def make_decoder() -> AutoencoderTiny:
 
 def train_decoder(run: Run, samples: int) -> None:
     """Train the small decoder on the pictures' latents; leaves run.folder / "turbo" / "decoder"."""
-    diffusion.write_latents(run)
+    write_latents(run)
     pictures = Pictures.training(run.folder / "data")
     judge = classifier.load(run)
     model = make_decoder().to(run.device, memory_format=torch.channels_last)
