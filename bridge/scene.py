@@ -140,7 +140,7 @@ class Passes:
             raise BadPasses(name="depth", view=self.camera.name, reason="it has NaN")
         if nearest == -np.inf:
             raise BadPasses(name="depth", view=self.camera.name, reason="it has −inf")
-        # By their bits, NaN and inf come after all finite numbers of their sign. numpy's own isfinite is slow on float16.
+        # By their bits, NaN and inf come after all numbers of their sign. numpy's own isfinite is slow on float16.
         negative, positive = self.normal.view(np.uint16).max(initial=0), self.normal.view(np.int16).max(initial=0)
         if negative >= 0xFC00 or positive >= 0x7C00:
             raise BadPasses(name="normal", view=self.camera.name, reason="it has NaN or inf")
