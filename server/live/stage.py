@@ -55,6 +55,8 @@ MAX_SIDE = 4096
 """Pixels of a control frame's longer side."""
 MAX_OUTPUT = 512
 """Pixels of a frame's side that choosing a model sets at most: live, rate counts for more."""
+KEPT = 64 << 20
+"""Bytes of depth, of control frames that may still be painted."""
 MOVING = 1 / 60
 """Seconds between settings while something changes by itself."""
 COALESCE = 1 / 240
@@ -83,6 +85,8 @@ class Picture:
     seed: int
     arrived: float
     """On the monotonic clock."""
+    depth: np.ndarray | None = None
+    """float32 (h, w): the depth that it was painted from, if `keeps_depth`."""
 
 
 class Stage:
@@ -94,6 +98,9 @@ class Stage:
         self.picture: Picture | None = None
         self.on_picture: list[Callable[[Picture], None]] = []
         self.on_event: list[Callable[[LiveTrouble | LiveEvent], None]] = []
+        self.keeps_depth = False  # somebody wants it beside the picture
+        self._depths: dict[int, np.ndarray] = {}
+        """Control number -> its depth: of frames that are not painted yet, and the last that is."""
         self._supervisor = supervisor
         supervisor.on_stream, supervisor.on_worker = self._hear, self._worker
         self._defaults_of = defaults_of
@@ -169,6 +176,10 @@ class Stage:
     def _paint_from(self, passes: Passes | None, image: np.ndarray | None) -> None:
         self._number += 1
         self._control = StreamControl(self._number, passes, image, core())
+        if self.keeps_depth and passes:
+            self._depths[self._number] = passes.depth.copy()
+            while len(self._depths) * passes.depth.nbytes > KEPT:
+                del self._depths[next(iter(self._depths))]
         self.start()
         if not self._control_leaves:
             self._control_leaves = True
@@ -179,9 +190,9 @@ class Stage:
 
     def _send_control(self) -> None:
         self._control_leaves = False
+        if (source := self._audience.source) and source.board:
+            self._supervisor.lend(source.board)
         if self._control:
-            if (source := self._audience.source) and source.board:
-                self._supervisor.lend(source.board)
             self._hand_on(self._control)
 
     def set(self, channel: Channel, message: LiveSet) -> None:
@@ -335,10 +346,11 @@ class Stage:
             if board:
                 channel.lend(board)
             channel.send(self._shown_to(channel, message.image, message.seed))
-        image = board.copy_of(message.image) if board else message.image
-        if image is None:
+        if (image := board.copy_of(message.image) if board else message.image) is None:
             return  # the loop was late: a newer one waits
-        self.picture = Picture(image, self.picture.number + 1 if self.picture else 0, message.seed, now)
+        self._depths = {number: depth for number, depth in self._depths.items() if number >= message.control}
+        count = self.picture.number + 1 if self.picture else 0
+        self.picture = Picture(image, count, message.seed, now, self._depths.get(message.control))
         for listener in self.on_picture:
             listener(self.picture)
         keep_off(message.core)

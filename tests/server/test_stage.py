@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.errors import BadPasses, SourceReplaced
+from paintover.bridge.frames import FrameReader
 from paintover.bridge.live import LIVE_BY_NAME, LiveSettings
 from paintover.bridge.live_messages import (
     ERROR,
@@ -167,6 +169,28 @@ def test_jobs_run_between_frames(live: LiveClient) -> None:
     at = next(index for index, message in enumerate(messages) if isinstance(message, ImageResult))
     assert messages[at]
     assert live.picture(), "and the stream goes on"
+
+
+def test_the_depth_that_a_picture_was_painted_from_goes_out_beside_it(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "fake", "--sink", "shared", "--sink", "depth") as server,
+        LiveClient(server, side=64) as live,
+    ):
+        live.set(output_width=128, output_height=64)
+        picture, beside = (FrameReader(f"paintover-{server.port}{name}") for name in ("", "-depth"))
+        for number in (1, 2, 3):
+            depth = np.full((64, 64), np.inf, np.float32)
+            depth[:, : 16 * number] = 3.0
+            live.send(number, passes=dataclasses.replace(live.passes, depth=depth))
+            live.picture(lambda picture: picture.number == number)  # noqa: B023
+            until = time.monotonic() + 20
+            while (frame := beside.read()) is None or int((frame.image[0, :, 3] > 0).sum()) != 32 * number:
+                assert time.monotonic() < until, "it never came"
+                time.sleep(0.005)
+            assert frame.image.shape == (64, 128, 4)
+            shown = picture.read()
+            assert shown is not None
+            assert shown.image.shape == (64, 128, 3)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="there is nothing to share out")
