@@ -52,6 +52,9 @@ class Channel(asyncio.BufferedProtocol):
         self._patience = patience
         self.on_traffic: Callable[[Channel], None] | None = None
         """Called when something was queued, or a part of something has come in."""
+        self.at_once: Callable[[Any], bool] = lambda message: False
+        """Gets every message as soon as it has come, whatever else waits; what it says True to, `receive` never sees.
+        It must not raise."""
         self._parts: deque[memoryview] = deque()
         """What is left of the message that is being sent."""
         self._can_write = True
@@ -68,11 +71,15 @@ class Channel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._offer: lane.Offer | None = None
         self._lane: lane.Lane | None = None
-        self._offered: deque[Board] = deque()
-        """Boards that the peer has not answered for yet."""
-        self._own_board = False
+        self._offered: deque[tuple[Board, bool]] = deque()
+        """Boards that the peer has not answered for yet, and whether they are for it to write on."""
+        self._own: Board | None = None
         self.board: Board | None = None
-        """Which the peer writes on, or that is lent to it; once it has proved that it sees it."""
+        """What the peer writes its frames on, once it has proved that it sees it."""
+        self.lent: Board | None = None
+        """What was offered to it last to read from, for what is handed on to it."""
+        self._reads: Board | None = None
+        """What it has proved that it reads from."""
 
     # ------------------------------------------------------------ for its owner
 
@@ -151,15 +158,20 @@ class Channel(asyncio.BufferedProtocol):
 
     def offer_board(self) -> None:
         """Offer a peer that shares memory with us a board to write frames on."""
-        if self._lane and not self._own_board:
+        if self._lane and not self._own:
             with contextlib.suppress(OSError):  # no memory: the ring will do
-                self.lend(Board())
-                self._own_board = True
+                self._own = Board()
+                self._offer_board(self._own, write=True)
 
     def lend(self, board: Board) -> None:
         """Have what lies on this board stay there in messages to the peer, as soon as it is known to see it."""
-        self._offered.append(board)
-        self.send(board.offer)
+        if self._lane and self.lent is not board:
+            self.lent, self._reads = board, None
+            self._offer_board(board, write=False)
+
+    def _offer_board(self, board: Board, write: bool) -> None:
+        self._offered.append((board, write))
+        self.send(board.offer(write))
 
     def set_limits(self, limits: Limits) -> None:
         """Change what the peer may send from its next frame on."""
@@ -223,8 +235,8 @@ class Channel(asyncio.BufferedProtocol):
                 if isinstance(message, LaneProof) and self._offer:
                     self._prove(self._offer, message)
                 elif isinstance(message, BoardProof) and self._offered:
-                    self._prove_board(self._offered.popleft(), message)
-                else:
+                    self._prove_board(*self._offered.popleft(), message)
+                elif not self.at_once(message):
                     self._inbox.append(message)
         except PaintoverError as error:
             self._lose_place(error)
@@ -252,12 +264,11 @@ class Channel(asyncio.BufferedProtocol):
         self._parts.clear()
         if self._offer:
             self._offer.withdraw()
-        if self._own_board:
-            for board in (*self._offered, *filter(None, [self.board])):
-                board.withdraw()
+        if self._own:
+            self._own.withdraw()
         self._offer = self._lane = self._decoder.shared = None
         self._offered.clear()
-        self.board = self._decoder.board = None
+        self.board = self.lent = self._own = self._reads = self._decoder.board = None
         self._lost.set()
         self._finish(ConnectionLost())
 
@@ -272,10 +283,13 @@ class Channel(asyncio.BufferedProtocol):
         self._offer, self._lane = None, offer.prove(proof.nonce)
         self._decoder.shared = self._lane.incoming if self._lane else None
 
-    def _prove_board(self, board: Board, proof: BoardProof) -> None:
-        if board.proves(proof.nonce):
-            self.board = board
-            self._decoder.board = board if self._own_board else None
+    def _prove_board(self, board: Board, write: bool, proof: BoardProof) -> None:
+        if not board.proves(proof.nonce):
+            return
+        if write:
+            self.board = self._decoder.board = board
+        else:
+            self._reads = board
 
     def _finish(self, error: PaintoverError) -> None:
         self._error = self._error or error
@@ -299,9 +313,9 @@ class Channel(asyncio.BufferedProtocol):
                 self._transport.abort()
 
     def _outgoing(self) -> Outgoing | None:
-        if self._lane is None or self.board is None or self._own_board:
+        if self._lane is None or self._reads is None:
             return self._lane.outgoing if self._lane else None
-        return Lent(self.board, self._lane.outgoing)
+        return Lent(self._reads, self._lane.outgoing)
 
     def _cut(self, buffers: list[bytes | memoryview]) -> list[memoryview]:
         """The same bytes in pieces of a size that the transport can take: small ones joined, large ones cut."""

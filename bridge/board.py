@@ -1,8 +1,9 @@
 """Shared memory for frames of which only the newest counts, written by one process and read by several.
 
-A client's frames pass through the front to the worker. In a ring (lane.py) each hop would copy them out and in again;
-on a board they stay where the client has written them. The front only looks at them, and the worker makes the one copy
-of its own. The front creates a board and offers it (BoardOffer) to both; whoever sees that memory says so (BoardProof).
+A client's frames pass through the front to the worker, and the worker's pictures through the front to the clients. In
+a ring (lane.py) each hop would copy them out and in again; on a board they stay where they were written. The front only
+looks at them, and who needs them makes the one copy of its own. The front creates a board and offers it to the one that
+writes and to those that read (BoardOffer); whoever sees that memory says so (BoardProof).
 
     magic 8 | … | nonce 32 at 64 | reserved u64 at 128 | … | area at 4096
 
@@ -110,9 +111,13 @@ class Board(BoardReader):
         memory[:8] = _MAGIC
         memory[_NONCE : _NONCE + 32] = self._nonce.encode()
         super().__init__(memory)
-        self.offer = BoardOffer(name, size)
+        self._name = name
         self._lent: OrderedDict[tuple[int, int], int] = OrderedDict()
         """Address and size of an array -> its position."""
+
+    def offer(self, write: bool) -> BoardOffer:
+        """What tells a peer of it, that writes or reads."""
+        return BoardOffer(self._name, self.size, write)
 
     def proves(self, nonce: str) -> bool:
         """Whether the peer has read the nonce in this memory."""
@@ -134,6 +139,18 @@ class Board(BoardReader):
         """Where an array lies that `take` has lent, as BoardWriter.place says it; None for any other."""
         position = self._lent.get((_where(data), data.nbytes))
         return None if position is None else (position, 0)
+
+    def copy_of(self, array: np.ndarray) -> np.ndarray | None:
+        """An array to keep, read-only, in place of one that `take` may have lent. None: it was overtaken."""
+        place = self.place_of(array)
+        if place is None:
+            return array
+        try:
+            copy = super().take(place[0], array.nbytes).view(array.dtype).reshape(array.shape)
+        except Overtaken:
+            return None
+        copy.flags.writeable = False
+        return copy
 
 
 class Lent:

@@ -9,7 +9,6 @@ The add-on's link, the command line, the server's worker and other programs stan
 from __future__ import annotations
 
 import contextlib
-import mmap
 import socket
 import threading
 import time
@@ -66,9 +65,10 @@ class Connection:
         """Held by whoever takes a message out of the outbox, or past it, until it has left."""
         self._outgoing: lane.Ring | None = None
         """Where large arrays go; the lane's ring once its proof has left."""
-        self._board: mmap.mmap | None = None
         self._posting: board.BoardWriter | None = None
         """Where those of frames go that say so (`on_board`), once the board's proof has left."""
+        self._boards: dict[str, board.BoardWriter] = {}
+        """Nonce -> a board whose proof has not left yet."""
         self._patience = patience
         self._share = share
         self._lane: lane.Lane | None = None
@@ -180,11 +180,12 @@ class Connection:
         self._outbox.put(LaneProof(joined[1] if joined else ""))
 
     def _join_board(self, offer: BoardOffer) -> None:
-        joined = board.join(offer) if self._share else None
-        if joined:
-            self._board = joined[0]
-            self._decoder.board = board.BoardReader(joined[0])
-        self._outbox.put(BoardProof(joined[1] if joined else ""))
+        memory, nonce = (board.join(offer) if self._share else None) or (None, "")
+        if memory and offer.write:
+            self._boards[nonce] = board.BoardWriter(memory)
+        elif memory:
+            self._decoder.board = board.BoardReader(memory)
+        self._outbox.put(BoardProof(nonce))
 
     def _look_around(self) -> None:
         """Nothing came for a while: ask whether somebody is there, or give up. Raises ServerSilent."""
@@ -213,8 +214,8 @@ class Connection:
                         self._send_all(self._encoded(message))
                     if isinstance(message, LaneProof) and self._lane:
                         self._outgoing = self._lane.outgoing
-                    elif isinstance(message, BoardProof) and self._board:
-                        self._posting = board.BoardWriter(self._board)
+                    elif isinstance(message, BoardProof):
+                        self._posting = self._boards.pop(message.nonce, self._posting)
                     self._outbox.done()
 
     def _encoded(self, message: Any) -> list[memoryview]:

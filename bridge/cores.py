@@ -46,14 +46,16 @@ def core() -> int:
     return int(_libc.sched_getcpu()) if _libc is not None and hasattr(_libc, "sched_getcpu") else -1
 
 
-def keep_off(taken: int) -> None:
+def keep_off(taken: int, needed: int = 1) -> None:
     """Have this thread, and all that it starts, use other cores than this one, where somebody is at work who sends it
-    something: until `go_anywhere`, or until the next core is named.
+    something: until `go_anywhere`, or until the next core is named. Where fewer than `needed` are left, nothing
+    happens.
 
     Linux wakes whoever gets a message on its sender's core, and on a machine with few cores leaves it waiting there
     while the others are idle.
     """
-    if others := _allowed - {taken}:
+    others = _allowed - {taken}
+    if len(others) >= needed:
         with contextlib.suppress(OSError):
             if taken in os.sched_getaffinity(0):
                 os.sched_setaffinity(0, others)

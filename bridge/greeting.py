@@ -120,12 +120,14 @@ class BoardOffer:
     name: str
     size: int
     """Bytes of its area."""
+    write: bool
+    """It is for your frames; otherwise for those that I hand on to you."""
 
 
 @message
 @dataclass(frozen=True)
 class BoardProof:
-    """As LaneProof, for the board that was offered last. From here on frames may refer to it."""
+    """As LaneProof, for a board: each offer is answered, in order. From here on frames may refer to it."""
 
     nonce: str
 

@@ -34,6 +34,7 @@ SHARED_FROM = 64 << 10
 READ_AHEAD = 64 << 10
 """Bytes that may be received before it is known what they are: most messages take one call to the system."""
 DTYPES = {name: np.dtype(name) for name in ("uint8", "uint16", "int32", "int64", "float16", "float32", "float64")}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,14 @@ def encode(message: Any, shared: Outgoing | None = None) -> list[bytes | memoryv
     plain = to_plain(message, arrays)
     arrays = [np.ascontiguousarray(array) for array in arrays]
     for array in arrays:
-        if array.dtype.name not in DTYPES:
+        if array.dtype not in _NAMES:
             raise BadMessage(name=type(message).__name__, reason=f"arrays of {array.dtype} do not travel")
     mark = shared.mark() if shared else None
     specs: list[list[Any]] = []
     body: list[np.ndarray] = []
     for array in arrays:
         place = shared.place(_flat(array)) if shared and array.nbytes >= SHARED_FROM else None
-        specs.append([array.dtype.name, list(array.shape), *(place or ())])
+        specs.append([_NAMES[array.dtype], list(array.shape), *(place or ())])
         if place is None:
             body.append(array)
     try:

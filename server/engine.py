@@ -162,6 +162,8 @@ class Engine(Protocol):
     """Paints pictures from requests. Every method may take long; errors are PaintoverErrors."""
 
     device: str
+    threads: int
+    """How many cores it keeps busy while it paints."""
 
     def paint(self, request: Generate, monitor: Monitor, coherence: Coherence | None = None) -> Painting:
         """The picture for `request`. The same request with the same seed (never −1 here) gives the same picture; with

@@ -45,6 +45,7 @@ class FakeEngine:
     """Paints at once, but takes its time step by step, so that jobs can be watched and stopped."""
 
     device = "fake"
+    threads = 1
 
     def __init__(self) -> None:
         self._held = Held()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from paintover.bridge.cores import core
+from paintover.bridge.cores import core, keep_off
 from paintover.bridge.live_messages import ERROR
 
 from .engine import Engine, Stream, failure_of
@@ -55,6 +55,8 @@ class StreamLoop:
         """Paint a frame and send it. What goes wrong is said, and tried again as soon as something changes."""
         assert self._settings is not None
         control, settings = self._used = self._control, self._settings
+        if control:
+            keep_off(control.core, self._engine.threads)
         try:
             if self._stream is None:
                 self._stream = self._engine.stream(self._send)

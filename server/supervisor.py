@@ -124,6 +124,11 @@ class Supervisor:
         if self._active and not self._active.dead:
             self._active.send(message)
 
+    @property
+    def board(self) -> Board | None:
+        """Where the active worker's pictures lie, if that is shared memory."""
+        return self._active.board if self._active else None
+
     def lend(self, board: Board) -> None:
         """Let the active worker read the control frames that a client writes there."""
         if self._active and not self._active.dead:

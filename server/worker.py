@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 
 from paintover.bridge.connection import Connection
+from paintover.bridge.cores import go_anywhere
 from paintover.bridge.errors import Cancelled, ConnectionLost, PaintoverError
 from paintover.bridge.messages import Failure, FrameGiven, FrameWanted, Generate, ImageResult, Preview, Progress, Shot
 from paintover.bridge.shot import ShotFrame
@@ -154,6 +155,7 @@ def serve(connection: Connection, engine: Engine, waiting: list[Any]) -> None:
         if isinstance(message, Malformed):
             connection.send(Ended(message.job, Failure.of(message.error)))
         elif isinstance(message, Run):
+            go_anywhere()
             failure = None
             try:
                 run_job(engine, message, JobMonitor(connection, message.job, stream, waiting))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -181,6 +182,8 @@ class StreamControl:
     """None: there is an image and no scene, and no ControlNet acts."""
     image: np.ndarray | None = None
     """uint8 (H, W, 3), of any size: where image-to-image starts from."""
+    core: int = -1
+    """Of the processor, where the front hands it on."""
 
     def supersedes(self) -> str:
         return "StreamControl"
@@ -219,6 +222,8 @@ class StreamPicture:
     seconds: dict[str, float] = field(default_factory=dict)
     core: int = -1
     """Of the processor, where the worker goes on."""
+    on_board: ClassVar[bool] = True
+    """Its image may be overtaken by a newer one's (bridge.board)."""
 
     def supersedes(self) -> str:
         return "StreamPicture"

@@ -67,6 +67,7 @@ class WorkerProcess:
         self._worked = (time.monotonic(), 0.0)
         """When it was last seen to work, and its processor time then."""
         self._reports: asyncio.Queue[Any] = asyncio.Queue()
+        channel.at_once = self._show
         self._listening = asyncio.create_task(self._listen())
 
     @property
@@ -77,6 +78,11 @@ class WorkerProcess:
         if isinstance(message, Run):
             self._running, self._worked = True, (time.monotonic(), self.beat.cpu_seconds)
         self._channel.send(message)
+
+    @property
+    def board(self) -> Board | None:
+        """Where its pictures lie."""
+        return self._channel.board
 
     def lend(self, board: Board) -> None:
         """Let it read the frames that a client writes there."""
@@ -159,6 +165,17 @@ class WorkerProcess:
             self._reports.put_nowait(None)
             self.on_death()
 
+    def _show(self, message: Any) -> bool:
+        """Pass on at once what the stream says: a picture does not wait for the loop's next turn."""
+        if not isinstance(message, StreamPicture | StreamState):
+            return False
+        self._channel.offer_board()
+        try:
+            self.on_stream(message)
+        except Exception as error:  # a bug in who shows it is no reason to lose the worker
+            log.error("A %s could not be shown", type(message).__name__, exc_info=error)
+        return True
+
     def _hear(self, message: Any) -> None:
         now = time.monotonic()
         if isinstance(message, Malformed):
@@ -170,8 +187,6 @@ class WorkerProcess:
                 self._worked = (now, message.cpu_seconds)
             elif self._running and now - since > STUCK:
                 self._why = f"its job stood still for {STUCK:.0f} seconds"
-        elif isinstance(message, StreamPicture | StreamState):
-            self.on_stream(message)
         else:
             self._running = not isinstance(message, Ended)
             self._worked = (now, self.beat.cpu_seconds)

@@ -133,6 +133,7 @@ class Live:
         """Send frames out. Raises SinkMissing, unless it is about what nobody has asked for."""
         wanted = ("shared",) if self._options.sinks is None else self._options.sinks
         chosen = [sinks.make(sink, frames=name, fps=self._fps()) for sink in wanted]
+        self.stage.keeps_depth = "depth" in wanted
         fallback = _picture(self._options.fallback) if self._options.fallback else None
         output = Output(self.stage, self.state.values, [self._jpeg, *chosen], fallback=fallback)
         try:

@@ -45,6 +45,8 @@ class Picture(Protocol):
     """uint8 (H, W, 3), sRGB, never changed afterwards."""
     arrived: float
     """time.monotonic() when it came."""
+    depth: np.ndarray | None
+    """float32 (h, w), of the scene that it was painted from, where somebody wants it."""
 
 
 class Stage(Protocol):
@@ -177,7 +179,8 @@ class Output:
         self._number += 1
         fresh = self._make()
         self._times.append((now, interval))
-        frame = OutputFrame(self._number, time.time(), self._image, fresh)
+        depth = self._held.depth if self._held else None
+        frame = OutputFrame(self._number, time.time(), self._image, fresh, depth)
         for sink in self.sinks:
             try:
                 sink.send(frame)

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from paintover.bridge.aio import Channel
-from paintover.bridge.board import Board
-from paintover.bridge.cores import keep_off
+from paintover.bridge.cores import core, keep_off
 from paintover.bridge.errors import BadSize, PaintoverError
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
 from paintover.bridge.live_messages import (
@@ -56,6 +55,8 @@ MAX_SIDE = 4096
 """Pixels of a control frame's longer side."""
 MAX_OUTPUT = 512
 """Pixels of a frame's side that choosing a model sets at most: live, rate counts for more."""
+KEPT = 64 << 20
+"""Bytes of depth, of control frames that may still be painted."""
 MOVING = 1 / 60
 """Seconds between settings while something changes by itself."""
 COALESCE = 1 / 240
@@ -84,6 +85,8 @@ class Picture:
     seed: int
     arrived: float
     """On the monotonic clock."""
+    depth: np.ndarray | None = None
+    """float32 (h, w): the depth that it was painted from, if `keeps_depth`."""
 
 
 class Stage:
@@ -95,6 +98,9 @@ class Stage:
         self.picture: Picture | None = None
         self.on_picture: list[Callable[[Picture], None]] = []
         self.on_event: list[Callable[[LiveTrouble | LiveEvent], None]] = []
+        self.keeps_depth = False  # somebody wants it beside the picture
+        self._depths: dict[int, np.ndarray] = {}
+        """Control number -> its depth: of frames that are not painted yet, and the last that is."""
         self._supervisor = supervisor
         supervisor.on_stream, supervisor.on_worker = self._hear, self._worker
         self._defaults_of = defaults_of
@@ -106,8 +112,6 @@ class Stage:
         self._control: StreamControl | None = None
         self._control_leaves = False
         """It is going to be handed on."""
-        self._lent: Board | None = None
-        """Where the worker finds control frames that a client has written."""
         self._outside: np.ndarray | None = None
         """What another program gives to start from, where the source gives nothing."""
         self._settings: StreamSettings | None = None
@@ -139,7 +143,7 @@ class Stage:
             self.start()
         channel.send(self.status())
         if message.pictures and self.picture:
-            channel.send(self._shown_to(channel))
+            channel.send(self._shown_to(channel, self.picture.image, self.picture.seed))
 
     def leave(self, channel: Channel) -> None:
         self._audience.leave(channel)
@@ -171,7 +175,11 @@ class Stage:
 
     def _paint_from(self, passes: Passes | None, image: np.ndarray | None) -> None:
         self._number += 1
-        self._control = StreamControl(self._number, passes, image)
+        self._control = StreamControl(self._number, passes, image, core())
+        if self.keeps_depth and passes:
+            self._depths[self._number] = passes.depth.copy()
+            while len(self._depths) * passes.depth.nbytes > KEPT:
+                del self._depths[next(iter(self._depths))]
         self.start()
         if not self._control_leaves:
             self._control_leaves = True
@@ -182,16 +190,10 @@ class Stage:
 
     def _send_control(self) -> None:
         self._control_leaves = False
-        if self._control:
-            self._lend()
-            self._hand_on(self._control)
-
-    def _lend(self) -> None:
-        """Let the worker read what the source writes."""
-        source = self._audience.source
-        if source and source.board and source.board is not self._lent:
-            self._lent = source.board
+        if (source := self._audience.source) and source.board:
             self._supervisor.lend(source.board)
+        if self._control:
+            self._hand_on(self._control)
 
     def set(self, channel: Channel, message: LiveSet) -> None:
         """Set values, the model's first, since it brings others with it; answer what they are."""
@@ -294,8 +296,6 @@ class Stage:
         self._do(RECOVERING)
         if there:
             self._sent.clear()
-            self._lent = None
-            self._lend()
             for message in (self._control, self._settings):
                 if message:
                     self._hand_on(message)
@@ -340,20 +340,25 @@ class Stage:
             self._latencies.append(now - min(self._sent.pop(number) for number in shown))
             self.state.latency = statistics.median(self._latencies)
         self._arrivals.append(now)
-        self.picture = Picture(message.image, self.picture.number + 1 if self.picture else 0, message.seed, now)
         self._seconds = message.seconds
+        board = self._supervisor.board
         for channel in self._audience.watching:
-            channel.send(self._shown_to(channel))
+            if board:
+                channel.lend(board)
+            channel.send(self._shown_to(channel, message.image, message.seed))
+        if (image := board.copy_of(message.image) if board else message.image) is None:
+            return  # the loop was late: a newer one waits
+        self._depths = {number: depth for number, depth in self._depths.items() if number >= message.control}
+        count = self.picture.number + 1 if self.picture else 0
+        self.picture = Picture(image, count, message.seed, now, self._depths.get(message.control))
         for listener in self.on_picture:
             listener(self.picture)
         keep_off(message.core)
 
-    def _shown_to(self, channel: Channel) -> LivePicture:
+    def _shown_to(self, channel: Channel, image: np.ndarray, seed: int) -> LivePicture:
         """The picture; with the number of the frame that it was painted from, if that was this client's."""
-        assert self.picture
         source, number = self._painted_origin
-        mine = number if source is channel else -1
-        return LivePicture(mine, self.picture.image, self.picture.seed, self._seconds)
+        return LivePicture(number if source is channel else -1, image, seed, self._seconds)
 
     # ------------------------------------------------------------ what the state says
 

@@ -38,6 +38,7 @@ class DiffusersEngine:
         self._stream: DiffusersStream | None = None
         name = f" ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else ""
         self.device = f"{self._device.type}{name}"
+        self.threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         # diffusers takes seconds to import: begin now, while the worker reports for duty and waits for its first job.
         self._importing = threading.Thread(target=_import_painter, name="paintover-import", daemon=True)
         self._importing.start()

@@ -112,10 +112,16 @@ class FrameFunction:
         self._decode, self._encode = self._timed(model.decoder.decode), self._timed(model.vae.encode)
         self._residuals: list[tuple[list[torch.Tensor], torch.Tensor] | None] = [None] * shape.steps
         self._replays: dict[bool, Callable[[], None]] = {}
+        self._look: Callable[[], None] = lambda: None
 
     @torch.no_grad()
-    def run(self, reuse: bool = False) -> None:
-        """Paint. With `reuse` the residuals are those of the last run without."""
+    def run(self, reuse: bool = False, look: Callable[[], None] = lambda: None) -> None:
+        """Paint. With `reuse` the residuals are those of the last run without.
+
+        On the CPU `look` is called before each network. It may raise, but where frames overlap: the last frame is still
+        there then, its residuals are not.
+        """
+        self._look = look
         reuse = reuse and bool(self.shape.controls) and not self.shape.in_flight
         if reuse not in self._replays:
             b = self.buffers  # what the warm-up paints is nobody's last frame
@@ -129,6 +135,7 @@ class FrameFunction:
             return part
 
         def call(*arguments: Any, **options: Any) -> Any:
+            self._look()
             begun = time.perf_counter()
             result = part(*arguments, **options)
             self.network_seconds += time.perf_counter() - begun

@@ -14,6 +14,7 @@ import torch
 from paintover.bridge.hints import make_hint
 from paintover.bridge.scene import Passes
 
+from ..worker_messages import StreamControl
 from .replay import replayable
 
 
@@ -56,6 +57,13 @@ def fitted(picture: torch.Tensor, width: int, height: int) -> torch.Tensor:
     if picture.shape[-2:] == (height, width):
         return picture
     return torch.nn.functional.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+
+
+def source_of(control: StreamControl | None) -> np.ndarray | None:
+    """uint8 (h, w, 3…): where image-to-image starts from, if not from the last frame alone."""
+    if control is None or control.image is not None:
+        return control.image if control else None
+    return control.passes.color if control.passes else None
 
 
 def image_of(image: np.ndarray, width: int, height: int, device: torch.device) -> torch.Tensor:

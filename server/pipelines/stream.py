@@ -14,7 +14,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from paintover.bridge.errors import ServerFailure
@@ -29,8 +28,9 @@ from ..worker_messages import StreamControl, StreamSettings, StreamState
 from . import denoise, loading
 from .blending import Prompts, noises, warp_matrix
 from .conditioning import Conditioning
+from .early import Anew, Early
 from .frame import NEGATIVE, RESIDUAL, UNGUIDED, Buffers, FrameFunction, Shape
-from .live_hints import image_of
+from .live_hints import image_of, source_of
 from .loading import Model
 from .loras import Read, read
 from .schedule import make_schedule
@@ -63,6 +63,7 @@ class DiffusersStream:
         self._refused: set[tuple[str, str]] = set()
         """What could not be loaded, until something else is wanted: (model, control or LoRA or nothing)."""
         self._still = False
+        self._early = Early()
         self._input: tuple[StreamControl | None, StreamSettings | None] = None, None
         """What the last frame was painted from."""
         self._old: torch.Tensor | None = None
@@ -96,7 +97,14 @@ class DiffusersStream:
         # While prompts travel over a scene that stands still, residuals are used again; the frame at which they arrive
         # is exact.
         exact, self._input = self._input == (control, settings), (control, settings)
-        reused = painter.run(function, exact)
+        try:
+            reused = painter.run(function, exact, self._early.begin(lambda: newest() is not settings))
+            self._early.painted()
+        except Anew:
+            settings = newest()
+            painter, function = self._prepare(control, settings)
+            self._input = control, settings
+            reused = painter.run(function, exact=False)
         pixels = self._faded(function.buffers)
         image = pixels.cpu().numpy() if pixels.is_cuda else pixels.numpy().copy()
         painted = time.perf_counter()
@@ -271,8 +279,9 @@ class ModelStream:
         self._fill(function, filled, control, wanted, conditioning)
         return function
 
-    def run(self, function: FrameFunction, exact: bool) -> bool:
-        """Paint; True where the ControlNets' residuals were those of an earlier frame, which had another prompt."""
+    def run(self, function: FrameFunction, exact: bool, look: Callable[[], None] = lambda: None) -> bool:
+        """Paint, unless `look` raises; True where the ControlNets' residuals were those of an earlier frame, which had
+        another prompt."""
         filled = self._functions[function.shape][1]
         begun = filled.get("control"), filled["prompt"], filled["noise"], filled["schedule"]
         under_way = function.shape.steps if function.shape.in_flight else 1
@@ -284,7 +293,9 @@ class ModelStream:
         self.unfinished = len(set(filled["rows"])) > 1
         self.control = filled["rows"][0][0]
         reuse = not exact and filled.get("residuals") is not None and filled["residuals"] == filled["steering"]
-        function.run(reuse)
+        if not reuse:
+            filled["residuals"] = None
+        function.run(reuse, look if under_way == 1 else lambda: None)
         if not reuse:
             filled["residuals"], filled["seen"] = filled["steering"], filled["prompt"]
         self.last = function.buffers.shown
@@ -383,10 +394,3 @@ class ModelStream:
                 )
             )
         return 1 - (amount + from_source)
-
-
-def source_of(control: StreamControl | None) -> np.ndarray | None:
-    """uint8 (h, w, 3…): where image-to-image starts from, if not from the last frame alone."""
-    if control is None or control.image is not None:
-        return control.image if control else None
-    return control.passes.color if control.passes else None

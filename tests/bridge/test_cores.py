@@ -55,6 +55,8 @@ def test_a_thread_keeps_off_a_core_until_it_may_go_anywhere() -> None:
             assert cores.core() != taken
         cores.keep_off(-1)
         assert os.sched_getaffinity(0) == allowed - {second}
+        cores.keep_off(first, needed=len(allowed))
+        assert os.sched_getaffinity(0) == allowed - {second}, "too few would be left"
     finally:
         cores.go_anywhere()
     assert os.sched_getaffinity(0) == allowed

@@ -51,6 +51,19 @@ def test_damaged_depth_is_named(bad: float) -> None:
     passes.check_values()
 
 
+def test_every_normal_that_is_no_number_is_named() -> None:
+    passes = make_passes()
+    normal = passes.normal.copy()
+    damaged = dataclasses.replace(passes, normal=normal)
+    for bits in (*range(0, 1 << 16, 127), 0x7BFF, 0x7C00, 0x7FFF, 0xFBFF, 0xFC00, 0xFFFF):
+        normal.view(np.uint16)[2, 3, 1] = bits
+        if np.isfinite(normal).all():
+            damaged.check_values()
+        else:
+            with pytest.raises(BadPasses, match="normal"):
+                damaged.check_values()
+
+
 def test_meshes_are_checked() -> None:
     mesh = make_mesh()
     mesh.check_values()

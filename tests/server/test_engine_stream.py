@@ -22,6 +22,7 @@ from paintover.bridge.parameters import CONTROLS, Settings
 from paintover.bridge.prompts import Blend
 from paintover.server import models
 from paintover.server.engine import Stream
+from paintover.server.pipelines import early
 from paintover.server.pipelines.engine import DiffusersEngine
 from paintover.server.worker_messages import StreamControl, StreamSettings, StreamState
 
@@ -108,6 +109,46 @@ def test_settings_that_come_while_the_scene_is_prepared_count(paint: Painted) ->
     assert frame
     assert close(frame.image, expected)
     assert (frame.seed, frame.settings) == (8, newer.number)
+
+
+def test_a_change_that_comes_early_in_a_frame_is_in_it(paint: Painted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: of two frames in a row one is painted to its end, whatever comes."""
+    expected = {seed: paint(seed=seed) for seed in (9, 10, 8)}
+    last, begun = paint.last, 0
+
+    def settings(seed: int) -> StreamSettings:
+        changed = dataclasses.replace(last.settings, seed=seed)
+        return dataclasses.replace(last, number=last.number + seed, settings=changed)
+
+    def frame(asked_before: int, late: bool = False, seeds: tuple[int, ...] = (8, 9, 10)) -> tuple[int, np.ndarray]:
+        """A frame with the first seed; the next ones are set after `newest` was asked so many times."""
+        nonlocal begun
+        asked = 0
+
+        def newest() -> StreamSettings:
+            nonlocal asked
+            asked += 1
+            return first if asked <= asked_before else wanted.pop(0)
+
+        first, *wanted = map(settings, seeds)
+        monkeypatch.setattr(early, "EARLY", 0.0 if late else 100.0)
+        painted = paint.stream.frame(paint.control, first, newest)
+        assert painted
+        begun = asked
+        return painted.seed, painted.image
+
+    seed, image = frame(2)
+    assert seed == 10, "what came last"
+    assert close(image, expected[10])
+    seed, image = frame(1)
+    assert (seed, begun) == (8, 1), "the one after it is not begun anew"
+    assert close(image, expected[8])
+    seed, image = frame(4, seeds=(9, 9, 8))
+    assert seed == 8
+    assert close(image, expected[8]), "left behind the ControlNets: what they said is nothing for another seed"
+    seed, image = frame(1, late=True)
+    assert (seed, begun) == (8, 1), "it was no longer early"
+    assert close(image, expected[8])
 
 
 def test_controls_and_their_scales_count(paint: Painted) -> None:

@@ -23,6 +23,7 @@ from paintover.server.live.sinks.shared import SharedSink
 class Painted:
     image: np.ndarray
     arrived: float = field(default_factory=time.monotonic)
+    depth: np.ndarray | None = None
 
 
 class Stage:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 import threading
 import time
 import types
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from paintover.bridge.errors import SinkMissing
+from paintover.bridge.frames import FrameReader, FrameWriter
 from paintover.server.live.sinks import OutputFrame, make
 from paintover.server.live.sinks.threaded import ThreadedSink
 
@@ -41,8 +44,38 @@ def test_a_missing_library_is_said_with_the_next_step(name: str, library: str, m
 
 
 def test_an_unknown_name_names_the_known_ones() -> None:
-    with pytest.raises(SinkMissing, match="shared, ndi, spout, syphon, camera"):
+    with pytest.raises(SinkMissing, match="shared, depth, ndi, spout, syphon, camera"):
         make("hdmi", frames="unused", fps=30)
+
+
+def test_depth_and_alpha_go_beside_the_picture() -> None:
+    name = f"paintover-test-{uuid.uuid4().hex[:12]}"
+    sink, reader = make("depth", frames=name, fps=30), FrameReader(f"{name}-depth")
+    other = FrameWriter(f"{name}-depth", 4)
+    with pytest.raises(SinkMissing, match="another program"):
+        make("depth", frames=name, fps=30)
+    other.close()
+    depth = np.full((16, 32), np.inf, np.float32)
+    depth[4:8], depth[8:] = 10.0, 2.0
+    sink.start()
+    try:
+        sink.send(frame(1))
+        sink.send(dataclasses.replace(frame(2), depth=depth))
+        sink.send(dataclasses.replace(frame(2), depth=depth, fresh=False))
+        until(lambda: reader.read() is not None)
+        beside = reader.read()
+        assert beside is not None
+        assert beside.image.shape == (32, 64, 4), "as large as the picture"
+        assert np.array_equal(beside.image[..., 3], np.repeat([0, 255], [8, 24])[:, None] * np.ones((1, 64)))
+        empty, far, near = (int(beside.image[row, 5, 0]) for row in (0, 10, 25))
+        assert empty == 0
+        assert 0 < far < near == 255
+        sink.send(dataclasses.replace(frame(3), depth=depth, fresh=False))
+        sink.send(dataclasses.replace(frame(3, 96, 48), depth=depth, fresh=False))
+        until(lambda: (now := reader.read()) is not None and now.image.shape == (48, 96, 4))
+    finally:
+        sink.close()
+    assert reader.read() is None
 
 
 def module(monkeypatch: pytest.MonkeyPatch, name: str, **content: Any) -> types.ModuleType:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.errors import BadPasses, SourceReplaced
+from paintover.bridge.frames import FrameReader
 from paintover.bridge.live import LIVE_BY_NAME, LiveSettings
 from paintover.bridge.live_messages import (
     ERROR,
@@ -135,6 +140,25 @@ def test_a_killed_worker_comes_back_to_the_same_state(server: ServerProcess, liv
         assert (values["steps"], values["feedback_amount"]) == (3, 0.25)
 
 
+def test_frames_and_pictures_lie_on_boards_whoever_dies(server: ServerProcess) -> None:
+    with LiveClient(server, side=256) as live:
+        live.set(prompt="slate", seed=3, output_width=256, output_height=256)
+        sent = 0
+        for _ in range(2):
+            before, boards = live.client._decoder.board, 0
+            while boards < 3:
+                sent += 1
+                assert sent < 500, "boards are never used"
+                live.send(sent)
+                picture = live.picture(lambda picture: picture.number == sent)  # noqa: B023
+                boards += live.client._posting is not None and live.client._decoder.board not in (None, before)
+            assert color(picture) == expected(prompt="slate", seed=3)
+            (worker,) = server.workers()
+            told = server.log.read_text().count("takes the jobs")
+            worker.kill()
+            server.said("takes the jobs", told + 1)
+
+
 def test_jobs_run_between_frames(live: LiveClient) -> None:
     live.set(feedback_amount=0.5)
     live.send(1)
@@ -145,6 +169,44 @@ def test_jobs_run_between_frames(live: LiveClient) -> None:
     at = next(index for index, message in enumerate(messages) if isinstance(message, ImageResult))
     assert messages[at]
     assert live.picture(), "and the stream goes on"
+
+
+def test_the_depth_that_a_picture_was_painted_from_goes_out_beside_it(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "fake", "--sink", "shared", "--sink", "depth") as server,
+        LiveClient(server, side=64) as live,
+    ):
+        live.set(output_width=128, output_height=64)
+        picture, beside = (FrameReader(f"paintover-{server.port}{name}") for name in ("", "-depth"))
+        for number in (1, 2, 3):
+            depth = np.full((64, 64), np.inf, np.float32)
+            depth[:, : 16 * number] = 3.0
+            live.send(number, passes=dataclasses.replace(live.passes, depth=depth))
+            live.picture(lambda picture: picture.number == number)  # noqa: B023
+            until = time.monotonic() + 20
+            while (frame := beside.read()) is None or int((frame.image[0, :, 3] > 0).sum()) != 32 * number:
+                assert time.monotonic() < until, "it never came"
+                time.sleep(0.005)
+            assert frame.image.shape == (64, 128, 4)
+            shown = picture.read()
+            assert shown is not None
+            assert shown.image.shape == (64, 128, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="there is nothing to share out")
+def test_who_paints_and_who_passes_on_keep_off_each_other(server: ServerProcess, live: LiveClient) -> None:
+    every = os.sched_getaffinity(0)
+    for number in range(100, 200):
+        live.send(number)
+        live.picture(lambda picture: picture.number == number)  # noqa: B023
+        front, worker = (set(one.cpu_affinity()) for one in (psutil.Process(server.process.pid), server.worker()))
+        if len(front) == len(worker) == len(every) - 1 and front | worker == every:
+            break
+    else:
+        raise AssertionError(f"front on {front}, worker on {worker}")
+    live.client.submit(Generate(Settings(prompt="moss"), 64, 64))
+    live.until(ImageResult)
+    assert set(server.worker().cpu_affinity()) == every, "jobs use what there is"
 
 
 def test_a_job_without_end_of_frames_meanwhile(live: LiveClient) -> None:

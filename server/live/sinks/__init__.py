@@ -22,6 +22,9 @@ class OutputFrame:
     """uint8 (H, W, 3), sRGB, read-only. It may have another size than the frame before."""
     fresh: bool = True
     """Whether the image is another one than the frame before had."""
+    depth: np.ndarray | None = None
+    """float32 (h, w), of a size of its own: of the scene that it was painted from, +inf on background; where somebody
+    wants it."""
 
 
 class FrameSink(Protocol):
@@ -37,7 +40,7 @@ class FrameSink(Protocol):
     def close(self) -> None: ...
 
 
-SINKS = ("shared", "ndi", "spout", "syphon", "camera")
+SINKS = ("shared", "depth", "ndi", "spout", "syphon", "camera")
 """Names of what --sink takes; the web page and its streams need none."""
 
 
@@ -52,6 +55,12 @@ def make(name: str, *, frames: str, fps: float) -> FrameSink:
         return SharedSink(frames)
     from .threaded import Driver, ThreadedSink
 
+    if name == "depth":
+        from .depth import DepthDriver
+
+        depth = DepthDriver(f"{frames}-depth")
+        depth.check()
+        return ThreadedSink(depth, depth.beside)
     driver: Driver
     title = "Paintover"
     if name == "ndi":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ class Driver(Protocol):
     def open(self, width: int, height: int) -> None: ...
 
     def show(self, image: np.ndarray) -> None:
-        """uint8 (height, width, 3), as it was opened for."""
+        """uint8 (height, width, channels), as it was opened for."""
 
     def close(self) -> None: ...
 
@@ -36,8 +37,12 @@ class Driver(Protocol):
 class ThreadedSink:
     """Drives a driver. What goes wrong there is logged once, and tried again every RETRY seconds."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(
+        self, driver: Driver, take: Callable[[OutputFrame], np.ndarray | None] = lambda frame: frame.image
+    ) -> None:
+        """`take` makes what the driver shows of a frame, in the sink's thread; None: nothing new."""
         self.name = driver.name
+        self._take = take
         self._driver = driver
         self._frame: OutputFrame | None = None
         self._changed = threading.Condition()
@@ -67,7 +72,9 @@ class ThreadedSink:
     def _run(self) -> None:
         while (frame := self._next()) is not None:
             try:
-                self._show(frame.image)
+                if (image := self._take(frame)) is None:
+                    continue
+                self._show(image)
             except Exception as error:
                 if not self._failed:
                     log.error("The output %s failed; it is tried again every %.0f s", self.name, RETRY, exc_info=error)
