@@ -24,7 +24,7 @@ SLIT = 1
 """Open slits up to twice this many pixels wide are closed from their surface's own paint beside them."""
 JOIN = 1 / 64
 """By this share of the picture's longer side a repaired region reaches into what is known of its surface, softly."""
-WORN = 0.75
+WORN = 0.85
 """Paint that is stretched to less than this share of its detail is refreshed."""
 REFRESHED = 0.01
 """Share of the picture that must be worn for that."""

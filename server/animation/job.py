@@ -37,7 +37,7 @@ LITTLE = 0.001
 REPAIR_STRENGTH = 0.8
 """New surfaces start from the colours of their own surface nearby, so that they become more of the same; where the
 scene's own picture is painted over (a strength below 1), from that one, as the first picture did."""
-REFRESH_STRENGTH = 0.5
+REFRESH_STRENGTH = 0.6
 """How much of worn paint is painted over."""
 
 
