@@ -1,11 +1,13 @@
-"""Kills the worker, the server and the client with SIGKILL at random moments of a shot: what is lost, what is changed?
+"""Kills the worker, the server, the client and Blender with SIGKILL at random moments of a shot: what is lost, what is
+changed?
 
 Run: python -m benchmarks.resume [--kills N]
 
-A real server with `mini`; the client is a process of its own (resume_client.py) that writes PNGs. The shot was rendered
-in real Blender (24 frames at 128 × 128, 4 steps). Each shot is hit once, at a moment drawn evenly from the duration of
-an undisturbed one; whoever was killed is started again at once, as an artist or a service manager would. A moment that
-falls behind the shot's end counts for nothing: another shot is hit.
+A real server with `mini`. For the first three, the client is a process of its own (resume_client.py) that writes PNGs of
+a shot which was rendered in real Blender (24 frames at 128 × 128, 4 steps). Then Blender itself renders a shot from its
+.blend file (resume_blender.py: 24 frames at 192 × 128), and is started again on that file. Each shot is hit once, at a
+moment drawn evenly from the duration of an undisturbed one; whoever was killed is started again at once, as an artist or
+a service manager would. A moment that falls behind the shot's end counts for nothing: another shot is hit.
 
 - `frames_lost`: frames without a whole PNG at the end, of all shots. `bit_exact_share`: shots of whose frames every one
   equals the undisturbed shot's bit for bit.
@@ -25,7 +27,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,9 @@ from PIL import Image
 
 from tests.server_process import ServerProcess
 
+from . import resume_blender
 from .report import Result, report
+from .resume_blender import Found
 from .resume_client import SHOT, file_of
 from .shots import ROOT
 
@@ -136,16 +140,6 @@ class Stage:
         threading.Thread(target=listen, daemon=True).start()
 
 
-@dataclass
-class Found:
-    """What came of the shots in which one kind of process was killed."""
-
-    lost: int = 0
-    exact: int = 0
-    late: list[float] = field(default_factory=list)
-    again: list[int] = field(default_factory=list)
-
-
 def picture(folder: Path, number: int) -> np.ndarray | None:
     """A frame as it lies on disk, None if it does not, or not whole."""
     try:
@@ -181,18 +175,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.resume", description=__doc__)
     parser.add_argument("--kills", type=int, default=10, help="of each")
     options = parser.parse_args()
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
     _ = SHOT.folder  # rendered, if it is not yet
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder))
         try:
-            found, seconds = measure(stage, options.kills, lambda text: print(text, flush=True))
+            found, seconds = measure(stage, options.kills, say)
+            found["blender"] = resume_blender.measure(stage.server.port, options.kills, say)
         finally:
             stage.close()
-    shots = options.kills * len(VICTIMS)
+    shots = options.kills * len(found)
+    frames = options.kills * (len(VICTIMS) * SHOT.frames + resume_blender.FRAMES)
     report(
         "resume",
         [
-            Result("frames_lost", sum(one.lost for one in found.values()), f"of {shots * SHOT.frames}", at_most=0),
+            Result("frames_lost", sum(one.lost for one in found.values()), f"of {frames}", at_most=0),
             Result("bit_exact_share", sum(one.exact for one in found.values()) / shots, "", at_least=1),
             Result("kills", shots, ""),
             Result("undisturbed_s", seconds, "s"),

@@ -19,6 +19,11 @@ ROOT = Path(__file__).parent.parent
 INTERVAL = 8
 
 
+def blender_python() -> str:
+    """The interpreter of a Blender as a Python module."""
+    return os.environ.get("PAINTOVER_BLENDER_PYTHON") or str(ROOT / ".blender" / "4.5" / "bin" / "python")
+
+
 @dataclass(frozen=True)
 class Shot:
     """A rendered shot. Frames count from 1."""
@@ -34,9 +39,8 @@ class Shot:
         folder = ROOT / ".build" / "shots" / f"{self.name}-{self.frames}-{self.width}x{self.height}-{INTERVAL}"
         if len(list(folder.glob("*.npz"))) < self.frames:
             folder.mkdir(parents=True, exist_ok=True)
-            python = os.environ.get("PAINTOVER_BLENDER_PYTHON") or str(ROOT / ".blender" / "4.5" / "bin" / "python")
             size = (str(value) for value in (self.frames, self.width, self.height, INTERVAL))
-            command = [python, "-m", "benchmarks.shots_render", self.name, *size, str(folder)]
+            command = [blender_python(), "-m", "benchmarks.shots_render", self.name, *size, str(folder)]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=1800)
         return folder
 
