@@ -1,9 +1,8 @@
 """How fast does the stage run, and how soon does a change show? Real server processes, frames through shared memory.
 
 **null**: an engine that sleeps for 10 ms in the network's place. A client streams depth, normals and edges (with
-object ids, as Blender does: 3.4 MB a frame) of a still life at 512², a new frame every 10 ms; another, in a process of
-its own, takes the painted 512² pictures, so that what is measured does not wait for the sender's Python. A picture's
-overhead is the time since the one before it *arrived at the client*, less what the engine
+object ids, as Blender does: 3.4 MB a frame) of a still life at 512², a new frame every 10 ms, and takes the painted
+512² pictures. A picture's overhead is the time since the one before it *arrived at the client*, less what the engine
 says that it took for it: all that the worker's loop, two hops through the front, the codec and the client add, and
 every frame that went missing. `null_fps` counts pictures at the client.
 
@@ -41,7 +40,7 @@ import numpy as np
 from paintover.bridge.client import Client
 from paintover.bridge.live_messages import LiveFrame, LiveJoin, LivePicture, LiveSet, LiveTrouble
 from paintover.bridge.scene import Camera, Passes
-from tests.server_process import TOKEN, ServerProcess, running
+from tests.server_process import ServerProcess, running
 
 from .osc import watch
 from .report import Result, report
@@ -85,39 +84,13 @@ class Source(threading.Thread):
         self.join()
 
 
-def send_apart(port: int, side: int, interval: float, pipe: Any) -> None:
-    """In a process of its own: send control frames until told to stop, then say whether memory was shared."""
-    client = Client.connect("127.0.0.1", port, TOKEN, name="source")
-    client.send(LiveJoin(source=True))
-    source = Source(client, passes_of(side), interval)
-    source.start()
-    pipe.recv()
-    source.stop()
-    pipe.send(client.shares_memory)
-    client.close()
-
-
-@contextlib.contextmanager
-def sending(server: ServerProcess, side: int, interval: float) -> Iterator[None]:
-    """Control frames come meanwhile, from another process."""
-    context = multiprocessing.get_context("spawn")
-    mine, its = context.Pipe()
-    process = context.Process(target=send_apart, args=(server.port, side, interval, its), daemon=True)
-    process.start()
-    yield
-    mine.send("stop")
-    assert mine.recv(), "sent through the socket"
-    process.join(10)
-
-
 class Watcher:
     """Takes pictures and says when each arrived."""
 
-    def __init__(self, server: ServerProcess, *, source: bool = True, **settings: Any) -> None:
-        """`source`: control frames come from this client."""
+    def __init__(self, server: ServerProcess, **settings: Any) -> None:
         self.client = server.client()
         self.client.send(LiveSet(settings))
-        self.client.send(LiveJoin(source=source, pictures=True))
+        self.client.send(LiveJoin(source=True, pictures=True))
 
     def next(self, timeout: float = 120.0) -> tuple[float, LivePicture]:
         until = time.monotonic() + timeout
@@ -134,15 +107,17 @@ class Watcher:
 
 def null(folder: Path) -> list[Result]:
     with running(folder, "fake", "--no-standby") as server:
-        watcher = Watcher(server, source=False, output_width=NULL_SIDE, output_height=NULL_SIDE, seed=1, prompt="moss")
-        with sending(server, NULL_SIDE, CONTROL_INTERVAL):
-            for _ in range(WARM_UP):
-                before, _ = watcher.next()
-            begun, overheads = before, []
-            for _ in range(NULL_PICTURES):
-                now, picture = watcher.next()
-                overheads.append((now - before - picture.seconds["paint"]) * 1000)
-                before = now
+        watcher = Watcher(server, output_width=NULL_SIDE, output_height=NULL_SIDE, seed=1, prompt="moss")
+        source = Source(watcher.client, passes_of(NULL_SIDE), CONTROL_INTERVAL)
+        source.start()
+        for _ in range(WARM_UP):
+            before, _ = watcher.next()
+        begun, overheads = before, []
+        for _ in range(NULL_PICTURES):
+            now, picture = watcher.next()
+            overheads.append((now - before - picture.seconds["paint"]) * 1000)
+            before = now
+        source.stop()
         shares_memory = watcher.client.shares_memory
         watcher.client.close()
     assert shares_memory, "measured through the socket"
