@@ -3,11 +3,11 @@ changed?
 
 Run: python -m benchmarks.resume [--kills N]
 
-A real server with `mini`. For the first three, the client is a process of its own (resume_client.py) that writes PNGs of
-a shot which was rendered in real Blender (24 frames at 128 × 128, 4 steps). Then Blender itself renders a shot from its
-.blend file (resume_blender.py: 24 frames at 192 × 128), and is started again on that file. Each shot is hit once, at a
-moment drawn evenly from the duration of an undisturbed one; whoever was killed is started again at once, as an artist or
-a service manager would. A moment that falls behind the shot's end counts for nothing: another shot is hit.
+A real server with `mini`. For the first three, the client is a process of its own (resume_client.py) that writes PNGs
+of a shot which was rendered in real Blender (24 frames at 128 × 128, 4 steps). Then Blender itself renders a shot from
+its .blend file (resume_blender.py: 24 frames at 192 × 128), and is started again on that file. Each shot is hit once,
+at a moment drawn evenly from the duration of an undisturbed one; whoever was killed is started again at once, as an
+artist or a service manager would. A moment that falls behind the shot's end counts for nothing: another shot is hit.
 
 - `frames_lost`: frames without a whole PNG at the end, of all shots. `bit_exact_share`: shots of whose frames every one
   equals the undisturbed shot's bit for bit.

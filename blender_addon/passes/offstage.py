@@ -71,12 +71,28 @@ class Offstage:
         """
         self._work, self._error = work, RenderFailed(reason="another render is running, or it was interrupted")
         try:
-            with bpy.context.temp_override(scene=self.scene):  # else it takes the frame of the context's scene
+            with self._at_its_frame():
                 bpy.ops.render.render(scene=self.scene.name, write_still=write)
         except RuntimeError as reason:  # the operator's own error report
             raise RenderFailed(reason=str(reason).strip()) from reason
         if self._error:
             raise self._error
+
+    @contextmanager
+    def _at_its_frame(self) -> Iterator[None]:
+        """Renders within are of this scene's own frame. Blender takes that of the context's scene, and to name another
+        one there (temp_override) would crash it: while it renders, it looks up what is overridden without holding
+        Python's lock, and other threads are at work."""
+        frame, part = self.scene.frame_current, self.scene.frame_subframe
+
+        def before(*_: Any) -> None:
+            self.scene.frame_current, self.scene.frame_subframe = frame, part
+
+        bpy.app.handlers.render_pre.append(before)
+        try:
+            yield
+        finally:
+            bpy.app.handlers.render_pre.remove(before)
 
     def _run(self, engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, draw: Work) -> bool:
         """Called by Blender, which would only print an exception: keep it for `render` to raise. True if it

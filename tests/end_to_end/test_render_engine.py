@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from paintover.bridge.messages import RUNNING, Jobs, ListJobs
 
 from ..server_process import ServerProcess
 from .conftest import Blender
-from .film import ENGINE, pictures
+from .film import ENGINE, FILM, pictures
 
 
 def test_the_render_engine_paints_an_animation(blender: Blender, fake_server: ServerProcess) -> None:
@@ -214,3 +215,31 @@ tell(again=list(bpy.ops.render.render(write_still=True)))
     assert list(pictures(blender.folder / "rendered")) == ["0001.png"], "what was whole, and nothing else"
     assert told["again"] == ["FINISHED"]
     assert pictures(blender.folder)["again.png"].std() > 5
+
+
+def test_other_threads_do_not_disturb_a_render(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blender lets go of Python's lock while it renders. With the debug allocator, whoever then allocates without it
+    ends the process; else memory would be damaged now and then."""
+    monkeypatch.setenv("PYTHONMALLOC", "debug")
+    told = blender.run(
+        FILM
+        + """
+import sys, threading
+offstage, over = part("passes.offstage"), threading.Event()
+def spin():
+    while not over.is_set():
+        pass
+sys.setswitchinterval(1e-4)
+threading.Thread(target=spin).start()
+frames = []
+try:
+    for number in range(1, 31):
+        with offstage.offstage(scene, None, with_cycles=False, frame=number) as stage:
+            stage.render(lambda engine, depsgraph: frames.append(depsgraph.scene.frame_current))
+finally:
+    over.set()
+tell(frames=frames, here=scene.frame_current)
+"""
+    )
+    assert told["frames"] == list(range(1, 31))
+    assert told["here"] == 3
