@@ -25,6 +25,7 @@ TOKEN = "a-token-for-tests"
 class Painted:
     image: np.ndarray
     arrived: float = field(default_factory=time.monotonic)
+    depth: np.ndarray | None = None
 
 
 class Stage:
