@@ -18,11 +18,12 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import text
+from .data import KINDS
 from .feed import Batch, Feed, Stage
 from .graphs import Gradients
 from .hints import CONTROLS
 from .run import Run, Trainer
-from .scenes import FLOOR, PLAIN, TWO
+from .scenes import PLAIN
 
 WIDTHS = (48, 96, 160)
 HINT_WIDTHS = (8, 16, 32, 64)
@@ -31,10 +32,9 @@ CONTROL_SHARES = (0.5, 0.25, 0.25)
 KEEP = 0.85
 """Share of samples that see the control."""
 
-_ALL = (PLAIN, FLOOR, TWO)
-WHOLE = Stage(1.00, 32, 16, _ALL, 0.5)
+WHOLE = Stage(1.00, 32, 16, KINDS, 0.5)
 # Words are learned first on small squares of one material: four times cheaper, and nothing to mix up.
-CURRICULUM = (Stage(0.10, 16, 64, (PLAIN,), 0.3), Stage(0.80, 16, 64, _ALL, 0.5), WHOLE)
+CURRICULUM = (Stage(0.10, 16, 64, (PLAIN,), 0.3), Stage(0.80, 16, 64, KINDS, 0.5), WHOLE)
 
 
 def make_scheduler() -> DDIMScheduler:

@@ -19,13 +19,12 @@ from transformers import CLIPTokenizer
 
 from . import classifier, diffusion, text
 from .autoencoder import feature_loss, gradient_loss, write_latents
-from .data import Pictures
+from .data import KINDS, Pictures
 from .diffusion import Painter, load_painter
 from .feed import Batch, Feed, Stage
 from .graphs import Gradients
 from .hints import CONTROLS
 from .run import Run
-from .scenes import FLOOR, PLAIN, TWO
 
 TRAJECTORY_STEPS = 8
 GUIDANCE = 3.0
@@ -35,8 +34,7 @@ CONVOLUTIONS = ["conv1", "conv2", "conv_shortcut"]
 LATENT_SCALE = 2.0  # AutoencoderTiny squashes latents beyond 3; ours reach 5
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
-_ALL = (PLAIN, FLOOR, TWO)
-STAGES = (Stage(0.6, 16, 64, _ALL, 0.4), Stage(1.0, 32, 16, _ALL, 0.4))
+STAGES = (Stage(0.6, 16, 64, KINDS, 0.4), Stage(1.0, 32, 16, KINDS, 0.4))
 _BATCH = 16
 
 
