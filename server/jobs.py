@@ -32,7 +32,8 @@ from paintover.bridge.parameters import Settings
 from paintover.bridge.scene import MeshData
 from paintover.bridge.schema import array_bytes
 
-from .journal import FRAME, KEY, Part, Record, part_name, places_of
+from .journal import Record
+from .parts import FRAME, KEY, Part, part_name, places_of
 from .worker_messages import Halfway, Run, State, ViewDone
 
 NEXT: dict[str, set[str]] = {

@@ -21,27 +21,18 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from filelock import FileLock, Timeout
 
 from paintover.bridge.errors import DiskFull, NotStored, PaintoverError, ServerFailure, UnknownJob
-from paintover.bridge.messages import (
-    ENDED,
-    JOB_NAME,
-    Failure,
-    FramePainted,
-    ImageResult,
-    MeshData,
-    MeshUpload,
-    Submit,
-    TextureResult,
-)
+from paintover.bridge.messages import ENDED, JOB_NAME, Failure, MeshData, MeshUpload, Submit
 from paintover.bridge.origin import Origin
 from paintover.bridge.parameters import Settings
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed, encode
 
-from .worker_messages import Halfway, Kept, KeyDone, State, ViewDone
+from .parts import FRAME, HALFWAY, KEY, Part, in_order, part_name
+from .worker_messages import Kept, State
 
 MAX_KEPT = 4 << 30
 """Jobs that ended first are removed beyond this."""
@@ -71,43 +62,7 @@ class Record:
     """Finished parts when the last run began."""
 
 
-Part = ViewDone | ImageResult | TextureResult | Halfway | FramePainted | KeyDone
-STORED: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (Record, Submit, MeshUpload, ViewDone, ImageResult, TextureResult, Halfway, FramePainted, KeyDone)
-}
-HALFWAY, FRAME, KEY = "halfway-", "frame-", "key-"
-"""What names of parts begin with."""
-HIDDEN = (HALFWAY, KEY)
-"""Parts that nobody wants to see."""
-
-
-def part_name(part: Part) -> str:
-    """Under what name a finished part is kept: a part that is painted anew takes the place of the old one."""
-    if isinstance(part, ViewDone):
-        return f"view-{part.index:03}"
-    if isinstance(part, Halfway):
-        return f"{HALFWAY}{part.step:03}"
-    if isinstance(part, FramePainted):
-        return frame_name(part.place)
-    if isinstance(part, KeyDone):
-        return f"{KEY}{part.place:06}-{part.anchor:06}"
-    return f"texture-{part.object_id:05}" if isinstance(part, TextureResult) else "image"
-
-
-def frame_name(place: int) -> str:
-    """Under what name a painted frame is kept."""
-    return f"{FRAME}{place:06}"
-
-
-def places_of(names: Iterable[str], kind: str) -> list[int]:
-    """The places of all parts of that kind (FRAME, KEY), in order."""
-    return sorted(int(name.split("-")[1]) for name in names if name.startswith(kind))
-
-
-def in_order(names: Iterable[str]) -> list[str]:
-    """Names of parts: views in the request's order, then textures."""
-    return sorted(names, key=lambda name: (not name.startswith("view-"), name))
+STORED: dict[str, type] = {cls.__name__: cls for cls in (Record, Submit, MeshUpload, *get_args(Part))}
 
 
 class Journal:

@@ -51,7 +51,8 @@ from paintover.bridge.scene import MeshData
 
 from .archive import Archive, settled
 from .jobs import Job, Jobs
-from .journal import HIDDEN, Part, Record, in_order
+from .journal import Record
+from .parts import HIDDEN, Part, in_order
 from .shots import Shots, check_continued
 from .supervisor import Supervisor
 from .worker_messages import Halfway, ViewDone

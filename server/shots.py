@@ -29,7 +29,8 @@ from paintover.bridge.shot_messages import AHEAD
 from .archive import Archive, settled
 from .ending import end
 from .jobs import Job, Jobs
-from .journal import FRAME, Journal, frame_name, part_name, places_of
+from .journal import Journal
+from .parts import FRAME, frame_name, part_name, places_of
 from .supervisor import Supervisor
 from .worker_messages import KeyDone, Run
 

@@ -56,6 +56,17 @@ def drawn(scene: bpy.types.Scene) -> Iterator[Any]:
         yield live
 
 
+@pytest.fixture
+def above(scene: bpy.types.Scene) -> bpy.types.Object:
+    """An orthographic camera that sees 4 by 4 from above."""
+    from .scenes import add_camera
+
+    camera = add_camera(scene, "ortho", location=(0, 0, 9))
+    camera.data.ortho_scale, camera.rotation_euler = 4, (0, 0, 0)
+    scene.render.resolution_x = scene.render.resolution_y = 64
+    return camera
+
+
 @pytest.fixture(params=["gpu", "cycles"])
 def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test runs by both ways of drawing, and fails if the wanted one is not the one taken."""

@@ -1,7 +1,8 @@
-"""What tests see of a scene: by the card's route, by any, and by rays."""
+"""What tests see of a scene: by the card's route, by any, and by rays; its edges by either route."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import bpy
@@ -9,11 +10,15 @@ import numpy as np
 from mathutils import Vector
 
 from paintover import cameras, passes
+from paintover.bridge.parameters import EdgeStyle
 from paintover.bridge.scene import Camera, Passes
+from paintover.passes import cycles, gpu_route
 from paintover.passes.draw import Frame
 from paintover.passes.live import Live
 
 SIZE = 48, 32
+ROUTES = (gpu_route, cycles)
+NO_LINES = EdgeStyle(silhouette=False, crease=False, border=False, mark=False, intersection=False)
 
 
 def camera_of(scene: bpy.types.Scene, size: tuple[int, int] = SIZE) -> Any:
@@ -45,3 +50,18 @@ def cast(scene: bpy.types.Scene, camera: Camera) -> tuple[np.ndarray, np.ndarray
             depth[i, j] = -(camera.view @ (*place, 1))[2]
             name[i, j], normal[i, j] = ob.name, n
     return depth, name, normal
+
+
+def edges(scene: bpy.types.Scene, style: EdgeStyle | None = None, size: int = 64, route: Any = gpu_route) -> np.ndarray:
+    camera = cameras.from_object(scene, scene.camera, size, size)
+    edge: np.ndarray = route.render(scene, [camera], edges=style)[0].edge
+    return edge
+
+
+def length(edge: np.ndarray) -> float:
+    """Pixels of lines, a pixel half covered counted half."""
+    return float(edge.sum() / 255)
+
+
+def only(*kinds: str, **others: Any) -> EdgeStyle:
+    return replace(NO_LINES, **dict.fromkeys(kinds, True), **others)

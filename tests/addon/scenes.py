@@ -143,3 +143,9 @@ def material_of(scene: bpy.types.Scene) -> Any:
         material.use_nodes = True
     add_sphere(scene).data.materials.append(material)
     return material
+
+
+def select(ob: bpy.types.Object) -> None:
+    bpy.ops.object.select_all(action="DESELECT")
+    ob.select_set(True)
+    bpy.context.view_layer.objects.active = ob

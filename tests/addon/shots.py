@@ -33,6 +33,7 @@ from paintover.bridge.messages import (
 )
 from paintover.bridge.shot import ShotFrame
 from paintover.session import Session
+from paintover.tasks import TaskState
 
 from .scenes import add_camera, add_cube
 
@@ -152,3 +153,25 @@ class Server:
 
     def _Cancel(self, message: Cancel) -> None:
         self.say(JobState(message.job, CANCELLED, failure=Failure.of(Cancelled())))
+
+
+def render(session: Session, **arguments: Any) -> tuple[ShotTask, Server]:
+    task, server = start(session, **arguments), Server(session)
+    server.run(task)
+    assert task.state is TaskState.DONE, task.error
+    return task, server
+
+
+def numbers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def pixels(path: Path) -> np.ndarray:
+    """A picture's file, float (H, W, 3) of 0…1, as Blender reads it."""
+    image = bpy.data.images.load(str(path))
+    image.colorspace_settings.name = "Non-Color"
+    flat = np.empty(image.size[0] * image.size[1] * 4, np.float32)
+    image.pixels.foreach_get(flat)
+    found = flat.reshape(image.size[1], image.size[0], 4)[::-1, :, :3]
+    bpy.data.images.remove(image)
+    return found

@@ -15,6 +15,8 @@ from paintover.bridge.messages import (
     FramePainted,
     FrameWanted,
     JobState,
+    Ping,
+    Pong,
     Shot,
     Trouble,
 )
@@ -92,3 +94,10 @@ class Artist:
 
 def same(a: dict[int, np.ndarray], b: dict[int, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[place], b[place]) for place in a)
+
+
+def settle(client: Client) -> None:
+    """Wait until the front has taken all that was sent before."""
+    client.send(Ping(77))
+    while client.receive(60) != Pong(77):
+        pass

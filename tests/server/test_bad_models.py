@@ -26,25 +26,13 @@ from paintover.bridge.parameters import Settings
 from paintover.server import model_files, models
 
 from ..server_process import ServerProcess, running
-from .test_models import checkpoint, write_control, write_folder, write_tensors
+from .model_folders import checkpoint, refused, write_control, write_folder, write_tensors
 from .tiny_models import write_model
 
 DEEP = "[" * 100_000
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
-
-@pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAINTOVER_DATA", str(tmp_path / "data"))
-
-
-def refused(path: Path, **options: Any) -> str:
-    """Why it cannot be added; it is not on the list afterwards, and another model still can be added."""
-    with pytest.raises(BadModelFile) as caught:
-        models.add(path, **options)
-    assert caught.value.hint
-    assert [entry.name for entry in models.installed()] == [entry.name for entry in models.BUILT_IN]
-    return caught.value.message
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def header_only(header: Any, length: int | None = None, tail: int = 64) -> bytes:

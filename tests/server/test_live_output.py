@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from paintover.bridge.frames import FrameReader
 from paintover.server.live.output import Output, darkened
 from paintover.server.live.sinks import OutputFrame
 from paintover.server.live.sinks.shared import SharedSink
+
+from ..waiting import wait_until
 
 
 @dataclass
@@ -72,13 +74,6 @@ def values(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
-    limit = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < limit, "it never came"
-        time.sleep(0.002)
-
-
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
@@ -104,7 +99,7 @@ def output(stage: Stage, sink: Sink, settings: dict[str, Any]) -> Iterator[Outpu
 
 
 def test_it_sends_black_of_the_output_size_before_the_first_picture(output: Output, sink: Sink) -> None:
-    until(lambda: len(sink.frames) > 3)
+    wait_until(lambda: len(sink.frames) > 3)
     assert sink.frames[0].image.shape == (64, 128, 3)
     assert not sink.frames[0].image.any()
     assert [frame.fresh for frame in sink.frames[:3]] == [True, False, False]
@@ -114,9 +109,9 @@ def test_it_sends_black_of_the_output_size_before_the_first_picture(output: Outp
 def test_the_newest_picture_goes_out_and_is_repeated(output: Output, stage: Stage, sink: Sink) -> None:
     for value in (10, 20):
         stage.paint(value)
-        until(lambda value=value: sink.frames and sink.shows()[0] == value)  # type: ignore[misc]
+        wait_until(lambda value=value: sink.frames and sink.shows()[0] == value)  # type: ignore[misc]
     count = len(sink.frames)
-    until(lambda: len(sink.frames) > count + 5)
+    wait_until(lambda: len(sink.frames) > count + 5)
     assert all(not frame.fresh for frame in sink.frames[count + 1 :])
     assert sink.frames[-1].image.shape == (64, 96, 3), "a picture goes out in its own size"
     assert not sink.frames[-1].image.flags.writeable
@@ -124,27 +119,27 @@ def test_the_newest_picture_goes_out_and_is_repeated(output: Output, stage: Stag
 
 def test_freeze_holds_what_is_shown(output: Output, stage: Stage, sink: Sink, settings: dict[str, Any]) -> None:
     stage.paint(10)
-    until(lambda: bool(sink.frames) and sink.shows()[0] == 10)
+    wait_until(lambda: bool(sink.frames) and sink.shows()[0] == 10)
     settings["freeze"] = True
     count = len(sink.frames)
-    until(lambda: len(sink.frames) > count + 1)
+    wait_until(lambda: len(sink.frames) > count + 1)
     stage.paint(20)
     count = len(sink.frames)
-    until(lambda: len(sink.frames) > count + 5)
+    wait_until(lambda: len(sink.frames) > count + 5)
     assert {int(frame.image[0, 0, 0]) for frame in sink.frames[count:]} == {10}
     settings["freeze"] = False
-    until(lambda: sink.shows()[0] == 20)
+    wait_until(lambda: sink.shows()[0] == 20)
 
 
 def test_blackout_fades(output: Output, stage: Stage, sink: Sink, settings: dict[str, Any]) -> None:
     stage.paint(200)
-    until(lambda: bool(sink.frames) and sink.shows()[0] == 200)
+    wait_until(lambda: bool(sink.frames) and sink.shows()[0] == 200)
     settings["blackout"] = 0.5
-    until(lambda: sink.shows()[0] == 100)
+    wait_until(lambda: sink.shows()[0] == 100)
     settings["blackout"] = 1.0
-    until(lambda: sink.shows()[0] == 0)
+    wait_until(lambda: sink.shows()[0] == 0)
     settings["blackout"] = 0.0
-    until(lambda: sink.shows()[0] == 200)
+    wait_until(lambda: sink.shows()[0] == 200)
 
 
 def test_darkened_rounds_down_to_black_only_at_the_end() -> None:
@@ -160,32 +155,32 @@ def test_a_chosen_fallback_holds_while_the_stage_is_down(stage: Stage, sink: Sin
     output = Output(stage, values(), [sink], fallback=np.full((8, 8, 3), 77, np.uint8))
     output.start()
     try:
-        until(lambda: bool(sink.frames) and sink.shows()[0] == 77)
+        wait_until(lambda: bool(sink.frames) and sink.shows()[0] == 77)
         stage.paint(10)
-        until(lambda: sink.shows()[0] == 10)
+        wait_until(lambda: sink.shows()[0] == 10)
         stage.down = True
-        until(lambda: sink.shows()[0] == 77)
+        wait_until(lambda: sink.shows()[0] == 77)
         stage.down = False
-        until(lambda: sink.shows()[0] == 10)
+        wait_until(lambda: sink.shows()[0] == 10)
     finally:
         output.close()
 
 
 def test_without_a_fallback_the_last_picture_holds(output: Output, stage: Stage, sink: Sink) -> None:
     stage.paint(10)
-    until(lambda: bool(sink.frames) and sink.shows()[0] == 10)
+    wait_until(lambda: bool(sink.frames) and sink.shows()[0] == 10)
     stage.picture, stage.down = None, True
     count = len(sink.frames)
-    until(lambda: len(sink.frames) > count + 5)
+    wait_until(lambda: len(sink.frames) > count + 5)
     assert sink.shows()[0] == 10
 
 
 def test_a_new_rate_is_taken_at_once(output: Output, sink: Sink, settings: dict[str, Any]) -> None:
     settings["output_fps"] = 1.0
-    until(lambda: len(sink.frames) > 2)
+    wait_until(lambda: len(sink.frames) > 2)
     settings["output_fps"] = 120.0
     count, start = len(sink.frames), time.monotonic()
-    until(lambda: len(sink.frames) > count + 30)
+    wait_until(lambda: len(sink.frames) > count + 30)
     assert time.monotonic() - start < 15, "at the old rate it would take 30 s"
 
 
@@ -203,11 +198,11 @@ def test_ticks_that_were_missed_are_left_out(stage: Stage) -> None:
     output = Output(stage, values(output_fps=20.0), [sink])
     output.start()
     try:
-        until(lambda: len(sink.frames) == 3)
+        wait_until(lambda: len(sink.frames) == 3)
         time.sleep(0.5)  # ten ticks that are missed
         start = time.monotonic()
         held.set()
-        until(lambda: len(sink.frames) >= 8)
+        wait_until(lambda: len(sink.frames) >= 8)
         assert len(sink.frames) - 3 <= (time.monotonic() - start) * 20 + 2, "a burst"
     finally:
         held.set()
@@ -219,10 +214,10 @@ def test_a_sink_that_fails_takes_no_other_along(stage: Stage, caplog: pytest.Log
     output = Output(stage, values(), [bad, good])
     output.start()
     try:
-        until(lambda: len(good.frames) > 5)
+        wait_until(lambda: len(good.frames) > 5)
         assert bad.tried > 4
         bad.fails = False
-        until(lambda: len(bad.frames) > 2)
+        wait_until(lambda: len(bad.frames) > 2)
     finally:
         output.close()
     assert sum("output bad failed" in record.getMessage() for record in caplog.records) == 1, "said once"
@@ -238,7 +233,7 @@ def test_a_sink_that_cannot_be_opened_says_so_and_closes_the_others(stage: Stage
 
 def test_pace_is_measured(output: Output, stage: Stage, sink: Sink) -> None:
     stage.paint(1)
-    until(lambda: len(sink.frames) > 50)
+    wait_until(lambda: len(sink.frames) > 50)
     pace = output.pace()
     assert 0 < pace.fps < 110
     assert pace.largest_gap >= 1
@@ -253,7 +248,7 @@ def test_frames_reach_another_program_through_shared_memory(stage: Stage) -> Non
     try:
         reader = FrameReader(name)
         stage.paint(42)
-        until(lambda: (frame := reader.read()) is not None and int(frame.image[0, 0, 0]) == 42)
+        wait_until(lambda: (frame := reader.read()) is not None and int(frame.image[0, 0, 0]) == 42)
         frame = reader.read()
         assert frame is not None
         assert frame.image.shape == (64, 96, 3)
@@ -271,6 +266,6 @@ def test_a_larger_frame_gets_new_memory_under_the_same_name() -> None:
     sink.start()
     for side in (256, 2048, 512):
         sink.send(OutputFrame(1, 0.0, np.full((side, side, 3), side // 16, np.uint8)))
-        until(lambda side=side: (frame := reader.read()) is not None and frame.image.shape[0] == side)  # type: ignore[misc]
+        wait_until(lambda side=side: (frame := reader.read()) is not None and frame.image.shape[0] == side)  # type: ignore[misc]
     sink.close()
     assert reader.read() is None

@@ -13,7 +13,7 @@ from paintover.bridge.hints import make_hint
 from paintover.server.live.outside import Outside, passes_of
 
 from ..server_process import running
-from .web_server import until
+from ..waiting import wait_until
 
 
 def name_of_its_own() -> str:
@@ -71,7 +71,7 @@ def test_a_frame_from_outside_wakes_the_stage_and_is_painted_from(tmp_path: Path
     writer = FrameWriter(name, 1 << 20)
     with running(tmp_path, "fake", "--source", name, "--http-port", "0", "--osc-port", "0") as server:
         reader = FrameReader(f"paintover-{server.port}")
-        until(lambda: reader.read() is not None)
+        wait_until(lambda: reader.read() is not None)
         frame = reader.read()
         assert frame is not None
         assert not frame.image.any(), "nothing is painted before somebody asks for it"
@@ -82,8 +82,8 @@ def test_a_frame_from_outside_wakes_the_stage_and_is_painted_from(tmp_path: Path
             seen = reader.read()
             return int.from_bytes(seen.image.reshape(-1)[:4].tobytes(), "little") if seen is not None else 0
 
-        until(lambda: painted_from() == 1, 120)
+        wait_until(lambda: painted_from() == 1, 120)
         writer.write(np.full((64, 64, 1), 99, np.uint8), 0.0)
-        until(lambda: painted_from() == 2, 60)
+        wait_until(lambda: painted_from() == 2, 60)
     writer.close()
     assert reader.read() is None, "gone with the server"

@@ -20,14 +20,9 @@ from paintover.bridge.frames import FrameReader, FrameWriter
 from paintover.server.live.sinks import OutputFrame, make
 from paintover.server.live.sinks.threaded import ThreadedSink
 
+from ..waiting import wait_until
+
 HERE = {"ndi": "cyndilib", "spout": "SpoutGL", "syphon": "syphon", "camera": "pyvirtualcam"}
-
-
-def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
-    limit = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < limit, "it never came"
-        time.sleep(0.002)
 
 
 def frame(value: int, width: int = 64, height: int = 32) -> OutputFrame:
@@ -62,7 +57,7 @@ def test_depth_and_alpha_go_beside_the_picture() -> None:
         sink.send(frame(1))
         sink.send(dataclasses.replace(frame(2), depth=depth))
         sink.send(dataclasses.replace(frame(2), depth=depth, fresh=False))
-        until(lambda: reader.read() is not None)
+        wait_until(lambda: reader.read() is not None)
         beside = reader.read()
         assert beside is not None
         assert beside.image.shape == (32, 64, 4), "as large as the picture"
@@ -72,7 +67,7 @@ def test_depth_and_alpha_go_beside_the_picture() -> None:
         assert 0 < far < near == 255
         sink.send(dataclasses.replace(frame(3), depth=depth, fresh=False))
         sink.send(dataclasses.replace(frame(3, 96, 48), depth=depth, fresh=False))
-        until(lambda: (now := reader.read()) is not None and now.image.shape == (48, 96, 4))
+        wait_until(lambda: (now := reader.read()) is not None and now.image.shape == (48, 96, 4))
     finally:
         sink.close()
     assert reader.read() is None
@@ -113,9 +108,9 @@ def test_spout_gets_rgba_on_one_thread_and_is_opened_anew_for_another_size(monke
     sink = make("spout", frames="unused", fps=30)
     sink.start()
     sink.send(frame(7))
-    until(lambda: len(sender.of("sendImage")) == 1)
+    wait_until(lambda: len(sender.of("sendImage")) == 1)
     sink.send(frame(8, width=128))
-    until(lambda: len(sender.of("sendImage")) == 2)
+    wait_until(lambda: len(sender.of("sendImage")) == 2)
     sink.close()
     pixels, width, height = sender.of("sendImage")[0][:3]
     assert (width, height) == (64, 32)
@@ -142,7 +137,7 @@ def test_syphon_publishes_a_texture(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = make("syphon", frames="unused", fps=30)
     sink.start()
     sink.send(frame(9))
-    until(lambda: len(server.of("publish_frame_texture")) == 1)
+    wait_until(lambda: len(server.of("publish_frame_texture")) == 1)
     sink.close()
     assert server.of("publish_frame_texture")[0][0] == ("the device", 64, 32)
     assert tuple(copied[0][0, 0]) == (9, 9, 9, 255)
@@ -161,7 +156,7 @@ def test_a_virtual_camera_is_tried_before_the_show(monkeypatch: pytest.MonkeyPat
     assert cameras[0].of("close"), "the one for trying is closed again"
     sink.start()
     sink.send(frame(5))
-    until(lambda: len(cameras) == 2 and len(cameras[1].of("send")) == 1)
+    wait_until(lambda: len(cameras) == 2 and len(cameras[1].of("send")) == 1)
     sink.close()
     assert cameras[1].of("send")[0][0].shape == (32, 64, 3)
 
@@ -181,7 +176,7 @@ def test_ndi_takes_frames_of_changing_size() -> None:
     try:
         for count, width in enumerate((64, 128, 64), 1):
             sink.send(frame(5, width=width))
-            until(lambda count=count: sink.shown == count)  # type: ignore[misc]
+            wait_until(lambda count=count: sink.shown == count)  # type: ignore[misc]
     finally:
         sink.close()
 
@@ -218,11 +213,11 @@ def test_a_library_that_holds_up_gets_the_newest_frame_and_holds_nobody_up() -> 
     sink = ThreadedSink(driver)
     sink.start()
     sink.send(frame(1))
-    until(lambda: driver.opened == 1)
+    wait_until(lambda: driver.opened == 1)
     for value in range(2, 50):
         sink.send(frame(value))  # would never return if it waited for the driver
     driver.go.set()
-    until(lambda: len(driver.shown) == 2)
+    wait_until(lambda: len(driver.shown) == 2)
     assert driver.shown == [1, 49]
     sink.close()
     assert driver.closed == 1

@@ -20,7 +20,8 @@ from PIL import Image
 from paintover.bridge.errors import PortInUse
 from paintover.bridge.live import LIVE
 
-from .web_server import TOKEN, WebServer, serving, until
+from ..waiting import wait_until
+from .web_server import TOKEN, WebServer, serving
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +86,12 @@ async def test_the_stream_shows_the_newest_frame_to_several_viewers(
 async def test_nothing_is_encoded_while_nobody_looks(server: WebServer, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{server.url}/stream.mjpg") as viewer:
         await part(viewer.content)
-    await asyncio.to_thread(until, lambda: not server.web._viewers)
+    await asyncio.to_thread(wait_until, lambda: not server.web._viewers)
     number = server.jpeg.number
     for value in range(6):
         server.stage.paint(value, 2, 3)
         count = server.output._number
-        await asyncio.to_thread(until, lambda count=count: server.output._number > count + 1)
+        await asyncio.to_thread(wait_until, lambda count=count: server.output._number > count + 1)
     # What the last viewer had asked for may still come; nobody asks for more.
     assert server.jpeg.number <= number + 1
 
@@ -111,7 +112,7 @@ async def test_the_snapshot_is_exact_and_says_what_it_was_painted_from(
 ) -> None:
     server.stage.paint(11, 22, 33)
     server.set("prompt", "rusty tin")
-    await asyncio.to_thread(until, lambda: tuple(server.output.image[0, 0]) == (11, 22, 33))
+    await asyncio.to_thread(wait_until, lambda: tuple(server.output.image[0, 0]) == (11, 22, 33))
     async with http.get(f"{server.url}/snapshot.png") as answer:
         data = await answer.read()
     with Image.open(io.BytesIO(data)) as image:
@@ -291,7 +292,7 @@ async def test_a_page_that_does_not_read_takes_no_memory_and_nobody_waits(
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     await reader.readuntil(b"\r\n\r\n")
-    await asyncio.to_thread(until, lambda: len(server.web._pages) == 2)
+    await asyncio.to_thread(wait_until, lambda: len(server.web._pages) == 2)
     await page.hear("hello")
     for i in range(40):
         for name in ("prompt_1", "prompt_2", "prompt_3"):
@@ -383,7 +384,7 @@ async def test_more_viewers_than_it_can_serve_are_refused(
     server: WebServer, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("paintover.server.live.web.MAX_VIEWERS", 1)
-    await asyncio.to_thread(until, lambda: not server.web._viewers)
+    await asyncio.to_thread(wait_until, lambda: not server.web._viewers)
     async with http.get(f"{server.url}/stream.mjpg") as first:
         await part(first.content)
         assert await refused(http, f"{server.url}/stream.mjpg") == 503

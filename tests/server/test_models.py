@@ -4,85 +4,21 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from paintover.bridge.errors import (
-    BadModelFile,
-    BadParameter,
-    MissingModel,
-    PaintoverError,
-    UnsupportedControl,
-)
-from paintover.bridge.parameters import BY_NAME, CONTROLS
-from paintover.server import catalogue, extras, model_files, models
+from paintover.bridge.errors import BadModelFile, BadParameter, MissingModel, UnsupportedControl
+from paintover.bridge.parameters import BY_NAME
+from paintover.server import models
+
+from .model_folders import checkpoint, refused, write_control, write_folder, write_tensors
 
 BUILT_IN = [entry.name for entry in models.BUILT_IN]
 
-
-@pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "data"
-    monkeypatch.setenv("PAINTOVER_DATA", str(folder))
-    return folder
-
-
-def write_tensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
-    """A valid .safetensors file of zeros (float16)."""
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        size = 2
-        for side in shape:
-            size *= side
-        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
-    return path
-
-
-def write_folder(path: Path, family: str = "sd15", variant: str = "") -> Path:
-    """A diffusers folder whose files are well formed, and nothing more."""
-    dot = f".{variant}" if variant else ""
-    for component in model_files.COMPONENTS[family]:
-        folder = path / component
-        folder.mkdir(parents=True)
-        if component.startswith("tokenizer"):
-            (folder / "vocab.json").write_text("{}")
-            (folder / "merges.txt").write_text("")
-        elif component == "scheduler":
-            (folder / "scheduler_config.json").write_text('{"_class_name": "DDIMScheduler"}')
-        else:
-            (folder / "config.json").write_text("{}")
-            stem = "model" if component.startswith("text") else "diffusion_pytorch_model"
-            write_tensors(folder / f"{stem}{dot}.safetensors", {"weight": (2, 2)})
-    name = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}[family]
-    (path / "model_index.json").write_text(json.dumps({"_class_name": name}))
-    return path
-
-
-def write_control(path: Path, family: str = "sd15") -> Path:
-    path.mkdir(parents=True)
-    kind = "text_time" if family == "sdxl" else None
-    (path / "config.json").write_text(json.dumps({"_class_name": "ControlNetModel", "addition_embed_type": kind}))
-    write_tensors(path / "diffusion_pytorch_model.safetensors", {"weight": (2, 2)})
-    return path
-
-
-def checkpoint(width: int, encoder: str = "cond_stage_model") -> dict[str, tuple[int, ...]]:
-    """The telling tensors of a single-file checkpoint whose text embeddings are `width` wide."""
-    return {
-        "model.diffusion_model.input_blocks.0.0.weight": (4, 4, 3, 3),
-        "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight": (4, width),
-        f"{encoder}.transformer.text_model.embeddings.position_ids": (1, 77),
-        "first_stage_model.encoder.conv_in.weight": (4, 3, 3, 3),
-    }
-
+pytestmark = pytest.mark.usefixtures("data")
 
 # ---------------------------------------------------------------- recognising
 
@@ -130,103 +66,7 @@ def test_controls_serve_their_whole_family(tmp_path: Path) -> None:
     }
 
 
-# ---------------------------------------------------------------- LoRAs and motion adapters
-
-LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
-
-
-def lora_shapes(width: int, form: str = "kohya") -> dict[str, tuple[int, ...]]:
-    """The telling tensors of a LoRA, as one of three kinds of program writes them."""
-    if form == "kohya":
-        layer = f"lora_unet_{LAYER.replace('.', '_')}"
-        return {f"{layer}.lora_down.weight": (4, width), f"{layer}.lora_up.weight": (8, 4), f"{layer}.alpha": ()}
-    if form == "peft":
-        return {f"unet.{LAYER}.lora_A.weight": (4, width), f"unet.{LAYER}.lora_B.weight": (8, 4)}
-    layer = f"unet.{LAYER.replace('to_k', 'processor.to_k_lora')}"
-    return {f"{layer}.down.weight": (4, width), f"{layer}.up.weight": (8, 4)}
-
-
-@pytest.mark.parametrize("form", ["kohya", "peft", "diffusers"])
-@pytest.mark.parametrize(("width", "family"), [(768, "sd15"), (2048, "sdxl"), (128, "sd15")])
-def test_loras_tell_their_family(tmp_path: Path, form: str, width: int, family: str) -> None:
-    file = write_tensors(tmp_path / "my style.v2.safetensors", lora_shapes(width, form))
-    assert models.add(file) == "my_style.v2"
-    assert extras.lora("my_style.v2") == models.Extra("my_style.v2", family, str(file))
-    assert models.add(file, name="other", kind="lora", family=family) == "other"
-    with pytest.raises(BadParameter, match="family"):
-        models.add(file, family="sd15" if family == "sdxl" else "sdxl")
-    for wrong in ({"kind": "motion"}, {"control": "depth"}, {"name": "two words"}):
-        with pytest.raises(BadParameter):
-            models.add(file, **wrong)
-
-
-def test_a_lora_that_does_not_tell_its_family(tmp_path: Path) -> None:
-    assert "another family" in refused(write_tensors(tmp_path / "sd2.safetensors", lora_shapes(1024)))
-    file = write_tensors(tmp_path / "odd.safetensors", {"lora_unet_conv_in.lora_down.weight": (4, 4, 3, 3)})
-    with pytest.raises(BadParameter) as caught:
-        models.add(file)
-    assert "--family" in caught.value.hint
-    assert models.add(file, family="sd15") == "odd"
-
-
-def test_folders_of_loras_as_other_programs_have_them(tmp_path: Path) -> None:
-    """What comes into them later is installed, too; what was added by itself goes first."""
-    folder = tmp_path / "webui" / "models" / "Lora"
-    write_tensors(folder / "film.safetensors", lora_shapes(768))
-    write_tensors(folder / "people" / "old man.safetensors", lora_shapes(2048))
-    (folder / "notes.txt").write_text("mine")
-    assert models.add(folder, kind="lora") == models.add(folder, kind="lora") == str(folder)
-    write_tensors(folder / "lcm" / "pytorch_lora_weights.safetensors", lora_shapes(768))
-    assert list(extras.loras()) == ["film", "lcm", "old_man"]
-    assert extras.lora("old_man").family == "sdxl"
-    own = write_tensors(tmp_path / "own.safetensors", lora_shapes(768))
-    models.add(own, name="film")
-    assert extras.lora("film").path == str(own)
-    with pytest.raises(MissingModel) as caught:
-        extras.lora("flim")
-    assert "film, lcm, old_man" in caught.value.hint
-    models.remove("film")
-    assert extras.lora("film").path == str(folder / "film.safetensors")
-    models.remove(str(folder))
-    assert not extras.loras()
-    for wrong in (tmp_path / "nowhere", tmp_path / "data"):
-        with pytest.raises(BadModelFile):
-            models.add(wrong, kind="lora")
-
-
-def test_motion_adapters(tmp_path: Path) -> None:
-    folder = write_control(tmp_path / "mm v15")
-    (folder / "config.json").write_text(json.dumps({"_class_name": "MotionAdapter"}))
-    assert models.add(folder, kind="motion") == models.add(folder) == "mm_v15"
-    assert extras.motion("mm_v15").path == str(folder)
-    with pytest.raises(MissingModel) as caught:
-        extras.motion("mm")
-    assert "mm_v15" in caught.value.hint
-    models.remove("mm_v15")
-    with pytest.raises(MissingModel):
-        extras.motion("mm_v15")
-    with pytest.raises(BadParameter):
-        models.add(write_control(tmp_path / "net"), kind="motion")
-
-
-def test_a_list_from_before_there_were_loras(data: Path) -> None:
-    data.mkdir()
-    (data / "models.json").write_text('{"models": {}, "controls": {}}')
-    assert not extras.loras()
-    (data / "models.json").write_text('{"models": {}, "controls": {}, "lora": {"film": {"family": "x", "path": "y"}}}')
-    with pytest.raises(BadModelFile, match="damaged"):
-        extras.loras()
-
-
 # ---------------------------------------------------------------- refusing
-
-
-def refused(path: Path, **options: Any) -> str:
-    with pytest.raises(BadModelFile) as caught:
-        models.add(path, **options)
-    assert caught.value.hint
-    assert [entry.name for entry in models.installed() if entry.name not in BUILT_IN] == []
-    return caught.value.message
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
@@ -376,102 +216,6 @@ def test_defaults_are_valid_parameters() -> None:
             assert BY_NAME[name].check(value) == value
 
 
-# ---------------------------------------------------------------- fetching
-
-
-SD15_FILES = [
-    "README.md", "model_index.json", "v1-5-pruned.ckpt", "v1-5-pruned-emaonly.safetensors",
-    "safety_checker/config.json",
-    "safety_checker/model.safetensors", "scheduler/scheduler_config.json", "text_encoder/config.json",
-    "text_encoder/model.safetensors", "text_encoder/model.fp16.safetensors", "text_encoder/pytorch_model.bin",
-    "tokenizer/vocab.json", "tokenizer/merges.txt", "unet/config.json", "unet/diffusion_pytorch_model.bin",
-    "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
-    "unet/diffusion_pytorch_model.non_ema.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
-]  # fmt: skip
-
-
-def test_only_what_is_needed_is_fetched() -> None:
-    wanted = catalogue.wanted_files(catalogue.known("sd15"), SD15_FILES)
-    assert [file for file in wanted if file.endswith(".safetensors")] == [
-        "text_encoder/model.fp16.safetensors",
-        "unet/diffusion_pytorch_model.fp16.safetensors",
-        "vae/diffusion_pytorch_model.safetensors",
-    ]
-    assert {"model_index.json", "tokenizer/merges.txt", "unet/config.json"} <= set(wanted)
-    assert not any(file.endswith((".bin", ".ckpt", ".md")) or "safety" in file for file in wanted)
-    config = catalogue.wanted_files(catalogue.known("sd15-config"), SD15_FILES)
-    assert config
-    assert not any(file.endswith(".safetensors") for file in config)
-    control = ["config.json", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors", "images/a.png"]
-    assert catalogue.wanted_files(catalogue.known("sd15-depth"), control) == [control[0], control[2]]
-
-
-@pytest.mark.parametrize("error", ["OSError", "HTTPError"])
-def test_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: str) -> None:
-    import huggingface_hub
-
-    def unreachable(*args: Any, **options: Any) -> None:
-        raise OSError("no route") if error == "OSError" else huggingface_hub.errors.HTTPError("no route")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
-    with pytest.raises(PaintoverError, match="sd15 could not be fetched") as caught:
-        catalogue.fetch("sd15", lambda done, total: None)
-    assert "models add PATH" in caught.value.hint
-    with pytest.raises(MissingModel) as missing:
-        catalogue.fetch("flux", lambda done, total: None)
-    assert "sd15-depth" in missing.value.hint
-
-
-def test_fetched_models_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub is played by a folder in its cache's layout; progress counts the bytes of all files together."""
-    import huggingface_hub
-
-    cache = tmp_path / "cache" / "models--stable-diffusion-v1-5--stable-diffusion-v1-5"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    listing = write_folder(tmp_path / "listing")
-    names = [file.relative_to(listing).as_posix() for file in listing.rglob("*") if file.is_file()]
-    siblings = [SimpleNamespace(rfilename=name, size=100) for name in [*names, "unet/old.bin"]]
-
-    def download(repo: str, allow_patterns: list[str], tqdm_class: Any) -> str:
-        tqdm_class(total=2, desc="Fetching files").update(1)
-        received = tqdm_class(total=100, unit="B", unit_scale=True)
-        written = tqdm_class(total=100, unit="B", unit_scale=True)
-        for _ in allow_patterns:
-            received.update(100)
-            written.update(100)
-        (cache / "refs").mkdir(parents=True)
-        (cache / "refs" / "main").write_text("abc")
-        write_folder(cache / "snapshots" / "abc")
-        return str(cache / "snapshots" / "abc")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *a, **o: SimpleNamespace(siblings=siblings))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(BadModelFile, match="not on this machine"):
-        models.located(catalogue.known("sd15").hub)
-    assert catalogue.plan("sd15").size == 100 * len(names)
-    seen: list[tuple[int, int]] = []
-    assert catalogue.fetch("sd15", lambda done, total: seen.append((done, total))) == "sd15"
-    assert seen[0] == (100, 100 * len(names))
-    assert seen[-1] == (100 * len(names), 100 * len(names))
-    assert models.resolve("sd15").path == catalogue.known("sd15").hub
-    models.validate(models.resolve("sd15"))
-    assert catalogue.plan("sd15").size == 0
-    assert models.config_folder("sd15") == cache / "snapshots" / "abc"
-
-
-def test_the_catalogue_is_sound() -> None:
-    names = [item.name for item in catalogue.CATALOGUE]
-    assert len(set(names)) == len(names)
-    for item in catalogue.CATALOGUE:
-        assert item.family in model_files.FAMILIES
-        assert item.control in ("", *CONTROLS)
-        assert models.HUB_ID.fullmatch(item.hub)
-        assert item.licence
-        assert item.gigabytes > 0
-
-
 def test_the_registry_needs_no_torch() -> None:
-    import subprocess
-
     code = "import sys; import paintover.server.models; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

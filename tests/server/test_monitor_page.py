@@ -16,7 +16,8 @@ from PIL import Image
 
 from paintover.bridge.live import LIVE
 
-from .web_server import WebServer, serving, until
+from ..waiting import wait_until
+from .web_server import WebServer, serving
 
 pytest.importorskip("selenium")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -77,9 +78,9 @@ def look(browser: Any, server: WebServer, wide: tuple[int, int] = DESK, phone: b
     browser.execute_script("localStorage.clear()")
     browser.get_log("browser")
     browser.refresh()
-    until(lambda: browser.execute_script("return document.body.dataset.link") == "there")
-    until(lambda: int(browser.execute_script("return document.getElementById('frame').dataset.frames ?? 0")) > 2)
-    until(lambda: browser.execute_script("return document.getElementById('state').textContent") == "running")
+    wait_until(lambda: browser.execute_script("return document.body.dataset.link") == "there")
+    wait_until(lambda: int(browser.execute_script("return document.getElementById('frame').dataset.frames ?? 0")) > 2)
+    wait_until(lambda: browser.execute_script("return document.getElementById('state').textContent") == "running")
 
 
 def shown(browser: Any) -> np.ndarray:
@@ -122,7 +123,8 @@ def test_the_page_shows_the_picture_and_the_status(server: WebServer, browser: A
     assert browser.execute_script("return document.getElementById('latency_ms').textContent") == "50.0"
     assert browser.execute_script("return document.getElementById('fps').textContent") == "24.0"
     assert "/paintover/guidance" in browser.execute_script("return document.getElementById('heard').textContent")
-    until(lambda: "no such address" in browser.execute_script("return document.getElementById('problems').textContent"))
+    problems = "return document.getElementById('problems').textContent"
+    wait_until(lambda: "no such address" in browser.execute_script(problems))
     assert browser.execute_script("return document.documentElement.scrollHeight <= innerHeight"), "nothing to scroll"
     keep(browser, "desk.png")
     assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
@@ -135,7 +137,7 @@ def test_every_parameter_has_a_control_that_shows_its_value(server: WebServer, b
     assert browser.execute_script("return document.getElementById('p-prompt').value").startswith("old red brick")
     assert int(browser.execute_script("return document.getElementById('p-seed').value")) == server.state.values["seed"]
     server.set("guidance", 12.5)
-    until(lambda: float(browser.execute_script("return document.getElementById('p-guidance').value")) == 12.5)
+    wait_until(lambda: float(browser.execute_script("return document.getElementById('p-guidance').value")) == 12.5)
 
 
 def test_moving_a_slider_changes_the_value(server: WebServer, browser: Any) -> None:
@@ -144,7 +146,7 @@ def test_moving_a_slider_changes_the_value(server: WebServer, browser: Any) -> N
         move(browser, name, value)
         row = next(row for row in LIVE if row.name == name)
         span = (row.maximum or 0) - (row.minimum or 0)
-        until(lambda name=name, value=value, span=span: abs(server.state.values[name] - value) < 0.03 * span)
+        wait_until(lambda name=name, value=value, span=span: abs(server.state.values[name] - value) < 0.03 * span)
 
 
 def test_switches_texts_and_numbers_change_the_value(server: WebServer, browser: Any) -> None:
@@ -153,30 +155,30 @@ def test_switches_texts_and_numbers_change_the_value(server: WebServer, browser:
 
     look(browser, server)
     browser.find_element(By.ID, "p-freeze").click()
-    until(lambda: server.state.values["freeze"] is True)
+    wait_until(lambda: server.state.values["freeze"] is True)
     browser.find_element(By.ID, "p-freeze").click()
-    until(lambda: server.state.values["freeze"] is False)
+    wait_until(lambda: server.state.values["freeze"] is False)
     was = server.state.values["control_edge"]
     browser.find_element(By.ID, "p-control_edge").click()
-    until(lambda: server.state.values["control_edge"] is not was)
+    wait_until(lambda: server.state.values["control_edge"] is not was)
     prompt = browser.find_element(By.ID, "p-prompt")
     prompt.send_keys(Keys.CONTROL, "a")
     prompt.send_keys("wet slate “ä”")
     assert server.state.values["prompt"] != "wet slate “ä”", "not while it is typed"
     prompt.send_keys(Keys.ENTER)
-    until(lambda: server.state.values["prompt"] == "wet slate “ä”")
+    wait_until(lambda: server.state.values["prompt"] == "wet slate “ä”")
     number = browser.find_element(By.CSS_SELECTOR, "[data-name=guidance] .number input")
     number.send_keys("99" + Keys.ENTER)
-    until(lambda: server.state.values["guidance"] == 30.0)
+    wait_until(lambda: server.state.values["guidance"] == 30.0)
     browser.find_element(By.TAG_NAME, "h2").click()
-    until(lambda: number.get_property("value") == "30")  # what it sent was out of range: it shows what is used
+    wait_until(lambda: number.get_property("value") == "30")  # what it sent was out of range: it shows what is used
     resets = server.state.resets
     browser.find_element(By.ID, "reset").click()
-    until(lambda: server.state.resets == resets + 1)
+    wait_until(lambda: server.state.resets == resets + 1)
     before = server.state.values["seed"]
     browser.find_element(By.CSS_SELECTOR, "[data-name=seed] button").click()
-    until(lambda: server.state.values["seed"] != before)
-    until(lambda: number_of(browser, "p-seed") == server.state.values["seed"])
+    wait_until(lambda: server.state.values["seed"] != before)
+    wait_until(lambda: number_of(browser, "p-seed") == server.state.values["seed"])
 
 
 def number_of(browser: Any, name: str) -> float:
@@ -190,11 +192,12 @@ def test_presets_are_stored_and_recalled(server: WebServer, browser: Any) -> Non
     server.set("strength", 0.25)
     browser.find_element(By.ID, "store").click()
     browser.find_element(By.CSS_SELECTOR, "[data-preset='3']").click()
-    until(lambda: 3 in server.state.presets)
+    wait_until(lambda: 3 in server.state.presets)
     server.set("strength", 0.75)
-    until(lambda: browser.find_element(By.CSS_SELECTOR, "[data-preset='3']").get_attribute("class") == "stored last")
-    browser.find_element(By.CSS_SELECTOR, "[data-preset='3']").click()
-    until(lambda: server.state.values["strength"] == 0.25)
+    preset = "[data-preset='3']"
+    wait_until(lambda: browser.find_element(By.CSS_SELECTOR, preset).get_attribute("class") == "stored last")
+    browser.find_element(By.CSS_SELECTOR, preset).click()
+    wait_until(lambda: server.state.values["strength"] == 0.25)
 
 
 def test_it_is_usable_on_a_phone(server: WebServer, browser: Any) -> None:
@@ -212,7 +215,7 @@ def test_it_is_usable_on_a_phone(server: WebServer, browser: Any) -> None:
     assert small == [], "everything is large enough for a finger"
     server.set("feedback_zoom", 1.0)
     move(browser, "feedback_zoom", 1.25)
-    until(lambda: abs(server.state.values["feedback_zoom"] - 1.25) < 0.03)
+    wait_until(lambda: abs(server.state.values["feedback_zoom"] - 1.25) < 0.03)
     box = browser.find_element(By.ID, "picture").rect
     assert box["width"] == 390
     top = browser.execute_script("return document.getElementById('picture').getBoundingClientRect().top")
@@ -225,7 +228,7 @@ def test_the_stream_is_a_picture_in_the_browser(server: WebServer, browser: Any)
     look(browser, server)
     # Within a page: opened by itself a stream never ends loading, and the driver would wait for that.
     browser.execute_script("document.body.innerHTML = '<img id=stream src=stream.mjpg>'")
-    until(lambda: browser.execute_script("return document.getElementById('stream').naturalWidth") == 512)
+    wait_until(lambda: browser.execute_script("return document.getElementById('stream').naturalWidth") == 512)
 
     def centre() -> np.ndarray:
         pixel = browser.execute_script(
@@ -234,9 +237,9 @@ def test_the_stream_is_a_picture_in_the_browser(server: WebServer, browser: Any)
         )
         return np.array(pixel[:3])
 
-    until(lambda: np.abs(centre() - (128, 128, 128)).max() < 8)
+    wait_until(lambda: np.abs(centre() - (128, 128, 128)).max() < 8)
     server.stage.paint(30, 200, 90, width=512, height=512)
-    until(lambda: np.abs(centre() - (30, 200, 90)).max() < 8)
+    wait_until(lambda: np.abs(centre() - (30, 200, 90)).max() < 8)
     paint_rainbow(server)
 
 
@@ -245,7 +248,7 @@ def test_it_connects_again_by_itself(browser: Any) -> None:
         server.stage.paint(9, 9, 9)
         look(browser, server)
         server.call(server.web.close())
-        until(lambda: browser.execute_script("return document.body.dataset.link") == "lost")
+        wait_until(lambda: browser.execute_script("return document.body.dataset.link") == "lost")
         keep(browser, "lost.png")
         from paintover.server.live.web import Web
 
@@ -255,5 +258,5 @@ def test_it_connects_again_by_itself(browser: Any) -> None:
             return web
 
         server.web = server.call(again())
-        until(lambda: browser.execute_script("return document.body.dataset.link") == "there")
-        until(lambda: browser.execute_script("return document.getElementById('state').textContent") == "running")
+        wait_until(lambda: browser.execute_script("return document.body.dataset.link") == "there")
+        wait_until(lambda: browser.execute_script("return document.getElementById('state').textContent") == "running")

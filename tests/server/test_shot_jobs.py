@@ -5,26 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
-import time
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from paintover.bridge.client import Client
-from paintover.bridge.errors import (
-    BadMessage,
-    BadPasses,
-    BadSize,
-    Cancelled,
-    MissingModel,
-    NoCamera,
-    NothingToContinue,
-    UnknownJob,
-)
+from paintover.bridge.errors import Cancelled, NoCamera, NothingToContinue, UnknownJob
 from paintover.bridge.messages import (
     CANCELLED,
     DONE,
@@ -32,7 +19,6 @@ from paintover.bridge.messages import (
     QUEUED,
     RUNNING,
     Failure,
-    FrameGiven,
     FrameKept,
     FrameMissing,
     FramePainted,
@@ -41,44 +27,22 @@ from paintover.bridge.messages import (
     Handover,
     ImageResult,
     JobState,
-    Ping,
-    Pong,
     Progress,
     Resume,
     TakeOver,
 )
 from paintover.bridge.parameters import Settings
-from paintover.bridge.shot import Link, ShotFrame
 from paintover.bridge.shot_messages import AHEAD
 from paintover.server.shots import UNKEPT
 
 from ..server_process import ServerProcess, running
-from . import wall_and_post
-from .recovery import end_of, listed, of_type, until
-from .shot_client import LOOK, Artist, same, shot
+from ..waiting import wait_until
+from .recovery import listed, of_type, until
+from .shot_client import LOOK, Artist, same, settle, shot
 
 
 def files(server: ServerProcess, job: str, kind: str) -> list[str]:
     return sorted(path.stem for path in (server.data / "jobs" / job).glob(f"{kind}-*.frames"))
-
-
-def wait(true: Callable[[], bool]) -> None:
-    """For what the journal's thread does meanwhile."""
-    until = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def settle(client: Client) -> None:
-    """Wait until the front has taken all that was sent before."""
-    client.send(Ping(77))
-    while client.receive(60) != Pong(77):
-        pass
-
-
-def is_key(artist: Artist, message: Any) -> bool:
-    return isinstance(message, FramePainted) and artist.places[message.place].key
 
 
 # ---------------------------------------------------------------- undisturbed
@@ -102,7 +66,7 @@ def test_frames_are_asked_for_and_painted_in_order(client: Client, server: Serve
     assert any(said.stage.startswith("Painting frame 5, 2 of 13") for said in progress)
     assert all(a.fraction <= b.fraction + 1e-9 for a, b in itertools.pairwise(progress))
     settle(client)
-    wait(lambda: not files(server, artist.job, "frame"))  # what the client has on disk is dropped
+    wait_until(lambda: not files(server, artist.job, "frame"))  # what the client has on disk is dropped
     summary = listed(client, artist.job)
     assert summary
     assert (summary.kind, summary.state, summary.views, summary.painted) == ("shot", DONE, 13, 13)
@@ -131,7 +95,7 @@ def test_no_more_is_asked_for_than_is_taken(client: Client, server: ServerProces
     artist.until(lambda message: isinstance(message, FramePainted) and message.place == UNKEPT + AHEAD - 2)
     settle(client)
     assert max(message.place + message.count for message in artist.of(FrameWanted)) == UNKEPT + AHEAD - 1
-    wait(lambda: len(files(server, artist.job, "frame")) == UNKEPT + AHEAD - 1)
+    wait_until(lambda: len(files(server, artist.job, "frame")) == UNKEPT + AHEAD - 1)
     for place in list(artist.pictures):
         client.send(FrameKept(artist.job, place))
     artist.keeps = True
@@ -286,99 +250,6 @@ def test_a_shot_cannot_go_on_from_another_one(client: Client) -> None:
     ):
         with pytest.raises(error):
             Artist(client, other).finish()
-
-
-# ---------------------------------------------------------------- bad input
-
-
-@pytest.mark.parametrize(
-    ("bad", "error"),
-    [
-        (shot(3, settings=dataclasses.replace(LOOK, model="nonesuch")), MissingModel),
-        (shot(3, width=32), BadSize),
-        (shot(3, height=8192), BadSize),
-    ],
-)
-def test_shots_that_cannot_be_painted_are_refused(client: Client, bad: Any, error: type) -> None:
-    with pytest.raises(error):
-        Artist(client, bad).finish()
-
-
-def nan(frame: ShotFrame) -> ShotFrame:
-    depth = frame.passes.depth.copy()
-    depth[3, 3] = np.nan
-    return dataclasses.replace(frame, passes=dataclasses.replace(frame.passes, depth=depth))
-
-
-def elsewhere(frame: ShotFrame) -> ShotFrame:
-    assert frame.before
-    return dataclasses.replace(frame, before=Link(4, frame.before.place))
-
-
-def smaller(frame: ShotFrame) -> ShotFrame:
-    small = wall_and_post.passes(frame.number)
-    camera = dataclasses.replace(small.camera, width=32, height=32)
-    arrays = {name: getattr(small, name)[:32, :32] for name in ("depth", "normal", "edge", "object_id")}
-    links = {name: Link(link.frame, link.place[:32, :32]) for name in ("before", "after", "previous")
-             if (link := getattr(frame, name))}  # fmt: skip
-    return ShotFrame(
-        frame.number, frame.settings, dataclasses.replace(small, camera=camera, **arrays), frame.key, **links
-    )
-
-
-@pytest.mark.parametrize(
-    ("bend", "error", "words"),
-    [
-        (nan, BadPasses, "NaN"),
-        (elsewhere, BadMessage, "linked otherwise"),
-        (smaller, BadMessage, "32 × 32 pixels in a shot of 64 × 64"),
-        (lambda frame: dataclasses.replace(frame, number=2**40), BadMessage, "came frame"),
-        (lambda frame: dataclasses.replace(frame, key=True, after=None, previous=None), BadMessage, "linked otherwise"),
-    ],
-    ids=["nan", "elsewhere", "smaller", "number", "key"],
-)
-def test_a_frame_that_does_not_fit_ends_the_shot(client: Client, bend: Any, error: type, words: str) -> None:
-    artist = Artist(client, shot(9))
-    frame = artist.frame
-    artist.frame = lambda place: bend(frame(place)) if place == 3 else frame(place)  # type: ignore[method-assign]
-    with pytest.raises(error, match=words):
-        artist.finish()
-    artist.frame = frame  # type: ignore[method-assign]
-    client.send(Resume(artist.job))
-    artist.until(lambda message: isinstance(message, JobState) and message.state == RUNNING)
-    assert len(artist.finish()) == 9, "and it can be resumed"
-
-
-def test_places_that_nobody_asked_for_do_no_harm(client: Client, server: ServerProcess) -> None:
-    artist = Artist(client, shot(13))
-    artist.painted(1)
-    for place in (12, -1, 10**30):
-        client.send(FrameGiven(artist.job, place, artist.frame(0)))
-        with pytest.raises(BadMessage, match=f"place {place}"):
-            artist.until(lambda message: False)
-    client.send(FrameGiven(artist.job, 0, artist.frame(5)))  # late
-    for place in (-1, 12, 10**30):
-        client.send(FrameKept(artist.job, place))
-    client.send(FrameMissing(artist.job, 0, Failure.of(NoCamera())))  # late
-    assert len(artist.finish()) == 13
-    for message in (FrameGiven(artist.job, 3, artist.frame(3)), FrameKept(artist.job, 3)):
-        client.send(message)
-    settle(client)
-    for message in (FrameKept(uuid.uuid4().hex, 0), FrameKept("../x", 0)):
-        client.send(message)
-        assert isinstance(end_of(client, message.job).failure.error(), UnknownJob)
-
-
-def test_a_malformed_frame_is_said_to_its_sender(client: Client) -> None:
-    artist = Artist(client, shot(5))
-    artist.until(lambda message: isinstance(message, FrameWanted))
-    broken = object.__new__(ShotFrame)
-    for name, value in vars(artist.frame(0)).items():
-        object.__setattr__(broken, name, value)
-    object.__setattr__(broken, "number", "two")
-    client.send(FrameGiven(artist.job, 0, broken))
-    with pytest.raises(BadMessage, match="number"):
-        artist.until(lambda message: False)
 
 
 # ---------------------------------------------------------------- somebody dies

@@ -90,12 +90,3 @@ def serving(**how: Any) -> Iterator[WebServer]:
         yield server
     finally:
         server.stop()
-
-
-def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
-    """Wait until the condition holds; gives what it gave."""
-    limit = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < limit, "it never came"
-        time.sleep(0.01)
-    return found
