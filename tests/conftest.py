@@ -6,6 +6,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+import pytest
+
 # Before anything imports torch: waiting threads that spin make tests crawl on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -21,3 +23,11 @@ if importlib.util.find_spec("bpy"):
     collect_ignore += [entry.name for entry in here.glob("test_*.py")]
 else:
     collect_ignore = ["addon"]
+
+
+@pytest.fixture(scope="session")
+def addon_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The extension as it ships. It takes seconds to build: once for all tests."""
+    import build_addon
+
+    return build_addon.build(tmp_path_factory.mktemp("dist"))

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-import build_addon
-
 from ..server_process import TOKEN, ServerProcess, running
 
 BLENDER = os.environ.get("PAINTOVER_BLENDER_PYTHON", "")
@@ -24,11 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "end_to_end" in str(item.path):
                 item.add_marker(pytest.mark.skip(reason="PAINTOVER_BLENDER_PYTHON names no Blender: run scripts/test"))
-
-
-@pytest.fixture(scope="session")
-def addon_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_addon.build(tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")

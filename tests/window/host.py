@@ -18,8 +18,6 @@ import numpy as np
 import psutil
 from PIL import Image
 
-import build_addon
-
 from ..server_process import TOKEN
 
 ROOT = os.environ.get("PAINTOVER_WINDOW", "")
@@ -68,7 +66,7 @@ class Windowed:
             self._process = subprocess.Popen(
                 [*ENTER, ROOT, str(work)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        self._places: dict[str, tuple[int, int]] = {}  # of buttons when they were last found
+        self._places: dict[str, tuple[int, int]] = {}  # of buttons when they were last seen
 
     # ------------------------------------------------------------ watching
 
@@ -170,20 +168,23 @@ class Windowed:
         """The place on the screen of a button of the sidebar: "bpy.ops.paintover.connect()", or for a property's field
         "paintover.prompt".
 
-        The mouse goes down the sidebar until Blender itself says that this button is below it.
+        The mouse goes down the sidebar until Blender itself says that this button is below it. What it came over is
+        remembered, and asked again next time.
         """
         if known := self._places.get(button):
             self.move(*known)
             if self.look()["below"] == button:
                 return known
+        self._places.clear()
         sidebar = self.look()["sidebar"]
         left, top, width, height = (sidebar[key] for key in ("left", "top", "width", "height"))
         for x in (round(left + width * share) for share in (0.84, 0.3)):  # the tabs take the right edge
             for y in range(top + 24, top + height, 10):
                 self.move(x, y)
-                if self.look()["below"] == button:
-                    self._places[button] = x, y + 3
-                    return x, y + 3
+                below = self.look()["below"]
+                self._places.setdefault(below, (x, y))
+                if below == button:
+                    return self._places[button]
         raise AssertionError(f"no {button} in the sidebar\n{self.tail()}")
 
     def press(self, button: str) -> None:
@@ -213,11 +214,11 @@ class Windowed:
 
 
 @contextlib.contextmanager
-def windowed(folder: Path, scene: str, port: int = 1) -> Iterator[Windowed]:
-    """A Blender that has the extension and runs `scene`, a script of this folder; its server, if any, is at `port`."""
-    zip_file = build_addon.build(folder / "dist")
+def windowed(folder: Path, addon: Path, scene: str, port: int = 1) -> Iterator[Windowed]:
+    """A Blender that installs the extension `addon` and runs `scene`, a script of this folder; its server, if any, is
+    at `port`."""
     script, plan = Path(__file__).with_name(scene), {"port": port, "token": TOKEN}
-    window = Windowed(folder / "work", script, zip_file, plan)
+    window = Windowed(folder / "work", script, addon, plan)
     try:
         yield window
     finally:

@@ -15,7 +15,7 @@ import bpy
 MODULE = "bl_ext.user_default.paintover"
 with open("/mnt/plan.json") as plan:
     PLAN = json.load(plan)
-INTERVAL = 0.03
+INTERVAL = 0.01
 
 ticks = 0
 watching = True

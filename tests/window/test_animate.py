@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from paintover.bridge.messages import CANCELLED, DONE, FAILED, QUEUED, RUNNING, 
 
 from ..server.shot_client import shot
 from ..server_process import ServerProcess, running
+from ..waiting import wait_until
 from . import host
 from .test_window import OUT, quit_blender
 
@@ -27,8 +27,8 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def blender(tmp_path: Path, server: ServerProcess) -> Iterator[host.Windowed]:
-    with host.windowed(tmp_path, "animate_scene.py", server.port) as window:
+def blender(tmp_path: Path, addon_zip: Path, server: ServerProcess) -> Iterator[host.Windowed]:
+    with host.windowed(tmp_path, addon_zip, "animate_scene.py", server.port) as window:
         yield window
 
 
@@ -178,10 +178,3 @@ def test_esc_ends_a_render(blender: host.Windowed, server: ServerProcess) -> Non
 def escape(blender: host.Windowed) -> None:
     blender.key("Escape")
     blender.wait_for(lambda state: not state["rendering"], "Esc")
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    until = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.05)

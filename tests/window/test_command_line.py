@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import build_addon
-
 from ..server_process import TOKEN, ServerProcess, running
 from . import host
 from .test_window import OUT
@@ -27,10 +25,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory, server: ServerProcess) -> Path:
+def film(tmp_path_factory: pytest.TempPathFactory, addon_zip: Path, server: ServerProcess) -> Path:
     """A folder with film.blend, and a profile in which the extension is enabled."""
     work = tmp_path_factory.mktemp("film")
-    shutil.copy(build_addon.build(work / "dist"), work / "paintover.zip")
+    shutil.copy(addon_zip, work / "paintover.zip")
     shutil.copy(Path(__file__).with_name("film.py"), work)
     (work / "plan.json").write_text(json.dumps({"port": server.port, "token": TOKEN}))
     code, said = host.command_line(work, "--factory-startup", "--python", "film.py")

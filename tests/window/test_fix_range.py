@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mar
 
 
 @pytest.fixture
-def blender(tmp_path: Path) -> Iterator[host.Windowed]:
-    with host.windowed(tmp_path, "fix_range_scene.py") as window:
+def blender(tmp_path: Path, addon_zip: Path) -> Iterator[host.Windowed]:
+    with host.windowed(tmp_path, addon_zip, "fix_range_scene.py") as window:
         window.wait_for(lambda state: state["paintover"], "the extension")
         yield window
 

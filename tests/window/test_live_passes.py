@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mar
 
 
 @pytest.fixture
-def blender(tmp_path: Path) -> Iterator[host.Windowed]:
-    with host.windowed(tmp_path, "passes_scene.py") as window:
+def blender(tmp_path: Path, addon_zip: Path) -> Iterator[host.Windowed]:
+    with host.windowed(tmp_path, addon_zip, "passes_scene.py") as window:
         yield window
 
 

@@ -27,8 +27,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerPro
 
 
 @pytest.fixture
-def blender(tmp_path: Path, server: ServerProcess) -> Iterator[host.Windowed]:
-    with host.windowed(tmp_path, "live_scene.py", server.port) as window:
+def blender(tmp_path: Path, addon_zip: Path, server: ServerProcess) -> Iterator[host.Windowed]:
+    with host.windowed(tmp_path, addon_zip, "live_scene.py", server.port) as window:
         yield window
 
 

@@ -27,8 +27,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture
-def blender(tmp_path: Path, server: ServerProcess) -> Iterator[host.Windowed]:
-    with host.windowed(tmp_path, "scene.py", server.port) as window:
+def blender(tmp_path: Path, addon_zip: Path, server: ServerProcess) -> Iterator[host.Windowed]:
+    with host.windowed(tmp_path, addon_zip, "scene.py", server.port) as window:
         yield window
 
 
