@@ -38,7 +38,7 @@ from ..bridge.messages import (
 )
 from ..bridge.origin import Origin
 from ..bridge.parameters import Settings
-from ..bridge.shot import interval_of
+from ..bridge.shot import ShotFrame, interval_of
 from ..passes.draw import Frame
 from .footage import Moment
 from .moments import Look, stable_ids
@@ -61,6 +61,8 @@ class EngineShot:
         self._client = connect()
         self._part = Part(numbers, interval_of(settings), self._read, self._draw)
         self._painted: dict[int, np.ndarray] = {}
+        self._sent: dict[int, ShotFrame] = {}
+        """By place: what the server has, and asks for again when it goes on after a rest."""
         self._given = 0
         """Frames that Blender has got."""
         self._engine: Any = None
@@ -140,6 +142,8 @@ class EngineShot:
                     self._give(place)
         elif isinstance(message, FramePainted):
             self._painted[message.number] = message.image
+            if not self._resting:  # else it has stopped at an earlier frame, and goes on from there
+                self._sent = {place: frame for place, frame in self._sent.items() if place > message.place}
             self._at_key = self._part.footage.places[message.place].key
             self._client.send(FrameKept(self._job, message.place))
         elif isinstance(message, Progress):
@@ -160,6 +164,9 @@ class EngineShot:
             raise failure or Cancelled()
 
     def _give(self, place: int) -> None:
+        if sent := self._sent.get(place):
+            self._client.send(FrameGiven(self._job, place, sent))
+            return
         steps, stopped = self._part.frame(place), self._engine.test_break
         try:
             while True:
@@ -167,6 +174,7 @@ class EngineShot:
                 if stopped():
                     raise Cancelled()
         except StopIteration as done:
+            self._sent[place] = done.value
             self._client.send(FrameGiven(self._job, place, done.value))
         except Cancelled:
             raise
@@ -212,3 +220,4 @@ class EngineShot:
         self._client.close()
         self._part.footage.forget()
         self._painted.clear()
+        self._sent.clear()
