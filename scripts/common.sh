@@ -121,7 +121,8 @@ blender_host() {  # blender_host VERSION: sets $blender_python; fails where the 
     [ -x "$blender_python" ] || "$python" -m venv ".blender/$version"
     # No constraints.txt here: Blender brings its own numpy.
     "$blender_python" -m pip install --quiet --disable-pip-version-check "$requirement" \
-        pytest==9.2.0 pytest-asyncio==1.5.0 pytest-timeout==2.4.0
+        pytest==9.2.0 pytest-asyncio==1.5.0 pytest-timeout==2.4.0 ||
+        fail "Blender $version could not be installed."  # where this is called, bash does not stop by itself
     printf '%s' "$requirement" > ".blender/$version/.paintover"
 }
 

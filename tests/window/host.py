@@ -23,6 +23,11 @@ from ..server_process import TOKEN
 ROOT = os.environ.get("PAINTOVER_WINDOW", "")
 WHY_NOT = os.environ.get("PAINTOVER_NO_WINDOW", "") or "PAINTOVER_WINDOW names no windowed Blender: run scripts/test"
 SIZE = (1280, 800)
+SETTINGS = "HOME=/mnt/home BLENDER_USER_RESOURCES=/mnt/profile LIBGL_ALWAYS_SOFTWARE=1 MESA_SHADER_CACHE_DIR=/srv"
+
+# Compiled shaders, kept from one Blender to the next: to compile those of Material Preview takes half a minute of
+# processor time.
+SHADERS = Path(__file__).parents[2] / ".build" / "shaders"
 
 # Runs in namespaces of its own: its mounts and all that it started end with it, however it ends.
 BOOT = """
@@ -30,20 +35,25 @@ mount -t proc proc "$0/proc"
 mount -t tmpfs tmpfs "$0/dev/shm"
 mount --bind "$1" "$0/mnt"
 mount --bind "$1/tmp" "$0/tmp"
+mount --bind "$2" "$0/srv"
 exec chroot "$0" sh /mnt/boot.sh
 """
 INSIDE = f"""
 cd /mnt
 Xvfb -displayfd 3 -screen 0 {SIZE[0]}x{SIZE[1]}x24 +extension GLX 3>display 2>xvfb.log &
 while [ ! -s display ]; do sleep 0.05; kill -0 $! || exit 97; done
-export DISPLAY=:$(cat display) HOME=/mnt/home BLENDER_USER_RESOURCES=/mnt/profile
-export LIBGL_ALWAYS_SOFTWARE=1 MESA_SHADER_CACHE_DISABLE=1
+export DISPLAY=:$(cat display) {SETTINGS}
 blender --factory-startup --window-geometry 0 0 {SIZE[0]} {SIZE[1]} --python-exit-code 98 --python inside.py
 echo $? > exit.new; mv exit.new exit
 """
 
 
-ENTER = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-ec", BOOT]
+def enter(work: Path) -> list[str]:
+    """The command that runs work/boot.sh in the Debian with Blender; `work` is /mnt there."""
+    for folder in (work / "tmp", work / "home", SHADERS):
+        folder.mkdir(parents=True, exist_ok=True)
+    own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+    return [*own, "sh", "-ec", BOOT, ROOT, str(work), str(SHADERS)]
 
 
 class Windowed:
@@ -54,8 +64,7 @@ class Windowed:
 
     def __init__(self, work: Path, script: Path, addon: Path, plan: dict[str, Any]) -> None:
         self.work = work
-        for folder in ("tmp", "home"):
-            (work / folder).mkdir(parents=True, exist_ok=True)
+        command = enter(work)
         shutil.copy(Path(__file__).with_name("inside.py"), work)
         shutil.copy(script, work / "scene.py")
         shutil.copy(addon, work / "paintover.zip")
@@ -63,9 +72,7 @@ class Windowed:
         (work / "boot.sh").write_text(INSIDE)
         self.log = work / "blender.log"
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*ENTER, ROOT, str(work)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         self._places: dict[str, tuple[int, int]] = {}  # of buttons when they were last seen
 
     # ------------------------------------------------------------ watching
@@ -226,20 +233,17 @@ def windowed(folder: Path, addon: Path, scene: str, port: int = 1) -> Iterator[W
 
 
 # Headless: there is no screen at all, as on a render farm.
-WITHOUT_WINDOW = """
+WITHOUT_WINDOW = f"""
 cd /mnt
-export HOME=/mnt/home BLENDER_USER_RESOURCES=/mnt/profile LIBGL_ALWAYS_SOFTWARE=1 MESA_SHADER_CACHE_DISABLE=1
-exec blender --background --python-exit-code 98 {}
+export {SETTINGS}
+exec blender --background --python-exit-code 98 {{}}
 """
 
 
 def command_line(work: Path, *arguments: str, timeout: float = 400.0) -> tuple[int, str]:
     """Run `blender --background ARGUMENTS`, as one would in a terminal; `work` becomes /mnt for it. Returns its exit
     code and what it wrote."""
-    for folder in ("tmp", "home"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
+    command = enter(work)
     (work / "boot.sh").write_text(WITHOUT_WINDOW.format(shlex.join(arguments)))
-    done = subprocess.run(
-        [*ENTER, ROOT, str(work)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
-    )
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
     return done.returncode, done.stdout + done.stderr
