@@ -102,7 +102,8 @@ class Windowed:
             time.sleep(0.02)
 
     def do(self, python: str) -> None:
-        """Have inside.py run a line of Python: for what is not the mouse's and keyboard's part of a test."""
+        """Have inside.py run a line of Python: for what is not the mouse's and keyboard's part of a test. The state is
+        that after it."""
         (self.work / "order.new").write_text(python)
         (self.work / "order.new").rename(self.work / "order.py")
         until = time.monotonic() + 120
