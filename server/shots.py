@@ -259,6 +259,8 @@ def _links(frame: ShotFrame) -> tuple[int | bool | None, ...]:
 
 def check_continued(journal: Journal, shot: Shot) -> None:
     """Raise UnknownJob or NothingToContinue if a shot cannot go on from the keyframes that it names."""
+    if journal.load_record(shot.continues).kind != "shot":  # whose request is gone once it is done
+        raise NothingToContinue(place=shot.first, reason="what it names is no shot")
     other = journal.load_request(shot.continues).request
     what = (shot.width, shot.height, shot.plan()[: shot.first])
     if not isinstance(other, Shot) or (other.width, other.height, other.plan()[: shot.first]) != what:
