@@ -42,6 +42,8 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 console = Console(stderr=True)
+FILES = 4096
+"""Files and connections that a server may have open at a time."""
 
 Host = Annotated[str, typer.Option(help="Address of the server.")]
 Port = Annotated[int, typer.Option(help="Port of the server.", min=0, max=65535)]
@@ -107,6 +109,7 @@ def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, wi
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
     )
+    _allow_files()
     data = data_folder()
     data.mkdir(parents=True, exist_ok=True)
     lock = FileLock(data / f"server-{port}.lock")
@@ -128,6 +131,18 @@ def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, wi
         asyncio.run(_until_told_to_stop(front.serve(host, port, started), unneeded))
     finally:
         lock.release()
+
+
+def _allow_files() -> None:
+    """Let this process have more files and connections open at a time, where it may: macOS starts with 256."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = FILES if most == resource.RLIM_INFINITY else min(FILES, most)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _until_told_to_stop(work: Any, unneeded: Any = None) -> None:

@@ -82,6 +82,8 @@ class Supervisor:
         """Gets what the active worker says of the stream."""
         self.on_worker: Callable[[bool], None] = lambda there: None
         """Told when there is another active worker, which knows nothing of the stream yet, and when it has died."""
+        self.on_trouble: Callable[[PaintoverError], None] = lambda error: None
+        """Told why no worker could be started."""
 
     async def ready(self) -> None:
         """Have a worker: promote the standby or start one if there is none. Raises ServerStartFailed."""
@@ -101,6 +103,9 @@ class Supervisor:
                     self._replaced(WorkerDied(reason=self._lost, hint=hint))
                     self._lost = ""
                 self.on_worker(True)
+        self._begin_to_tend()
+
+    def _begin_to_tend(self) -> None:
         if self._tending is None:
             self._tending = asyncio.create_task(self._tend())
 
@@ -123,6 +128,8 @@ class Supervisor:
         """Hand something to the active worker's stream. Without one it is dropped: `on_worker` tells of the next."""
         if self._active and not self._active.dead:
             self._active.send(message)
+        else:
+            self._begin_to_tend()  # where the first worker did not start, nobody else would try again
 
     @property
     def board(self) -> Board | None:
@@ -244,6 +251,8 @@ class Supervisor:
                     await self.ready()
             except Exception as error:  # a worker that does not start, or a bug: the show waits, and goes on
                 log.warning("%s", error, exc_info=not isinstance(error, PaintoverError))
+                if isinstance(error, PaintoverError):
+                    self.on_trouble(error)
                 await asyncio.sleep(AGAIN)
                 self._died.set()
                 continue

@@ -109,6 +109,7 @@ class Echo:
         found = matching(below, RATES)
         for path in found:
             listener.rates[path] = min(max(rate, 0.0), FASTEST)
+            listener.due.pop(path, None)  # the new rate counts from now on, however slow the old one was
         return found
 
     # ------------------------------------------------------------ what

@@ -6,17 +6,22 @@ requests carry a foreign Origin or, by a name that was made to point here (DNS r
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
 COOKIE = "paintover"
 MONTH = 30 * 24 * 3600
+PATIENCE = 10.0
+"""Seconds that a token may take to come in."""
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+"""What proxies say of the one for whom they ask."""
 
 ASK = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Paintover</title>
@@ -42,14 +47,14 @@ class Guard:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         if reason := self._foreign(request):
-            raise web.HTTPForbidden(text=f"{reason}\n")
+            return _refusal(request, 403, f"{reason}\n")
         if request.path == "/token" and request.method == "POST":
             return await self._let_in(request)
-        if not (is_loopback(request.remote) or self._known(request)):
+        if not (is_of_here(request) or self._known(request)):
             said = "This server is on another machine: enter its token (“paintover doctor” prints it there)."
             if "text/html" in request.headers.get("Accept", ""):
-                return web.Response(status=401, text=ASK.format(said=said), content_type="text/html")
-            raise web.HTTPUnauthorized(text="The token is missing: ?token=… or the header Authorization: Bearer …\n")
+                return _refusal(request, 401, ASK.format(said=said), "text/html")
+            return _refusal(request, 401, "The token is missing: ?token=… or the header Authorization: Bearer …\n")
         response = await handler(request)
         if not response.prepared:
             response.headers.setdefault("Cache-Control", "no-store")
@@ -64,15 +69,12 @@ class Guard:
     def _foreign(self, request: web.Request) -> str:
         """Why the request comes from a web page of elsewhere, or an empty text."""
         host = request.headers.get("Host", "")
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            name = ""
+        name = _split(f"//{host}").hostname or ""
         # A number cannot be made to point here; a name can, by whoever owns it.
         if name not in self._names and not _is_address(name):
             return "This server answers to its address and to its machine's name only."
         origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _split(origin).netloc.lower() != host.lower():
             return "Other web pages may not use this server."
         site = request.headers.get("Sec-Fetch-Site", "none")
         if site not in ("same-origin", "none") and request.headers.get("Sec-Fetch-Mode") != "navigate":
@@ -85,13 +87,28 @@ class Guard:
         return _equal(shown, self._token) or _equal(cookie, self._cookie)
 
     async def _let_in(self, request: web.Request) -> web.StreamResponse:
-        form = await request.post()
+        try:
+            form = await asyncio.wait_for(request.post(), PATIENCE)
+        except TimeoutError:
+            return _refusal(request, 408, "It took too long.\n")
         if not _equal(str(form.get("token", "")).strip(), self._token):
             said = "That is not this server's token."
-            return web.Response(status=401, text=ASK.format(said=said), content_type="text/html")
+            return _refusal(request, 401, ASK.format(said=said), "text/html")
         answer = web.HTTPSeeOther("/")
         answer.set_cookie(COOKIE, self._cookie, max_age=MONTH, httponly=True, samesite="Strict")
         raise answer
+
+
+def _refusal(request: web.Request, status: int, text: str, kind: str = "text/plain") -> web.Response:
+    """An answer to who may not come in. Its connection ends: it is not one that others should wait for."""
+    response = web.Response(status=status, text=text, content_type=kind)
+    response.force_close()
+    return response
+
+
+def is_of_here(request: web.Request) -> bool:
+    """Whether a program of this machine asks, for itself: not a proxy for somebody elsewhere."""
+    return is_loopback(request.remote) and not any(name in request.headers for name in FORWARDED)
 
 
 def is_loopback(remote: str | None) -> bool:
@@ -101,6 +118,13 @@ def is_loopback(remote: str | None) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # brackets without an address
+        return SplitResult("", "", "", "", "")
 
 
 def _is_address(name: str) -> bool:

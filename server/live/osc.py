@@ -43,6 +43,8 @@ REST = 0.004
 SHOWN = 60
 LONGEST = 300
 """Characters of an error's words."""
+LARGEST = 2**31 - 1
+"""What is sent back as a whole number."""
 KEPT = 50
 """Messages and errors that are kept for people to look at."""
 LOG_REST = 1.0
@@ -222,7 +224,7 @@ class Osc:
             address = arrival.message[:200].partition(b"\0")[0].decode("utf-8", "replace")
             address, arguments = parse(arrival.message)
             self._address = address
-            self.messages.append(Heard(time.time(), arrival.sender[0], address, _words(arguments)))
+            self.messages.append(Heard(time.time(), arrival.sender[0], address[:LONGEST], _words(arguments)))
             self._dispatch(address, arrival, listener, arguments)
             if not self._wrong:  # not clamped, either
                 self.echo.right(listener, address)
@@ -241,7 +243,10 @@ class Osc:
         if not found:
             self._error(listener, arrival.sender, address, UNKNOWN, f"There is no address {address[:SHOWN]}.")
         for one in found:
-            self._handlers[one](arrival, listener, arguments)
+            try:
+                self._handlers[one](arrival, listener, arguments)
+            except PaintoverError as error:  # what does not fit one address may fit the next
+                self._error(listener, arrival.sender, f"{self.root}/{one}", code_of(error), error.message)
 
     def _parameters(self, address: Address, arrival: Arrival, listener: Listener, arguments: list[Argument]) -> None:
         if not arguments or arguments == ["?"]:
@@ -261,7 +266,7 @@ class Osc:
         if _released(arguments):
             return
         self.state.trigger(path, numbers, origin=listener, now=arrival.when)
-        self.echo.answer(listener, "ack", path, round(numbers[0]) if numbers else 1)
+        self.echo.answer(listener, "ack", path, round(max(-LARGEST, min(numbers[0], LARGEST))) if numbers else 1)
 
     def _reply(self, arrival: Arrival, listener: Listener, arguments: list[Argument]) -> None:
         port, *rest = arguments or [""]
@@ -292,7 +297,10 @@ class Osc:
             self.echo.answer(listener, "status/text", self._said)
 
     def _ping(self, arrival: Arrival, listener: Listener, arguments: list[Argument]) -> None:
-        self.echo.answer(listener, "pong", *(arguments[:1] or [0]))
+        number = arguments[0] if arguments else 0
+        if isinstance(number, str) or not abs(number) <= LARGEST:
+            raise WrongType(name="ping", reason="it takes a number of 32 bits")
+        self.echo.answer(listener, "pong", number)
 
     def _send_values(self, listener: Listener, addresses: Iterable[Address]) -> None:
         values = self.state.values
@@ -311,7 +319,7 @@ class Osc:
 
     def _clamped(self, error: PaintoverError, name: str, origin: object) -> None:
         if isinstance(origin, Listener):
-            self._error(origin, origin.target, self._address, RANGE, error.message)
+            self._error(origin, origin.target, self._address, code_of(error), error.message)
 
     def event(self, event: LiveTrouble | LiveEvent) -> None:
         """Something happened on the stage (Stage.on_event)."""

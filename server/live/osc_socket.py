@@ -22,6 +22,8 @@ from .osc_codec import MAX_PACKET, address_of, asks, due, split
 
 BUFFER = 16 << 20
 """Bytes asked of the system for packets that wait; Linux gives at most net.core.rmem_max."""
+SMALLEST = 1 << 16
+"""Bytes that are asked for at the least where the system refuses more."""
 STRANGERS = 16
 """Messages that nobody knows that may wait: they are only reported."""
 FURTHEST = 60.0
@@ -184,7 +186,9 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         if sys.platform == "win32":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        _ask_for(sock, socket.SO_RCVBUF, BUFFER)
+        # macOS sends no packet that is larger than this buffer, and it has 9 KB by default: too little for a prompt.
+        _ask_for(sock, socket.SO_SNDBUF, 2 * MAX_PACKET)
         if sys.platform == "linux":
             sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
             with contextlib.suppress(PermissionError):
@@ -196,3 +200,15 @@ def _bound(host: str, port: int) -> socket.socket:
             raise PortInUse(host=host, port=port, hint="Choose another port with --osc-port.") from reason
         raise
     return sock
+
+
+def _ask_for(sock: socket.socket, which: int, size: int) -> None:
+    """A buffer of that size, or the largest that there is: macOS refuses more than kern.ipc.maxsockbuf, mostly 8 MB,
+    where other systems give as much as they have (firezone/firezone#13648)."""
+    while size >= SMALLEST:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, which, size)
+        except OSError:
+            size //= 2
+        else:
+            return

@@ -18,12 +18,15 @@ from paintover.bridge.live import LIVE_BY_NAME
 from paintover.bridge.live_messages import STATES, LiveStatus, Value
 from paintover.bridge.parameters import Parameter
 
+from .connections import parting
 from .osc_addresses import ROOT, SENT, STATUS, TAKEN, WRITE, Address
 from .osc_codec import encode
 from .state import LiveState
 
 PACE = 1 / 30
 """Seconds between two messages of changes to one WebSocket, at least."""
+MOST = 64
+"""WebSockets at a time."""
 PATIENCE = 10.0
 """Seconds that one message may take to leave; a client that stops reading is let go of then."""
 ATTRIBUTES = ("FULL_PATH", "CONTENTS", "TYPE", "ACCESS", "VALUE", "RANGE", "CLIPMODE", "DESCRIPTION", "UNIT")
@@ -132,6 +135,12 @@ class OscQuery:
         return web.json_response(body)
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        if len(self._sockets) >= MOST:
+            raise web.HTTPServiceUnavailable(text=f"{MOST} programs listen already.\n")
+        with parting(request):
+            return await self._listen(request)
+
+    async def _listen(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(heartbeat=PATIENCE, max_msg_size=1 << 16)
         await socket.prepare(request)
         listening = _Listening(socket, request.transport)

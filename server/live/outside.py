@@ -16,6 +16,8 @@ import numpy as np
 from paintover.bridge.frames import FrameReader
 from paintover.bridge.scene import Camera, Passes
 
+LARGEST = 2048
+"""Pixels of a frame's longer side: nothing is painted larger, so of a larger one every n-th pixel is taken."""
 LOOK = 1 / 120
 """Seconds between two looks at what the other programs have written."""
 
@@ -23,11 +25,11 @@ LOOK = 1 / 120
 class Outside:
     """Reads in a thread, and hands the newest frame of each name over to the running event loop."""
 
-    def __init__(self, names: Iterable[str], take: Callable[[np.ndarray], None]) -> None:
-        """`take` gets uint8 (H, W, channels), in the loop. Raises ValueError for what is no name."""
+    def __init__(self, names: Iterable[str], take: Callable[[np.ndarray | Passes], None]) -> None:
+        """`take` gets uint8 (H, W, 3), or what a depth map says, in the loop. Raises ValueError for what is no name."""
         self._readers = [FrameReader(name) for name in names]
         self._take = take
-        self._waiting: dict[int, np.ndarray] = {}
+        self._waiting: dict[int, np.ndarray | Passes] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -54,7 +56,7 @@ class Outside:
                 seen[i] = frame.number, frame.picture
                 if frame.picture == picture and frame.number > number:
                     continue  # the same pixels once more
-                self._waiting[i] = frame.image
+                self._waiting[i] = taken(frame.image)  # here and not in the loop, which it would hold up
                 with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                     loop.call_soon_threadsafe(self._hand_over)
 
@@ -62,6 +64,13 @@ class Outside:
         while self._waiting:
             with contextlib.suppress(KeyError):
                 self._take(self._waiting.popitem()[1])
+
+
+def taken(image: np.ndarray) -> np.ndarray | Passes:
+    """What the stage gets of a frame, uint8 (H, W, channels)."""
+    step = -(-max(image.shape[:2]) // LARGEST)
+    image = image[::step, ::step]
+    return passes_of(image) if image.shape[2] == 1 else np.ascontiguousarray(image[..., :3])
 
 
 def passes_of(depth_map: np.ndarray) -> Passes:

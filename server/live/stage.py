@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import statistics
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +18,7 @@ import numpy as np
 
 from paintover.bridge.aio import Channel
 from paintover.bridge.cores import core, keep_off
-from paintover.bridge.errors import BadSize, PaintoverError
+from paintover.bridge.errors import BadSize, PaintoverError, ServerFailure
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
 from paintover.bridge.live_messages import (
     ERROR,
@@ -46,7 +44,7 @@ from paintover.bridge.scene import Passes
 from ..supervisor import Supervisor
 from ..worker_messages import StreamControl, StreamPicture, StreamSettings, StreamState
 from .audience import Audience, report
-from .outside import passes_of
+from .measure import Measure
 from .state import LiveState
 
 log = logging.getLogger("paintover.front")
@@ -64,8 +62,8 @@ COALESCE = 1 / 240
 TELL = 1 / 30
 """Seconds between what clients are told of others' changes."""
 STATUS = 0.2
-MEASURED = 120
-"""Frames over which rate and latency are measured."""
+REPEATED = 2.0
+"""Seconds for which the same trouble is not told again: it may come with every frame."""
 STALLED = 20.0
 """Seconds after which a worker that has something new to paint, and says nothing, is replaced."""
 
@@ -102,7 +100,7 @@ class Stage:
         self._depths: dict[int, np.ndarray] = {}
         """Control number -> its depth: of frames that are not painted yet, and the last that is."""
         self._supervisor = supervisor
-        supervisor.on_stream, supervisor.on_worker = self._hear, self._worker
+        supervisor.on_stream, supervisor.on_worker, supervisor.on_trouble = self._hear, self._worker, self._no_worker
         self._defaults_of = defaults_of
         self._audience = Audience()
         self._on = False
@@ -116,24 +114,20 @@ class Stage:
         """What another program gives to start from, where the source gives nothing."""
         self._settings: StreamSettings | None = None
         self._number = 0
-        self._origins: dict[int, tuple[Channel, int]] = {}
-        """Control number -> who sent that frame, and its number there. Only frames that are not painted yet."""
+        self._measure: Measure[tuple[Channel, int]] = Measure()
+        """It knows control frames by who sent them, and their number there."""
         self._painted_origin: tuple[Channel | None, int] = (None, -1)
-        self._sent: dict[int, float] = {}
-        """Settings number -> when they were sent. Only those that no picture shows yet."""
         self._seconds: dict[str, float] = {}
+        self._complained: dict[Failure, float] = {}
+        """Trouble that came lately -> when it was told."""
         self._changed_at = self._last_word = self._last_cpu = 0.0
         """When the worker was given something last, when it last said something, and its processor time then."""
-        # Measured.
-        self._arrivals: deque[float] = deque(maxlen=MEASURED)
-        self._latencies: deque[float] = deque(maxlen=MEASURED)
-        self._dropped = 0
         self._model = str(state.values["model"])
         self._before_model: dict[str, Value] = {}
         """What choosing the model has changed."""
         state.listeners.append(self._value_changed)
         state.triggered.append(self._triggered)
-        state.reports.append(report)
+        state.reports.append(self._report)
 
     # ------------------------------------------------------------ clients
 
@@ -162,15 +156,15 @@ class Stage:
             channel.send(LiveTrouble(Failure.of(error)))
             return
         self._paint_from(message.passes, self._outside if message.image is None else message.image)
-        self._origins[self._number] = (channel, message.number)
+        self._measure.control(self._number, (channel, message.number))
 
-    def outside(self, frame: np.ndarray) -> None:
-        """Take a frame of another program (outside.py): what image-to-image starts from or, with one channel, depth."""
+    def outside(self, frame: np.ndarray | Passes) -> None:
+        """Take a frame of another program (outside.py): what image-to-image starts from, or depth."""
         passes = self._control.passes if self._control else None
-        if frame.shape[2] == 1:
-            passes = passes_of(frame)
+        if isinstance(frame, Passes):
+            passes = frame
         else:
-            self._outside = np.ascontiguousarray(frame[..., :3])
+            self._outside = frame
         self._paint_from(passes, self._outside)
 
     def _paint_from(self, passes: Passes | None, image: np.ndarray | None) -> None:
@@ -233,26 +227,26 @@ class Stage:
                     await asyncio.wait_for(self._wake.wait(), pause)
             self._wake.clear()
             now = time.monotonic()
-            self.state.advance(now)
-            self._update(now)
-            if now - told >= TELL:
-                told = now
-                self._audience.tell_changes(self.state.values)
-            if now - status >= STATUS:
-                status = now
-                self._audience.tell_status(self.status())
-                self._look_after(now)
+            try:
+                self.state.advance(now)
+                self._update(now)
+                if now - told >= TELL:
+                    told = now
+                    self._audience.tell_changes(self.state.values)
+                if now - status >= STATUS:
+                    status = now
+                    self._audience.tell_status(self.status())
+                    self._look_after(now)
+            except Exception as error:  # noqa: BLE001 - a bug here must not stop the show
+                self._complain(Failure.of(ServerFailure(reason=f"{type(error).__name__}: {error}")), error)
             await asyncio.sleep(COALESCE)
 
     def status(self) -> LiveStatus:
-        now = time.monotonic()
-        arrivals = [when for when in self._arrivals if now - when < 2.0]
-        fps = (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]) if len(arrivals) > 1 else 0.0
-        latency = statistics.median(self._latencies) if self._latencies else 0.0
+        now, measure = time.monotonic(), self._measure
         age = now - self.picture.arrived if self.picture else 0.0
         busy = "A job is being painted; the picture holds" if self._supervisor.busy else ""
         return LiveStatus(
-            self._state(), fps, latency * 1000, age * 1000, dropped=self._dropped,
+            self._state(), measure.rate(now), measure.latency * 1000, age * 1000, dropped=measure.dropped,
             vram_gb=self._supervisor.beat.device_used / (1 << 30), progress=self._progress, text=self._text or busy,
         )  # fmt: skip
 
@@ -282,7 +276,10 @@ class Stage:
         ):  # fmt: skip
             return
         self._settings = StreamSettings((last.number if last else 0) + 1, settings, prompts, self.state.resets)
-        self._sent[self._settings.number] = now
+        if settings.freeze or not settings.play:
+            self._measure.rest()
+        else:
+            self._measure.settings(self._settings.number, now)
         self._hand_on(self._settings)
 
     def _hand_on(self, message: StreamControl | StreamSettings) -> None:
@@ -295,10 +292,16 @@ class Stage:
             return
         self._do(RECOVERING)
         if there:
-            self._sent.clear()
+            self._measure.rest()
             for message in (self._control, self._settings):
                 if message:
                     self._hand_on(message)
+
+    def _no_worker(self, error: PaintoverError) -> None:
+        """None could be started: it is tried again."""
+        if self._on:
+            self._do(RECOVERING, error.message)
+            self._complain(Failure.of(error))
 
     def _look_after(self, now: float) -> None:
         """Replace a worker whose stream hangs: it is given something, says nothing, and does not work at it."""
@@ -320,26 +323,14 @@ class Stage:
         state = RECOVERING if self._doing == RECOVERING and message.state != ERROR else message.state
         self._do(state, message.text, message.progress)
         if message.failure:
-            log.warning("The stream: %s", message.failure.message)
-            self._tell(LiveTrouble(message.failure))
+            self._complain(message.failure)
         if message.refused and message.refused == self.state.values["model"]:
-            for name, value in self._before_model.items():
-                self.state.set(name, value, origin=None, now=now)
+            self.state.apply(self._before_model, now)
 
     def _painted(self, message: StreamPicture, now: float) -> None:
         self._do(RUNNING)
-        for number in [number for number in self._origins if number <= message.control]:
-            origin = self._origins.pop(number)
-            if number == message.control:
-                self._painted_origin = origin
-            else:
-                self._dropped += 1
-        shown = [number for number in self._sent if number <= message.settings]
-        if shown:
-            # The oldest change that this picture is the first to show has waited longest.
-            self._latencies.append(now - min(self._sent.pop(number) for number in shown))
-            self.state.latency = statistics.median(self._latencies)
-        self._arrivals.append(now)
+        self._painted_origin = self._measure.picture(message.control, message.settings, now) or self._painted_origin
+        self.state.latency = self._measure.latency
         self._seconds = message.seconds
         board = self._supervisor.board
         for channel in self._audience.watching:
@@ -372,21 +363,40 @@ class Stage:
 
     def _suit(self, model: str) -> None:
         """Set what suits a model that was chosen."""
-        wanted = dict(self._defaults_of(model))
+        try:
+            wanted = dict(self._defaults_of(model))
+        except PaintoverError as error:  # it was there a moment ago; the worker says what becomes of it
+            self._complain(Failure.of(error))
+            wanted = {}
         if size := wanted.pop("size", None):
             wanted["output_width"] = wanted["output_height"] = min(size, MAX_OUTPUT)
         wanted = {name: value for name, value in wanted.items() if name in LIVE_BY_NAME}
         before: dict[str, Value] = {name: self.state.values[name] for name in wanted}
         self._before_model = {"model": self._model, **before}
         self._model = model
-        for name, value in wanted.items():
-            self.state.set(name, value, origin=None, now=time.monotonic())
+        self.state.apply(wanted, time.monotonic())
 
     def _triggered(self, address: str, arguments: tuple[Any, ...], origin: object) -> None:
         self.start()
         self._wake.set()
         if TRIGGERS_BY_ADDRESS[address].for_client:
             self._tell(LiveEvent(address))
+
+    def _report(self, error: PaintoverError, name: str, origin: object) -> None:
+        """Tell who did it what was wrong; if nobody did, everybody."""
+        if origin is None:
+            self._complain(Failure.of(error))
+        else:
+            report(error, name, origin)
+
+    def _complain(self, failure: Failure, bug: Exception | None = None) -> None:
+        """Tell everybody what is wrong, but not again with every frame."""
+        now = time.monotonic()
+        self._complained = {one: at for one, at in self._complained.items() if now - at < REPEATED}
+        if failure not in self._complained:
+            self._complained[failure] = now
+            log.warning("The stream: %s", failure.message, exc_info=bug)
+            self._tell(LiveTrouble(failure))
 
     def _tell(self, message: LiveTrouble | LiveEvent) -> None:
         self._audience.tell(message)

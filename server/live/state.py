@@ -39,8 +39,8 @@ def coerce(row: Parameter, value: Any) -> tuple[Value, bool]:
         return row.check(value), False
     if not isinstance(value, int | float):
         raise WrongType(name=row.name, reason=f"{_shown(value)} is not a number")
-    if not math.isfinite(value):
-        raise WrongType(name=row.name, reason=f"{value} is not a finite number")
+    if not _finite(value):
+        raise WrongType(name=row.name, reason=f"{_shown(value)} is not a finite number")
     if row.type is bool:
         return value >= 0.5, False
     if row.choices:
@@ -58,6 +58,13 @@ def coerce(row: Parameter, value: Any) -> tuple[Value, bool]:
 def _same(one: float, other: float) -> bool:
     """The same number but for a 32-bit float's rounding: what OSC makes of 0.15 is no longer in 0…0.15."""
     return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # JSON may hold integers of hundreds of digits
+        return False
 
 
 def _encodes(text: str) -> bool:
@@ -94,7 +101,7 @@ class LiveState:
         self.triggered: list[Callable[[str, tuple[float, ...], object], None]] = []
         """Called with address, arguments and origin for each trigger, once it has done its part here."""
         self.reports: list[Callable[[PaintoverError, str, object], None]] = []
-        """Called with Clamped, the parameter's name and the origin."""
+        """Called with Clamped, the parameter's name and the origin; with None for what is everybody's trouble."""
         self._fade: Fade | None = None
         self._morph: Morph | None = None
         self._held: dict[str, tuple[Value, object]] = {}
@@ -169,6 +176,12 @@ class LiveState:
         self.presets[number] = {name: coming[name] for name in LOOK}
         self.version += 1
 
+    def apply(self, values: Mapping[str, Any], now: float) -> None:
+        """Put values into effect at once, without waiting for the beat: what comes along with a model."""
+        for name, value in values.items():
+            self._leave_morph(name)
+            self._put(name, coerce(LIVE_BY_NAME[name], value)[0], None, now)
+
     def recall(self, number: int, seconds: float, now: float) -> None:
         """Go to a preset within `seconds`, from the next beat on where changes wait for it. Raises NoPreset."""
         if number not in self.presets:
@@ -225,12 +238,18 @@ class LiveState:
             listener(name, value, origin)
 
     def _begin(self, number: int, seconds: float, now: float) -> None:
-        """Start the way to a preset."""
-        preset = self.presets[number]
-        fade = None
+        """Start the way to a preset. Where its model is not there any more, the one that is stays."""
+        before, preset, fade = dict(self.values), dict(self.presets[number]), None
+        try:
+            if self._check_model and preset["model"] != before["model"]:
+                self._check_model(str(preset["model"]))
+        except PaintoverError as error:
+            preset["model"] = before["model"]
+            self._report(error, "model", None)
         if seconds > 0 and any(preset[name] != self.values[name] for name in TEXTS):
             fade = Fade(self.prompts(now), now, seconds)
-        self._morph = Morph.between(self.values, preset, now, seconds)
+        self._put("model", preset["model"], None, now)  # it brings values along; the preset's own come after them
+        self._morph = Morph.between(before, preset, now, seconds)
         for name, value in preset.items():
             if name not in self._morph.target:
                 self._put(name, value, None, now)
@@ -267,7 +286,8 @@ class LiveState:
         self._held, self._held_recall = {}, None
         if recall:
             self._begin(*recall, now)
-        for name, (value, origin) in held.items():
+        # The model first: it brings others along.
+        for name, (value, origin) in sorted(held.items(), key=lambda item: item[0] != "model"):
             self._leave_morph(name)
             self._put(name, value, origin, now)
 
@@ -312,7 +332,7 @@ class LiveState:
 
 
 def _number(name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not _finite(value):
         raise WrongType(name=name, reason=f"{_shown(value)} is not a number")
     return value
 

@@ -85,8 +85,9 @@ class Store:
         with self._lock:
             if number <= self._newest:
                 return  # a thread that was slow to start must not undo the last write
-            self._put(self.path, kept["values"], [_text(kept["values"])])
+            # Presets first: a server that is killed in between then has lost the last moves of a fader, and no preset.
             self._put(self.presets, kept["presets"], self._preset_texts(kept["presets"]))
+            self._put(self.path, kept["values"], [_text(kept["values"])])
             self._newest = number
 
     def _preset_texts(self, presets: dict[str, Any]) -> list[bytes]:

@@ -27,6 +27,7 @@ from PIL.PngImagePlugin import PngInfo
 from paintover.bridge.errors import PaintoverError, PortInUse
 from paintover.bridge.live_messages import LiveStatus
 
+from .connections import IDLE, Site, parting
 from .guard import Guard
 from .jpeg import JpegSink
 from .page_client import PageClient
@@ -70,14 +71,15 @@ class Web:
         self._viewers = 0
         self._pages: set[PageClient] = set()
         self._runner: web.AppRunner | None = None
+        self._site: Site | None = None
         self._ticking: asyncio.Task[None] | None = None
         self.oscquery: Callable[[web.Request], Any] | None = None
         """An aiohttp handler for OSCQuery: GET of “/” by others than browsers, of addresses, and its WebSocket."""
-        self._app = web.Application(middlewares=[Guard(token).check], client_max_size=1 << 16)
+        self._app = web.Application(middlewares=[self._note, Guard(token).check], client_max_size=1 << 16)
         self._app.add_routes(
             [
                 web.get("/", self._anything),
-                web.get("/ws", self._page),
+                web.get("/ws", self._page, allow_head=False),
                 web.get("/stream.mjpg", self._stream),
                 web.get("/snapshot.png", self._snapshot),
                 web.get("/{name:[a-z_]+\\.(?:js|css|svg|html)}", self._file),
@@ -90,10 +92,13 @@ class Web:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises PortInUse."""
-        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            self._app, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=IDLE
+        )
         await self._runner.setup()
+        self._site = Site(self._runner, host, port)
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await self._site.start()
         except OSError as reason:
             await self._runner.cleanup()
             if reason.errno == errno.EADDRINUSE:
@@ -145,6 +150,13 @@ class Web:
 
     # ------------------------------------------------------------ requests
 
+    @web.middleware
+    async def _note(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self._site:
+            self._site.known(request)
+        response: web.StreamResponse = await handler(request)
+        return response
+
     async def _anything(self, request: web.Request) -> web.StreamResponse:
         """The page for a browser that asks for it; OSCQuery for everybody else, and for every other path."""
         if request.path == "/" and "text/html" in request.headers.get("Accept", "") and not request.query_string:
@@ -191,10 +203,12 @@ class Web:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """The frames as MJPEG (multipart/x-mixed-replace): each viewer gets the newest when it is ready for it."""
-        with self._viewing():
+        with self._viewing(), parting(request):
             _limit_buffers(request)
             response = web.StreamResponse(headers={"Cache-Control": "no-store", "Connection": "close"})
             response.content_type = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+            if request.method == "HEAD":
+                return response
             await response.prepare(request)
             jpeg, number = self._sources.jpeg, self._sources.jpeg.number
             await response.write(f"--{BOUNDARY}\r\n".encode())
@@ -210,7 +224,7 @@ class Web:
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         """The page's WebSocket: JSON both ways (page_client.py), frames as binary messages."""
-        with self._viewing():
+        with self._viewing(), parting(request):
             socket_ = web.WebSocketResponse(heartbeat=15.0, compress=False, max_msg_size=1 << 19)
             await socket_.prepare(request)
             _limit_buffers(request)
@@ -219,7 +233,7 @@ class Web:
             self._pages.add(page)
             sending = asyncio.create_task(page.send())
             # A page that takes nothing any more is let go; it may connect again.
-            sending.add_done_callback(lambda _: _hang_up(request))
+            sending.add_done_callback(lambda task: None if task.cancelled() else _hang_up(request))
             try:
                 async for message in socket_:
                     if message.type is WSMsgType.TEXT:
@@ -234,7 +248,7 @@ class Web:
         """What a page says: {"set": {name: value}}, {"trigger": address, "arguments": […]}, {"frame": true}."""
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return page.line(time.time(), "error", "", "That was no JSON.")
         if not isinstance(message, dict):
             return page.line(time.time(), "error", "", "That was no JSON object.")
@@ -269,4 +283,4 @@ def _limit_buffers(request: web.Request) -> None:
 
 def _hang_up(request: web.Request) -> None:
     if request.transport is not None:
-        request.transport.close()
+        request.transport.abort()  # closing would wait for it to read

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from paintover.bridge.errors import ServerFailure
+from paintover.bridge.errors import PaintoverError, ServerFailure
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.live_messages import LOADING, RUNNING, WARMING
 from paintover.bridge.loras import parse
@@ -152,7 +152,14 @@ class DiffusersStream:
         if self._loader is None and (
             controls or named if running.entry.name == name else (name, "") not in self._refused
         ):
-            self._loader = Loader(models.resolve(name), controls, named, self._device, self._dtype, self._say)
+            try:
+                entry = models.resolve(name)
+            except PaintoverError as error:  # it was taken off the list: what runs goes on
+                if running.entry.name != name:
+                    self._refuse(name, "", error)
+                    return
+                entry = running.entry
+            self._loader = Loader(entry, controls, named, self._device, self._dtype, self._say)
         running.loras.weigh([one for one in loras if one.name in running.loras.loaded])
 
     def _lacks(self, what: str, loaded: bool) -> bool:
@@ -177,9 +184,11 @@ class DiffusersStream:
             except Exception as trouble:  # noqa: BLE001 - the picture goes on without it
                 loader.errors[LORA + lora.name] = trouble
         for what, error in loader.errors.items():
-            self._refused.add((loader.entry.name, what))
-            refused = "" if what else loader.entry.name
-            self._say(StreamState(RUNNING, failure=failure_of(error), refused=refused))
+            self._refuse(loader.entry.name, what, error)
+
+    def _refuse(self, model: str, what: str, error: Exception) -> None:
+        self._refused.add((model, what))
+        self._say(StreamState(RUNNING, failure=failure_of(error), refused="" if what else model))
 
     def _faded(self, buffers: Buffers) -> torch.Tensor:
         """uint8 (H, W, 3): the new model's picture over the old one's last, while that fades."""

@@ -315,6 +315,9 @@ def test_a_model_that_does_not_load_is_said_and_the_running_one_goes_on(
     paint(model="broken")
     assert len([said for said in paint.said if said.refused]) == 1, "not tried again and again"
     assert close(paint(), before)
+    for _ in range(2):  # it was taken off the list
+        assert close(paint(model="nobody's"), before)
+    assert [said.refused for said in paint.said if said.refused] == ["broken", "nobody's"]
     with pytest.raises(MissingModel):
         Painted()(model="nobody's")
 

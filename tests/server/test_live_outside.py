@@ -7,9 +7,11 @@ import uuid
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from paintover.bridge.frames import FrameReader, FrameWriter
 from paintover.bridge.hints import make_hint
+from paintover.bridge.scene import Passes
 from paintover.server.live.outside import Outside, passes_of
 
 from ..server_process import running
@@ -23,10 +25,10 @@ def name_of_its_own() -> str:
 async def test_the_newest_frame_of_each_name_is_taken_once() -> None:
     names = name_of_its_own(), name_of_its_own()
     picture, depth = (FrameWriter(name, 1 << 16) for name in names)
-    taken: list[np.ndarray] = []
+    taken: list[np.ndarray | Passes] = []
     arrived = asyncio.Event()
 
-    def take(frame: np.ndarray) -> None:
+    def take(frame: np.ndarray | Passes) -> None:
         taken.append(frame)
         arrived.set()
 
@@ -35,19 +37,19 @@ async def test_the_newest_frame_of_each_name_is_taken_once() -> None:
             while len(taken) < count:
                 arrived.clear()
                 await arrived.wait()
-        return [frame.shape for frame in taken]
+        return [frame.depth.shape if isinstance(frame, Passes) else frame.shape for frame in taken]
 
     outside = Outside(names, take)
     outside.start()
     try:
         picture.write(np.zeros((8, 16, 4), np.uint8), 0.0)
-        assert await shapes(1) == [(8, 16, 4)]
+        assert await shapes(1) == [(8, 16, 3)]
         depth.write(np.zeros((9, 16, 1), np.uint8), 0.0)
-        assert (await shapes(2))[1] == (9, 16, 1)
+        assert (await shapes(2))[1] == (9, 16)
         picture.write(np.zeros((8, 16, 4), np.uint8), 0.0, fresh=False)  # the same pixels: nobody needs them again
         picture.write(np.zeros((7, 16, 4), np.uint8), 0.0, fresh=False)
         depth.write(np.zeros((6, 16, 1), np.uint8), 0.0)
-        assert (await shapes(3))[2] == (6, 16, 1)
+        assert (await shapes(3))[2] == (6, 16)
     finally:
         outside.close()
         picture.close()
@@ -64,6 +66,25 @@ def test_a_depth_map_steers_as_it_looks() -> None:
     assert (np.diff(hint) >= -1e-6).all()
     assert hint[-1] > 0.95
     assert hint[32] < 0.75
+
+
+def test_huge_frames_of_another_program_fill_no_memory(tmp_path: Path) -> None:
+    name = name_of_its_own()
+    writer = FrameWriter(name, 9000 * 6000)
+    with running(tmp_path, "fake", "--source", name) as server:
+        reader, front = FrameReader(f"paintover-{server.port}"), psutil.Process(server.process.pid)
+        server.said("Worker .* takes the jobs")
+        before = front.memory_info().rss
+        for number in (1, 2):
+            writer.write(np.full((6000, 9000, 1), 99, np.uint8), 0.0)
+
+            def painted(number: int = number) -> bool:
+                seen = reader.read()
+                return seen is not None and seen.image.reshape(-1)[:4].tobytes() == number.to_bytes(4, "little")
+
+            until(painted, 120)
+        assert front.memory_info().rss - before < 150 << 20
+    writer.close()
 
 
 def test_a_frame_from_outside_wakes_the_stage_and_is_painted_from(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from paintover.bridge.errors import SinkMissing
 from paintover.bridge.frames import FrameReader, FrameWriter
 from paintover.server.live.sinks import OutputFrame, make
+from paintover.server.live.sinks.shared import SharedSink
 from paintover.server.live.sinks.threaded import ThreadedSink
 
 from ..waiting import wait_until
@@ -239,3 +240,32 @@ def test_a_library_that_fails_is_opened_again(monkeypatch: pytest.MonkeyPatch, c
     assert driver.shown
     assert driver.opened == driver.closed == 4
     assert sum("stubborn failed" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+def test_shared_memory_that_was_short_for_a_moment_is_used_again() -> None:
+    """A larger picture for which there is no memory costs its own frames, and no others."""
+    import resource
+
+    name = f"paintover-test-{uuid.uuid4().hex[:12]}"
+    sink, reader = SharedSink(name), FrameReader(name)
+    small, large = (np.full((side, side, 3), 7, np.uint8) for side in (64, 1024))
+    sink.start()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, limits[1]))
+        with pytest.raises(OSError, match=r"large|space|memory"):
+            sink.send(OutputFrame(1, 1.0, large))
+        sink.send(OutputFrame(2, 2.0, small))
+        found = reader.read()
+        assert found is not None
+        assert found.image.shape == (64, 64, 3)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        sink.send(OutputFrame(3, 3.0, large))
+        reader.close()
+        assert reader.read().image.shape == (1024, 1024, 3)  # type: ignore[union-attr]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        sink.close()
+    sink.send(OutputFrame(4, 4.0, small))
+    assert FrameReader(name).read() is None, "nothing is made anew behind the end"

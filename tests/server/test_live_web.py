@@ -244,6 +244,26 @@ async def test_what_is_wrong_is_said_and_costs_nothing(server: WebServer, page: 
     assert await page.value("seed") == server.state.values["seed"] >= 0
 
 
+@pytest.mark.parametrize(
+    ("text", "about"),
+    [
+        ("[" * 100_000, ""),
+        ('{"set": {"steps": %s}}' % ("9" * 400), "steps"),
+        ('{"set": {"steps": %s}}' % ("[" * 300 + "]" * 300), "steps"),
+        ('{"trigger": "preset/recall", "arguments": [%s]}' % ("9" * 400), "preset/recall"),
+        ('{"trigger": "preset/recall", "arguments": [{}]}', "preset/recall"),
+    ],
+)
+async def test_json_that_is_too_much_is_said_and_costs_nothing(
+    server: WebServer, page: Page, text: str, about: str
+) -> None:
+    await page.hear("hello")
+    await page.socket.send_str(text)
+    assert [line[2] for line in await page.hear("lines")] == [about]
+    await page.socket.send_json({"set": {"guidance": 99}})
+    assert await page.value("guidance") == 30.0
+
+
 async def test_presets_are_stored_and_recalled(server: WebServer, page: Page) -> None:
     await page.hear("hello")
     await page.socket.send_json({"set": {"strength": 0.25}})

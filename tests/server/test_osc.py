@@ -243,6 +243,19 @@ async def test_patterns_reach_every_address_that_matches() -> None:
         assert [live.values[f"control_{name}_scale"] for name in ("depth", "normal", "edge")] == [0.5, 1.0, 0.5]
 
 
+async def test_what_does_not_fit_one_address_of_a_pattern_fits_the_others() -> None:
+    async with endpoint() as (_, live, peer):
+        program = peer()
+        await program.join()
+        program.send("/paintover/prompt/[12]/*", "moss")
+        await program.settled()
+        assert (live.values["prompt_1"], live.values["prompt_2"]) == ("moss", "moss")
+        await program.hears("/paintover/error")
+        assert {values[0] for values in program.of("/paintover/error")} <= {
+            "/paintover/prompt/1/weight", "/paintover/prompt/2/weight",
+        }  # fmt: skip
+
+
 @pytest.mark.parametrize("root", ["/vj/left", ""])
 async def test_another_root(root: str) -> None:
     async with endpoint(root=root) as (_, live, peer):

@@ -88,6 +88,22 @@ async def test_subscriptions() -> None:
         assert counts == [counts[0], counts[0] + 1, counts[0] + 2]
 
 
+async def test_a_quicker_subscription_counts_at_once() -> None:
+    async with endpoint() as (_, live, peer):
+        slow, other = peer(), peer()
+        await slow.join()
+        await other.join()
+        slow.send("/paintover/osc/subscribe", "strength", 0.001)  # a message each 1000 seconds
+        await slow.hears("/paintover/ack", "osc/subscribe", 1)
+        other.send("/paintover/strength", 0.25)
+        await slow.hears("/paintover/strength", 0.25)
+        slow.send("/paintover/osc/subscribe", "strength", 30)
+        await slow.settled()
+        other.send("/paintover/strength", 0.75)
+        await slow.hears("/paintover/strength", 0.75)
+        assert live.values["strength"] == 0.75
+
+
 async def test_status_text_and_troubles_of_the_stage() -> None:
     async with endpoint(status=LiveStatus("loading", text="Loading mini")) as (osc, _, peer):
         one = peer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import struct
@@ -66,7 +67,7 @@ async def test_nothing_that_arrives_stops_it() -> None:
             bundle(good) + struct.pack(">i", -4), BUNDLE + b"\xff" * 65_000,
             b"/paintover/steps\0\0\0\0," + b"[" * 60_000, b"/paintover/steps\0\0\0\0,b\0\0\x7f\xff\xff\xff",
             b"/paintover/prompt\0\0\0,s\0\0" + b"\xff" * 60_000 + bytes(4),
-            encode("/paintover/" + "{a,b}" * 40, 1.0), encode("/paintover/" + "*" * 190, 1.0),
+            encode("/paintover/" + "{a,b}" * 40, 1.0), encode("/paintover/" + "*" * 190, "x"),
         ):  # fmt: skip
             one.raw(packet)
         await one.settled()
@@ -147,3 +148,45 @@ async def test_an_inbox_keeps_a_bounded_number() -> None:
         one.heard.clear()
         await one.until(lambda _: any(code == 4 for _, code, _ in one.of("/paintover/error")))
         assert live.values["strength"] == pytest.approx(2999 / 3000)
+
+
+async def test_a_system_that_gives_smaller_buffers_only_is_no_reason_to_be_deaf(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """macOS refuses what is more than kern.ipc.maxsockbuf, where other systems give what they have."""
+    asked: list[int] = []
+
+    class Small(socket.socket):
+        def setsockopt(self, *option: Any) -> None:
+            if option[1] in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                asked.append(option[2])
+                if option[2] > 1 << 20:
+                    raise OSError(errno.ENOBUFS, "No buffer space available")
+            super().setsockopt(*option)
+
+    monkeypatch.setattr("paintover.server.live.osc_socket.socket.socket", Small)
+    monkeypatch.setattr("paintover.server.live.osc_socket.sys.platform", "darwin")
+    async with endpoint() as (_, _, peer):
+        monkeypatch.undo()
+        program = peer()
+        await program.join()
+        program.send("/paintover/ping", 5)
+        await program.hears("/paintover/pong", 5)
+    assert 1 << 20 in asked
+    assert any(size >= 65_507 for size in asked[-2:]), "a prompt of the greatest length has to go out, too"
+
+
+async def test_numbers_that_fit_nothing_are_refused_and_leave_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    async with endpoint() as (osc, live, peer):
+        program = peer()
+        await program.join()
+        for tag, value in ((b"d", struct.pack(">d", 1e300)), (b"h", struct.pack(">q", 2**62))):
+            program.raw(b"/paintover/ping\0,%s\0\0" % tag + value)
+        assert (await program.hears("/paintover/error"))[:2] == ["/paintover/ping", 2]
+        live.store(128)
+        program.raw(b"/paintover/preset/recall\0\0\0\0,d\0\0" + struct.pack(">d", 1e300))
+        await program.hears("/paintover/ack", "preset/recall", 2**31 - 1)
+        program.send("/" + "x" * 60_000, 1)
+        await program.settled()
+        assert max(len(one.address) for one in osc.messages) <= 300
+    assert "could not be handled" not in caplog.text

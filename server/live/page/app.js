@@ -140,16 +140,17 @@ function line(when, about, text, kind = "") {
     element("div", {}, element("b", {}, about), " ", element("span", {}, text)));
 }
 
-const told = new Set();
+let told = new Set(); // only the newest errors ever come again: a set of all would grow with the show
 
 function heard({ messages, errors }) {
   if (messages.length) at("heard").replaceChildren(...messages.reverse().map(([when, , address, text]) => line(when, address, text)));
+  const there = new Set();
   for (const [when, , address, text] of errors) {
     const key = `${when} ${address}`;
-    if (told.has(key)) continue;
-    told.add(key);
-    problem(when, "error", address, text);
+    there.add(key);
+    if (!told.has(key)) problem(when, "error", address, text);
   }
+  told = there;
 }
 
 function problem(when, kind, about, text) {

@@ -19,6 +19,7 @@ class SharedSink:
         self.name = "shared"
         self.frames = frames
         self._writer: FrameWriter | None = None
+        self._closed = False
 
     def start(self) -> None:
         try:
@@ -30,13 +31,19 @@ class SharedSink:
             raise SinkMissing(name=self.name, reason=f"there is no memory for it ({reason})", next="") from reason
 
     def send(self, frame: OutputFrame) -> None:
-        if self._writer and frame.image.nbytes > self._writer.capacity:
-            self._writer.close()  # readers see that, and look for the name again
-            self._writer = FrameWriter(self.frames, frame.image.nbytes)
-        if self._writer:
-            self._writer.write(frame.image, frame.time, frame.fresh)
+        if self._closed:
+            return
+        if self._writer is None or frame.image.nbytes > self._writer.capacity:
+            self._let_go()  # readers see that, and look for the name again
+            # Where there is no memory for it, that is tried again with the next frame, which may be a smaller one.
+            self._writer = FrameWriter(self.frames, max(FIRST, frame.image.nbytes))
+        self._writer.write(frame.image, frame.time, frame.fresh)
 
     def close(self) -> None:
+        self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._writer:
             self._writer.close()
             self._writer = None

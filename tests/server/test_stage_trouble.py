@@ -1,0 +1,116 @@
+"""The stage when models, presets and troubles get into each other: a real server and worker with the null stream."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from paintover.bridge.live_messages import FROZEN, LiveStatus, LiveTrigger, LiveTrouble, LiveValues
+from paintover.bridge.messages import Ping, Pong
+
+from ..server_process import ServerProcess, running
+from .live_client import LiveClient, color
+from .recovery import of_type
+from .test_stage import expected
+
+
+@pytest.fixture
+def live(server: ServerProcess) -> Iterator[LiveClient]:
+    with LiveClient(server) as client:
+        yield client
+        client.set(prompt="", play=True, freeze=False)
+        client.client.send(Ping(9))
+        client.until(Pong)
+
+
+def many_values(server: ServerProcess) -> dict[str, object]:
+    """All values, as a newcomer hears them."""
+    with LiveClient(server, source=False, pictures=False) as other:
+        values: dict[str, object] = dict(other.until(LiveValues).values)
+        return values
+
+
+def until_values(server: ServerProcess, **wanted: object) -> dict[str, object]:
+    limit = time.monotonic() + 20
+    while not wanted.items() <= (values := many_values(server)).items():
+        assert time.monotonic() < limit, {name: values[name] for name in wanted}
+    return values
+
+
+@pytest.mark.parametrize(("seconds", "quantize"), [(0.0, 0), (0.3, 0), (0.0, 1), (0.3, 4)])
+def test_a_preset_of_another_model_has_its_own_values_in_the_end(
+    tmp_path: Path, seconds: float, quantize: int
+) -> None:
+    """A model brings values that suit it, but a preset's own come after them."""
+    with running(tmp_path) as server, LiveClient(server) as live:
+        live.set(model="mini")
+        live.set(steps=7, guidance=2.5, tempo_bpm=999)
+        live.client.send(LiveTrigger("preset/store", (1.0,)))
+        live.set(model="mini-turbo", steps=3, guidance=1.5)
+        live.set(tempo_quantize=quantize)
+        live.client.send(LiveTrigger("preset/recall", (1.0, seconds)))
+        until_values(server, model="mini")
+        until_values(server, steps=7, guidance=2.5)
+        # A change that waits for the beat after the next one: nothing else was waiting behind the preset.
+        live.set(feedback_zoom=1.25)
+        values = until_values(server, feedback_zoom=1.25)
+        assert (values["model"], values["steps"], values["guidance"]) == ("mini", 7, 2.5)
+
+
+@pytest.mark.parametrize("quantize", [0, 1])
+def test_a_preset_whose_model_is_gone_changes_all_else_and_the_show_goes_on(tmp_path: Path, quantize: int) -> None:
+    listed = {"models": {"own": {"family": "sd15", "path": str(tmp_path)}}, "controls": {}}
+    (tmp_path / "models.json").write_text(json.dumps(listed))
+    with running(tmp_path) as server, LiveClient(server) as live:
+        live.set(model="own")
+        live.set(prompt="lava", steps=7, tempo_bpm=999)
+        live.client.send(LiveTrigger("preset/store", (1.0,)))
+        live.set(model="mini-turbo", prompt="ice", steps=3)
+        live.set(tempo_quantize=quantize)
+        live.send(1)
+        live.picture(lambda picture: color(picture) == expected(prompt="ice", seed=picture.seed))
+        (tmp_path / "models.json").write_text(json.dumps({"models": {}, "controls": {}}))
+        live.client.send(LiveTrigger("preset/recall", (1.0,)))
+        assert live.until(LiveTrouble).failure.code == "missing_model"
+        until_values(server, model="mini-turbo", prompt="lava", steps=7)
+        live.picture(lambda picture: color(picture) == expected(prompt="lava", seed=picture.seed))
+        live.set(seed=5)
+        assert live.picture(lambda picture: picture.seed == 5)
+
+
+def test_frames_that_are_never_painted_do_not_add_up(live: LiveClient) -> None:
+    """While it is frozen, a source may send for hours."""
+    live.send(1)
+    live.picture()
+    before = live.until(LiveStatus).dropped
+    live.set(freeze=True)
+    live.until(LiveStatus, lambda status: status.state == FROZEN)
+    for number in range(300):
+        live.send(number)
+        live.client.send(Ping(number))
+        live.until(Pong)
+    assert live.until(LiveStatus, lambda status: status.dropped > before + 200)
+    live.set(freeze=False)
+    assert live.picture(lambda picture: picture.number == 299)
+
+
+def test_trouble_that_comes_with_every_frame_is_told_now_and_then(server: ServerProcess, live: LiveClient) -> None:
+    said = server.log.read_text().count("The stream:")
+    live.set(prompt="no memory")
+    assert live.until(LiveTrouble).failure.code == "out_of_memory"
+    begun, seen = time.monotonic(), []
+    for number in range(200):
+        live.send(number)
+        live.client.send(Ping(number))
+        while not isinstance(message := live.client.receive(60), Pong):
+            seen.append(message)
+        if not number % 20:
+            live.set(seed=number)
+            live.until(LiveValues)
+    often = 1 + (time.monotonic() - begun) / 2
+    assert len(of_type(seen, LiveTrouble)) <= often
+    assert server.log.read_text().count("The stream:") - said <= often + 1
