@@ -1,4 +1,4 @@
-"""A frame's picture from what other frames of its shot show of its surfaces, and what stays open in it."""
+"""A frame's picture from what other frames of its shot show of its surfaces."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
-from .match import REACH, Match, Sight, at, edge_distance, sample
+from .match import REACH, Match, Sight, at, distance_within, edge_distance, sample
 
 Picture = NDArray[np.uint8]
 
 NEAR_EDGE = 0.05
 """What paint right at a silhouette counts against paint within a surface: painted outlines mix two surfaces."""
-CELL = 8
-"""Pixels of a latent cell."""
 SLIT = 1
 """Open slits up to twice this many pixels wide are closed from their surface's own paint beside them."""
-JOIN = 1 / 64
-"""By this share of the picture's longer side a repaired region reaches into what is known of its surface, softly."""
-WORN = 0.85
-"""Paint that is stretched to less than this share of its detail is refreshed."""
-REFRESHED = 0.01
-"""Share of the picture that must be worn for that."""
+FEATHER = 1 / 32
+"""By this share of the picture's longer side a source's paint fades in from the border of what it shows."""
+LEAST = 0.02
+"""What paint right at that border counts: where no source shows more, it is taken all the same."""
+SPECKLE = 2
+"""Pixels around one by which outlines are told from clean paint: the majority decides, so that nothing is hatched."""
+TEXTURE = REACH - 1
+"""Pixels around one in which contrast is measured; away from silhouettes they are its own surface's."""
+MOST_GAIN = 2.0
+"""By so much at most it is raised: less than the mean of two would lose if they had nothing in common but noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,23 +68,74 @@ def gather(here: Sight, sources: Sequence[Source], outlines: bool = False) -> Ga
     Every source is resampled once, from its own pixels: nothing is passed on from frame to frame and blurred. Paint is
     not taken from nearer a silhouette than where it goes to, nor from nearer to what is in front: painted outlines mix
     two surfaces and colour the farther one around them, on which that would be left behind. With `outlines` it is, for
-    want of better.
+    want of better. Towards the border of what a source shows it counts less and less, so that no seam is seen there.
+    The mean of paint that differs is flatter than either: it gets the contrast back that its sources have.
     """
-    color = torch.zeros((*here.depth.shape, 3), device=here.depth.device)
-    total, detail = torch.zeros_like(here.depth), torch.zeros_like(here.depth)
-    for source in sources:
-        if source.weight > 0:
-            there = edge_distance(source.sight, source.found)
-            front = source.sight.from_front.reshape(-1)[at(source.sight, source.found)]
-            clean = (there >= here.from_edge) & (front >= here.from_front)
-            usable = source.found.seen & (clean | outlines)
-            inside = (there - 1) / (REACH - 1)
-            weight = source.weight * (NEAR_EDGE + (1 - NEAR_EDGE) * inside) * usable
-            color += weight[..., None] * sample(source.picture, source.sight, here, source.found)
-            detail += weight * source.detail.reshape(-1)[at(source.sight, source.found)] * stretch(here, source.found)
-            total += weight
-    scale = 1 / total.clamp_min(1e-9)
-    return Gathered((color * scale[..., None]).clamp(0, 1), total == 0, (detail * scale).clamp(0, 1))
+    layers = [_Layer.of(here, source, outlines) for source in sources if source.weight > 0]
+    weights = torch.stack([layer.weight for layer in layers])
+    total = weights.sum(0)
+    shares = weights / total.clamp_min(1e-9)
+    colors = torch.stack([layer.color for layer in layers])
+    color = (shares[..., None] * colors).sum(0)
+    if len(layers) > 1:
+        mean, contrast = _contrast(color, total > 0)
+        own = torch.stack([_contrast(layer.color, layer.weight > 0)[1] for layer in layers])
+        gain = (shares[..., None] * own).sum(0) / contrast.clamp_min(1e-3)
+        gain = torch.where((here.from_edge >= REACH)[..., None], gain.clamp(1, MOST_GAIN), 1.0)
+        color = mean + (color - mean) * gain
+    detail = (shares * torch.stack([layer.detail for layer in layers])).sum(0)
+    return Gathered(color.clamp(0, 1), total == 0, detail.clamp(0, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What one source shows of a frame."""
+
+    color: Tensor
+    """float32 (H, W, 3); without meaning where it does not count."""
+    weight: Tensor
+    """float32 (H, W): 0 where it shows nothing."""
+    detail: Tensor
+    """float32 (H, W)."""
+
+    @classmethod
+    def of(cls, here: Sight, source: Source, outlines: bool) -> _Layer:
+        there = edge_distance(source.sight, source.found)
+        front = source.sight.from_front.reshape(-1)[at(source.sight, source.found)]
+        usable = source.found.seen
+        if not outlines:
+            usable = usable & _mostly((there >= here.from_edge) & (front >= here.from_front), usable)
+        inside = NEAR_EDGE + (1 - NEAR_EDGE) * (there - 1) / (REACH - 1)
+        faded = LEAST + (1 - LEAST) * _feather(usable, here.object_id)
+        detail = source.detail.reshape(-1)[at(source.sight, source.found)] * stretch(here, source.found)
+        color = sample(source.picture, source.sight, here, source.found)
+        return cls(color, source.weight * inside * faded * usable, detail)
+
+
+def _contrast(color: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, each float32 (H, W, 3), of the known colours around each pixel."""
+    channels = torch.where(known, color.permute(2, 0, 1), 0.0)
+    count = _share(known, TEXTURE).clamp_min(1e-6)
+    mean, square = _share(channels, TEXTURE) / count, _share(channels**2, TEXTURE) / count
+    return mean.permute(1, 2, 0), (square - mean**2).clamp_min(0).sqrt().permute(1, 2, 0)
+
+
+def _mostly(clean: Tensor, seen: Tensor) -> Tensor:
+    """bool (H, W): whether most of what is seen around each pixel is clean."""
+    return 2 * _share(clean & seen, SPECKLE) > _share(seen, SPECKLE)
+
+
+def _feather(usable: Tensor, object_id: Tensor) -> Tensor:
+    """float32 (H, W): 0 in the last pixel of what is usable of an object, 1 from FEATHER inside on."""
+    reach = max(4, round(FEATHER * max(usable.shape)))
+    return ((distance_within(~usable, object_id, reach + 1) - 2) / (reach - 1)).clamp(0, 1)
+
+
+def _share(values: Tensor, radius: int) -> Tensor:
+    """float32 (…, H, W): the mean over the square around each pixel; of a mask, the share of marked ones."""
+    size = 2 * radius + 1
+    flat = values.reshape(1, -1, *values.shape[-2:]).float()
+    return F.avg_pool2d(flat, size, 1, radius, count_include_pad=False).reshape(values.shape)
 
 
 def stretch(here: Sight, found: Match) -> Tensor:
@@ -100,7 +152,7 @@ def stretch(here: Sight, found: Match) -> Tensor:
 
 def close_slits(gathered: Gathered, object_id: Tensor) -> Gathered:
     """Close what is too thin to be painted by the mean of known pixels of the same object within 2 pixels."""
-    narrow = gathered.open & ~_opened(gathered.open, SLIT)
+    narrow = gathered.open & ~opened(gathered.open, SLIT)
     if not narrow.any():
         return gathered
     known, reach = ~gathered.open, 2 * SLIT
@@ -122,67 +174,21 @@ def close_slits(gathered: Gathered, object_id: Tensor) -> Gathered:
     return Gathered(color, gathered.open & ~closed, torch.where(closed, 1.0, gathered.detail))
 
 
-def _opened(mask: Tensor, radius: int) -> Tensor:
+def opened(mask: Tensor, radius: int) -> Tensor:
     """Morphological opening by a square."""
     size = 2 * radius + 1
     shrunk = -F.max_pool2d(-F.pad(mask[None, None].float(), (radius,) * 4), size, 1)
     return F.max_pool2d(F.pad(shrunk, (radius,) * 4), size, 1)[0, 0] > 0
 
 
-@dataclass(frozen=True, eq=False)
-class Repair:
-    """A picture with what has to be painted into it."""
-
-    canvas: Picture
-    """(H, W, 3): open regions carry the colours around them, softened, so that the encoder sees no hard border."""
-    mask: Picture
-    """(H, W): 255 in every latent cell that has something open, and in the cells' join with what is known."""
-    share: NDArray[np.float32]
-    """(H, W, 1): what the painting counts against the canvas: 1 where open, falling to 0 within JOIN pixels."""
-
-    def put_in(self, painted: Picture) -> Picture:
-        """The canvas with the painting where it is open."""
-        mixed = self.canvas + (painted.astype(np.float32) - self.canvas) * self.share
-        return np.round(mixed).astype(np.uint8)
-
-
-def repair(gathered: Gathered, object_id: Tensor, source: Picture | None = None) -> Repair:
-    """What to paint so that nothing is open any more. `source`: what to start from there, if not the colours around."""
-    color, hole, ids = gathered.color.cpu().numpy(), gathered.open.cpu().numpy(), object_id.cpu().numpy()
-    known = np.round(color * 255).astype(np.uint8)
-    if source is not None:
-        known = np.where(hole[..., None], source, known)
-    elif hole.any() and not hole.all():
-        spread = known.astype(np.float32)
-        for one in [None, *np.unique(ids[hole])]:
-            # First from anything near, then from the nearest of the own surface where some of it is known.
-            missing = hole if one is None else hole | (ids != one)
-            if not missing.all():
-                row, column = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
-                into = hole if one is None else hole & (ids == one)
-                spread[into] = known[row[into], column[into]]
-        soft = ndimage.gaussian_filter(spread, (3, 3, 0)).astype(np.uint8)
-        known = np.where(hole[..., None], soft, known)
-    return _repair(known, hole, ids)
-
-
-def refresh(canvas: Picture, gathered: Gathered, object_id: Tensor) -> Repair | None:
-    """What of a picture to paint over because its paint is worn by stretching; None where it is little."""
-    worn = (gathered.detail < WORN) & ~gathered.open
-    where = _opened(worn, 2).cpu().numpy()
-    return _repair(canvas, where, object_id.cpu().numpy()) if where.mean() > REFRESHED else None
-
-
-def _repair(canvas: Picture, where: NDArray[np.bool_], object_id: NDArray[np.int32]) -> Repair:
-    share = np.zeros(where.shape, np.float32)
-    if where.any():
-        distance, (row, column) = ndimage.distance_transform_edt(~where, return_indices=True)
-        reach = np.where(object_id[row, column] == object_id, max(2.0, JOIN * max(where.shape)), 1.0)
-        share = np.clip(1 - (distance - 0.5) / reach, 0, 1).astype(np.float32)
-    height, width = where.shape
-    cells = (share > 0).reshape(height // CELL, CELL, width // CELL, CELL).any(axis=(1, 3))
-    mask = np.repeat(np.repeat(cells, CELL, 0), CELL, 1).astype(np.uint8) * np.uint8(255)
-    return Repair(canvas, mask, share[..., None])
+def antialiased(image: Picture, sight: Sight) -> Picture:
+    """The picture with soft silhouettes: passes have one sample a pixel, and paint along them stairs. Where two
+    surfaces meet, a renderer's pixel filter mixes them; so does a binomial one here, and nowhere else."""
+    color = torch.tensor(image, device=sight.depth.device).permute(2, 0, 1)[:, None].float()
+    row = torch.tensor([0.25, 0.5, 0.25], device=color.device)
+    soft = F.conv2d(F.pad(color, (1, 1, 1, 1), mode="replicate"), (row[:, None] * row)[None, None])
+    mixed = torch.where(sight.from_edge <= 1, soft, color)[:, 0].permute(1, 2, 0)
+    return np.asarray(mixed.round().to(torch.uint8).cpu().numpy())
 
 
 def deflickered(image: Picture, gathered: Gathered, share: float) -> Picture:

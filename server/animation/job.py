@@ -27,14 +27,15 @@ from ..engine import Coherence, Engine, Monitor, Reference
 from ..pipelines.blending import slerp
 from ..worker_messages import Kept, State
 from . import noise
-from .frame import Gathered, Repair, Source, close_slits, deflickered, gather, refresh, repair
+from .frame import Gathered, Source, antialiased, close_slits, deflickered, gather
 from .match import Match, Sight, match
+from .repair import Repair, refresh, repair
 
 Picture = NDArray[np.uint8]
 
 LITTLE = 0.001
 """A frame of whose pixels fewer than this share are open is not given to the model: its gaps are filled."""
-REPAIR_STRENGTH = 0.8
+REPAIR_STRENGTH = 0.9
 """New surfaces start from the colours of their own surface nearby, so that they become more of the same; where the
 scene's own picture is painted over (a strength below 1), from that one, as the first picture did."""
 REFRESH_STRENGTH = 0.6
@@ -65,7 +66,7 @@ def animate(
     `state`: to go on behind a keyframe, its Painted.state. Of all frames, four are held at most. Raises BadMessage for
     a frame whose links lead elsewhere, BadPasses, and whatever the engine raises.
     """
-    device = torch.device(engine.device if engine.device in ("cuda", "mps") else "cpu")
+    device = torch.device(engine.device if engine.device == "cuda" else "cpu")
     shot = _Shot(engine, monitor, device, state or State())
     for frame in frames:
         monitor.check()
@@ -121,7 +122,8 @@ class _Shot:
         self._after = _Seen.of(kept, sight)
         self._anchor = self._anchor or kept
         state = State(self._anchor, self._before.kept if self._before else None, kept)
-        return Painted(frame.number, kept.image, frame.settings, fresh, state, self._seconds(started))
+        image = kept.image if gathered is None else antialiased(kept.image, sight)
+        return Painted(frame.number, image, frame.settings, fresh, state, self._seconds(started))
 
     def between(self, frame: ShotFrame) -> Painted:
         """A frame between two keyframes."""
@@ -147,7 +149,7 @@ class _Shot:
             origin = noise.follow(frame.number, sight, first.sight, found, first.kept.origin)
         image, fresh, detail = self._mended(frame, sight, gathered, origin, ())
         self._previous = _Seen.of(Kept(frame.number, frame.settings, frame.passes, image, detail, None), sight)
-        return Painted(frame.number, image, frame.settings, fresh, None, self._seconds(started))
+        return Painted(frame.number, antialiased(image, sight), frame.settings, fresh, None, self._seconds(started))
 
     def _seconds(self, started: float) -> dict[str, float]:
         """What the frame took, by stage, and in total."""
@@ -188,7 +190,7 @@ class _Shot:
         references: tuple[Reference, ...],
     ) -> Picture:  # fmt: skip
         """Painted whole, held to what is known for the first steps."""
-        task = repair(gathered, sight.object_id)
+        task = repair(gathered, sight)
         known = np.where(task.mask > 127, 0, 255).astype(np.uint8)
         image = self._generate(
             frame,
@@ -207,14 +209,14 @@ class _Shot:
         that was painted, and the picture's detail."""
         color, strength = frame.passes.color, frame.settings.strength
         source = color[..., :3] if color is not None and strength < 1 else None
-        task, coherence = repair(gathered, sight.object_id, source), Coherence(references=references)
+        task, coherence = repair(gathered, sight, source), Coherence(references=references)
         image, detail = task.canvas, gathered.detail.cpu().numpy()
         fresh = float(gathered.open.float().mean())
         if fresh >= LITTLE:
             begun = REPAIR_STRENGTH if source is None else strength
             image = task.put_in(self._generate(frame, coherence, origin, task, begun))
             detail = np.maximum(detail, task.share[..., 0])
-        worn = refresh(image, gathered, sight.object_id) if frame.key else None
+        worn = refresh(image, gathered, sight) if frame.key else None
         if worn:
             image = worn.put_in(self._generate(frame, coherence, origin, worn, REFRESH_STRENGTH))
             detail = np.maximum(detail, worn.share[..., 0])

@@ -2,12 +2,13 @@
 
 Geometry is known (bridge.shot.Link), so nothing is estimated: a pixel's surface is seen in the other frame if the
 pixel there shows the same object at the depth that the surface has there. The background lies at infinity: it moves as
-the camera turns. Runs on CPU, CUDA, ROCm and MPS: float32, gathers only.
+the camera turns. Runs on CPU, CUDA and ROCm.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -21,11 +22,18 @@ SLACK = 1.0
 """Depth may differ by what the surface rises over so many pixels, and by as many pixels' footprints."""
 STEEPEST = 20.0
 """Slopes count up to this (87°): beyond, a pixel's depth says nothing."""
-REACH = 3
+REACH = 4
 """Pixels up to which the distance to a silhouette is told."""
 HALO = 8
 """Pixels up to which the distance to what is in front is told: painted objects colour so much of what is behind them,
 a latent cell."""
+
+TAPS = range(-2, 4)
+"""Pixels that a resampled one is made of, in each direction, from the one at its left or above."""
+FRACTIONS = 1024
+"""Places between two pixels that are told apart."""
+CHUNK = 2**17
+"""Pixels that are resampled at a time: each takes half a kilobyte meanwhile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +62,7 @@ class Sight:
         slope = torch.tensor(_slope(passes), device=device)
         broken, behind = _silhouettes(passes.camera, depth, object_id, slope)
         return cls(
-            passes.camera, depth, object_id, slope, _distance(broken, REACH), _distance_within(behind, object_id, HALO),
+            passes.camera, depth, object_id, slope, _distance(broken, REACH), distance_within(behind, object_id, HALO),
         )  # fmt: skip
 
 
@@ -119,7 +127,7 @@ def _distance(marked: Tensor, reach: int) -> Tensor:
     return distance
 
 
-def _distance_within(marked: Tensor, object_id: Tensor, reach: int) -> Tensor:
+def distance_within(marked: Tensor, object_id: Tensor, reach: int) -> Tensor:
     """The same, but the nearest of the marked pixels of the same object, on a way through its pixels."""
     distance, reached = torch.full(marked.shape, float(reach), device=marked.device), marked
     for near in range(1, reach):
@@ -181,29 +189,53 @@ def _sky(here: Camera, there: Camera) -> tuple[np.ndarray, np.ndarray]:
 def sample(picture: Tensor, there: Sight, here: Sight, found: Match) -> Tensor:
     """The other frame's picture, float32 (H, W, C), at the matched places: (H, W, C) of `here`; anything where unseen.
 
-    Within surfaces by Catmull-Rom's cubic (Keys 1981), which keeps sharp what bilinear sampling would blur; within two
-    pixels of a silhouette bilinearly, from the pixels of the same surface alone, so that no other colour bleeds in.
+    Within surfaces by Lanczos' kernel of six pixels (Turkowski 1990), which keeps sharp what bilinear sampling would
+    blur; within three pixels of a silhouette bilinearly, from the pixels of the same surface alone, so that no other
+    colour bleeds in.
     """
     height, width = there.depth.shape
     flat = picture.reshape(height * width, -1)
-    x, y = found.x - 0.5, found.y - 0.5
+    x, y = (found.x - 0.5).reshape(-1), (found.y - 0.5).reshape(-1)
+    moved = torch.cat([_sharp(flat, height, width, *ends) for ends in zip(x.split(CHUNK), y.split(CHUNK), strict=True)])
+    outer = (edge_distance(there, found) < REACH).reshape(-1)
+    ids, depth = here.object_id.reshape(-1)[outer], found.depth.reshape(-1)[outer]
+    moved[outer] = _linear(flat, there, ids, depth, x[outer], y[outer])
+    return moved.reshape(*found.x.shape, -1)
+
+
+def _sharp(flat: Tensor, height: int, width: int, x: Tensor, y: Tensor) -> Tensor:
+    """float32 (N, C): `flat`, (pixels, C), at N places by Lanczos' kernel."""
+    taps = torch.tensor(TAPS, device=flat.device)
+    left, top = x.floor()[:, None], y.floor()[:, None]
+    rows, columns = (top.long() + taps).clamp(0, height - 1), (left.long() + taps).clamp(0, width - 1)
+    index = (rows * width)[:, :, None] + columns[:, None]
+    kernel = _lanczos().to(flat.device)
+    wy, wx = (kernel[((place - start[:, 0]) * FRACTIONS).round().long()] for place, start in ((y, top), (x, left)))
+    weights = wy[:, :, None] * wx[:, None]
+    return F.embedding_bag(index.flatten(1), flat, mode="sum", per_sample_weights=weights.flatten(1))
+
+
+@cache
+def _lanczos() -> Tensor:
+    """float32 (FRACTIONS + 1, taps): weights of the pixels at TAPS for a place so far between two; they add up to 1."""
+    away = torch.linspace(0, 1, FRACTIONS + 1)[:, None] - torch.tensor(TAPS)
+    weights = torch.sinc(away) * torch.sinc(away / 3)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _linear(flat: Tensor, there: Sight, object_id: Tensor, depth: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """float32 (N, C): `flat`, (pixels, C), at N places, from the pixels of their own surfaces."""
+    height, width = there.depth.shape
     left, top = x.floor(), y.floor()
-    fx, fy = x - left, y - top
-    columns = [(left.long() + i).clamp(0, width - 1) for i in (-1, 0, 1, 2)]
-    rows = [(top.long() + i).clamp(0, height - 1) for i in (-1, 0, 1, 2)]
-    cubic = torch.zeros((*x.shape, flat.shape[1]), device=flat.device)
-    for wy, row in zip(_cubic(fy), rows, strict=True):
-        for wx, column in zip(_cubic(fx), columns, strict=True):
-            cubic += (wx * wy)[..., None] * flat[row * width + column]
-    linear, total = torch.zeros_like(cubic), torch.zeros_like(x)
-    for wy, row in ((1 - fy, rows[1]), (fy, rows[2])):
-        for wx, column in ((1 - fx, columns[1]), (fx, columns[2])):
-            weight = wx * wy * _shows(there, column, row, here.object_id, found.depth)
-            linear += weight[..., None] * flat[row * width + column]
+    moved, total = torch.zeros((len(x), flat.shape[1]), device=flat.device), torch.zeros_like(x)
+    for row, wy in ((top, 1 - (y - top)), (top + 1, y - top)):
+        for column, wx in ((left, 1 - (x - left)), (left + 1, x - left)):
+            r, c = row.long().clamp(0, height - 1), column.long().clamp(0, width - 1)
+            weight = wx * wy * _shows(there, c, r, object_id, depth)
+            moved += weight[:, None] * flat[r * width + c]
             total += weight
-    nearest = flat[at(there, found)]
-    linear = torch.where(total[..., None] > 1e-3, linear / total.clamp_min(1e-3)[..., None], nearest)
-    return torch.where((edge_distance(there, found) >= REACH)[..., None], cubic, linear)
+    nearest = flat[(y + 0.5).long() * width + (x + 0.5).long()]
+    return torch.where(total[:, None] > 1e-3, moved / total.clamp_min(1e-3)[:, None], nearest)
 
 
 def at(there: Sight, found: Match) -> Tensor:
@@ -214,13 +246,3 @@ def at(there: Sight, found: Match) -> Tensor:
 def edge_distance(there: Sight, found: Match) -> Tensor:
     """float32 (H, W): how far from a silhouette the matched places are, 1 … REACH."""
     return there.from_edge.reshape(-1)[at(there, found)]
-
-
-def _cubic(t: Tensor) -> tuple[Tensor, ...]:
-    """Weights of the four neighbours at −1, 0, 1, 2 for a place t in 0…1."""
-    return (
-        ((-0.5 * t + 1) * t - 0.5) * t,
-        (1.5 * t - 2.5) * t * t + 1,
-        ((-1.5 * t + 2) * t + 0.5) * t,
-        (0.5 * t - 0.5) * t * t,
-    )

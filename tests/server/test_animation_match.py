@@ -12,8 +12,9 @@ pytest.importorskip("torch")
 import torch
 
 from paintover.bridge.scene import Camera, Passes
-from paintover.server.animation.frame import Source, close_slits, deflickered, gather, refresh, repair, stretch
-from paintover.server.animation.match import HALO, Match, Sight, match, sample
+from paintover.server.animation.frame import Source, close_slits, deflickered, gather, stretch
+from paintover.server.animation.match import HALO, REACH, Match, Sight, match, sample
+from paintover.server.animation.repair import refresh, repair
 
 from .wall_and_post import FIRST, POST, SIDE, WALL, WIDE, ids, link, passes
 
@@ -79,7 +80,7 @@ def test_paint_is_moved_exactly_within_a_surface_and_never_bleeds_from_another()
     post, wall = (here.object_id == POST) & found.seen, (here.object_id == WALL) & found.seen
     assert (moved[post] == 100).all()
     exact = (found.x - 0.5) / SIDE
-    inner = wall & (here.from_edge >= 3) & (found.x > 2) & (found.x < SIDE - 2)
+    inner = wall & (here.from_edge >= REACH) & (found.x > 3) & (found.x < SIDE - 3)
     assert torch.allclose(moved[inner], exact[inner], atol=1e-5)
     assert moved[wall].max() < 1
 
@@ -91,7 +92,7 @@ def test_what_no_source_shows_stays_open_and_outlines_are_not_left_behind() -> N
     source = Source(picture, there, torch.ones(SIDE, SIDE), found)
     gathered = gather(here, [source])
     assert gathered.open[~found.seen].all()
-    wall = (here.object_id == WALL) & ~gathered.open & (here.from_edge >= 3)
+    wall = (here.object_id == WALL) & ~gathered.open & (here.from_edge >= REACH)
     assert wall.sum() > 100
     assert gathered.color[wall].max() == 0
     assert gather(here, [source], outlines=True).color[(here.object_id == WALL) & found.seen].max() == 1
@@ -119,7 +120,7 @@ def test_two_sources_are_mixed_by_their_weights() -> None:
         there = Sight.of(passes(other))
         picture = torch.full((SIDE, SIDE, 3), shade)
         sources.append(Source(picture, there, torch.ones(SIDE, SIDE), match(here, there, link(5, other)), weight))
-    both = sources[0].found.seen & sources[1].found.seen & (here.from_edge >= 3)
+    both = sources[0].found.seen & sources[1].found.seen & (here.from_edge >= REACH)
     gathered = gather(here, sources)
     assert torch.allclose(gathered.color[both & (here.object_id == POST)], torch.tensor(0.75), atol=0.02)
 
@@ -138,13 +139,13 @@ def test_slits_are_closed_from_their_own_surface_and_regions_stay_open() -> None
 def test_a_repair_covers_what_is_open_in_whole_cells_and_leaves_other_surfaces_alone() -> None:
     here, there, found = pair(9, 1)
     gathered = gather(here, [Source(torch.full((SIDE, SIDE, 3), 0.5), there, torch.ones(SIDE, SIDE), found)])
-    task = repair(gathered, here.object_id)
+    task = repair(gathered, here)
     hole = gathered.open.numpy()
     assert (task.mask[hole] == 255).all()
     assert (task.share[hole] == 1).all()
     cells = task.mask.reshape(SIDE // 8, 8, SIDE // 8, 8)
     assert (cells.min(axis=(1, 3)) == cells.max(axis=(1, 3))).all()
-    inside_post = (here.object_id == POST).numpy() & ~hole & (here.from_edge.numpy() >= 3)
+    inside_post = (here.object_id == POST).numpy() & ~hole & (here.from_edge.numpy() >= REACH)
     assert (task.put_in(np.zeros((SIDE, SIDE, 3), np.uint8))[inside_post] == task.canvas[inside_post]).all()
     assert np.abs(task.canvas[hole].astype(int) - 128).max() <= 3  # the colours around it
 
@@ -153,14 +154,14 @@ def test_stretched_paint_is_refreshed() -> None:
     here = Sight.of(passes(1))
     x = (torch.arange(SIDE) + 0.5).expand(SIDE, SIDE)
     found = Match(x * 0.4, x.T.contiguous(), torch.ones(SIDE, SIDE, dtype=torch.bool), here.depth)
-    inside = here.from_edge >= 3
+    inside = here.from_edge >= REACH
     assert torch.allclose(stretch(here, found)[inside], torch.tensor(0.4), atol=1e-4)
     gathered = gather(here, [Source(torch.zeros(SIDE, SIDE, 3), here, torch.ones(SIDE, SIDE), found)])
     canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
-    assert refresh(canvas, gathered, here.object_id) is not None
+    assert refresh(canvas, gathered, here) is not None
     still = Match(x, x.T.contiguous(), found.seen, here.depth)
     whole = gather(here, [Source(torch.zeros(SIDE, SIDE, 3), here, torch.ones(SIDE, SIDE), still)])
-    assert refresh(canvas, whole, here.object_id) is None
+    assert refresh(canvas, whole, here) is None
 
 
 def test_deflicker_mixes_within_the_range_around_each_pixel() -> None:
