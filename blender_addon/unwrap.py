@@ -1,10 +1,10 @@
 """UVs for a mesh that has none, free of Blender: faces that look the same way are projected together, piece by piece.
 
-Blender's own operator for that (Smart UV Project) needs Edit Mode, and with it a context of its own: while an operator
-runs under `temp_override` and other threads run Python, Blenders with Python 3.11 look up what is overridden without
-holding Python's lock, and crash now and then. The idea is that operator's: directions of projection that are at most a
-limit angle away from every face; connected faces of one direction are an island; islands are turned to their smallest
-rectangle and packed by skyline (Jylänki, A Thousand Ways to Pack the Bin, 2010).
+Blender's own operator for that (Smart UV Project) needs Edit Mode, and a context of its own so as not to disturb the
+artist's. But while an operator runs under `temp_override`, Blender with Python 3.11 looks up what is overridden without
+holding Python's lock whenever another thread holds it, and crashes within seconds. The idea is that operator's:
+directions of projection that are at most a limit angle away from every face; connected faces of one direction are an
+island; islands are turned to their smallest rectangle and packed by skyline (Jylänki, A Thousand Ways to Pack the Bin, 2010).
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ class Surface:
         directions, group = _grouped(normals, pairs)
         island = _connected(len(self.starts), pairs[:, group[pairs[0]] == group[pairs[1]]])[face_of]
         across, up = _axes(directions)
-        flat = np.stack(
-            [np.einsum("ij,ij->i", points, axis[group][face_of]) for axis in (across, up)], 1
-        )
+        flat = np.stack([np.einsum("ij,ij->i", points, axis[group][face_of]) for axis in (across, up)], 1)
         return _packed(flat, island, self._next(sizes)).astype(np.float32).reshape(-1)
 
     def _neighbours(self, face_of: np.ndarray) -> np.ndarray:
@@ -159,9 +157,7 @@ def _longest_edges(flat: np.ndarray, island: np.ndarray, following: np.ndarray) 
     return np.arctan2(longest[:, 1], longest[:, 0])
 
 
-def _turned(
-    flat: np.ndarray, island: np.ndarray, order: np.ndarray, first: np.ndarray, base: np.ndarray
-) -> np.ndarray:
+def _turned(flat: np.ndarray, island: np.ndarray, order: np.ndarray, first: np.ndarray, base: np.ndarray) -> np.ndarray:
     """Islands in their smallest rectangle, among those along their longest edge and `TURNS` around it."""
     smallest, best = np.full(len(base), np.inf), base
     for angle in np.arange(TURNS) * (np.pi / 2 / TURNS):

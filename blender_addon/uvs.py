@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,27 +96,27 @@ def read(mesh: bpy.types.Mesh, layer: str | None = None) -> Layout | None:
     return Layout(chosen.name, flat.reshape(-1, 2), corners, area)
 
 
+def unwrapping(ob: bpy.types.Object) -> Callable[[], np.ndarray]:
+    """What gives the coordinates of a new layer for `make`; it touches no bpy, so it may run in a thread. Raises as
+    `make` does."""
+    _check_makeable(ob)
+    return surface(ob.data).unwrap
+
+
 def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
-    """Give the object's mesh a UV layer "Paintover": unwrapped (see unwrap.py), or with these coordinates of its corners
-    (float32 (2 · loops,)); returns the layer's name.
+    """Give the object's mesh a UV layer "Paintover": with these coordinates of its corners (float32 (2 · loops,)), or
+    unwrapped; returns the layer's name.
 
     The other layers stay, and so do the active and the rendered one if there were any. Mode, selection and active
-    object are not touched. Linked duplicates share the new layer, as they share the
-    mesh. Raises LinkedData, EmptyMesh, or SceneError (Edit Mode; no room for a ninth layer) before any change.
+    object are not touched. Linked duplicates share the new layer, as they share the mesh. Raises LinkedData, EmptyMesh,
+    or SceneError (Edit Mode; no room for a ninth layer; coordinates of another mesh) before any change.
     """
     mesh = ob.data
-    if mesh.library:
-        raise LinkedData(name=mesh.name)
-    check_mode(ob)
-    if not len(mesh.polygons):
-        raise EmptyMesh(name=ob.name)
-    layer = mesh.uv_layers.get(made(mesh))  # one of the user's own may have that name, too
-    if layer is None and len(mesh.uv_layers) >= 8:
-        raise SceneError(
-            reason=f"{ob.name!r} already has eight UV layers", hint="Remove one (Properties > Data > UV Maps)."
-        )
+    layer = _check_makeable(ob)
     if coordinates is None:
         coordinates = surface(mesh).unwrap()
+    if len(coordinates) != 2 * len(mesh.loops):
+        raise SceneError(reason=f"{ob.name!r} was edited while its UVs were made", hint="Run it again.")
     if layer is None:
         rendered = _rendered(mesh)
         before = {"active": mesh.uv_layers.active.name, "render": rendered.name} if rendered else {}
@@ -127,6 +128,22 @@ def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
     layer.uv.foreach_set("vector", coordinates)
     mesh.update()
     return layer.name
+
+
+def _check_makeable(ob: bpy.types.Object) -> bpy.types.MeshUVLoopLayer | None:
+    """Raise what `make` raises; the layer that it made before, if any."""
+    mesh = ob.data
+    if mesh.library:
+        raise LinkedData(name=mesh.name)
+    check_mode(ob)
+    if not len(mesh.polygons):
+        raise EmptyMesh(name=ob.name)
+    layer = mesh.uv_layers.get(made(mesh))  # one of the user's own may have that name, too
+    if layer is None and len(mesh.uv_layers) >= 8:
+        raise SceneError(
+            reason=f"{ob.name!r} already has eight UV layers", hint="Remove one (Properties > Data > UV Maps)."
+        )
+    return layer
 
 
 def check_mode(ob: bpy.types.Object) -> None:

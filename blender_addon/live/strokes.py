@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import bpy
 
 from ..passes import sculpting
@@ -18,25 +20,38 @@ class Strokes:
         self._changes = Changes()
         self._of = 0
         """Session uid of the object that was looked at last."""
-        self._due = False
+        self.due = False
+        """Whether something was sculpted that is not in the mesh yet."""
+        self._cost = 0.0
+        """Seconds that it took the last time."""
+        self._last = 0.0
+        """When something was sculpted last."""
 
     def bring(self, scene: bpy.types.Scene, layer: bpy.types.ViewLayer) -> bool:
         """Have the mesh be what the strokes up to now have made of it. To be called again and again in the main thread,
-        not while Blender draws. Returns whether there was something to do."""
+        not while Blender draws. Returns whether there was something to do.
+
+        Blender stands still for it, some tenths of a second with 100,000 faces: so the artist must have paused for as
+        long as it took the last time, and who makes one quick stroke after the other is not held up.
+        """
         self._changes.only = layer.depsgraph.as_pointer() if layer.depsgraph else 0
         everything, _, changed = self._changes.take()
         changed |= self._changes.take_strokes()
         ob = layer.objects.active
         if ob is None or not sculpting.kept_apart(ob):
-            self._of = 0
+            self._of, self.due, self._cost = 0, False, 0.0
             sculpting.forget()
             return False
         uid = ob.session_uid
+        begun = time.monotonic()
         if everything or uid != self._of or uid in changed or sculpting.wants(ob):
-            self._due, self._of = True, uid
-        if not self._due or _editing():
+            self.due, self._of, self._last = True, uid, begun
+        if self.due and _editing():
+            self._last = begun
             return False
-        self._due = False
+        if not self.due or begun - self._last < self._cost:
+            return False
+        self.due = False
         bpy.ops.ed.flush_edits()
         layer.update()
         if sculpting.multires(ob):
@@ -44,6 +59,7 @@ class Strokes:
             layer.update()
         self._changes.take()  # that was no stroke
         self._changes.take_strokes()
+        self._cost = time.monotonic() - begun
         return True
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 Neither can be read while a stroke goes on. Between two strokes Blender brings both into the mesh when it is told to, as
 it does itself before it saves (`ed.flush_edits`). Even then it evaluates the modifier without what is sculpted as long
-as the object is in Sculpt Mode; so that is read off a copy of the object, in a scene that is there for that moment only.
+as the object is in Sculpt Mode; so that is read off a copy of the object, in a scene that is there for a moment only.
 """
 
 from __future__ import annotations

@@ -67,6 +67,7 @@ def mode(name):
         group = suzanne.vertex_groups.new(name=rig.data.bones[0].name)
         group.add(range(len(suzanne.data.vertices)), 1.0, "REPLACE")
         suzanne.modifiers.new("Armature", "ARMATURE").object = rig
+        rig.data.bones[0].select = True
     elif name == "WEIGHT_PAINT":
         group = suzanne.vertex_groups.new(name="Group")
         group.add(range(len(suzanne.data.vertices)), 0.0, "REPLACE")
