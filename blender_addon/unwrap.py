@@ -2,9 +2,11 @@
 
 Blender's own operator for that (Smart UV Project) needs Edit Mode, and a context of its own so as not to disturb the
 artist's. But while an operator runs under `temp_override`, Blender with Python 3.11 looks up what is overridden without
-holding Python's lock whenever another thread holds it, and crashes within seconds. The idea is that operator's:
-directions of projection that are at most a limit angle away from every face; connected faces of one direction are an
-island; islands are turned to their smallest rectangle and packed by skyline (Jylänki, A Thousand Ways to Pack the Bin, 2010).
+holding Python's lock whenever another thread holds it: it crashes within seconds where threads are busy.
+
+The idea is that operator's: directions of projection that are at most a limit angle away from every face; connected
+faces of one direction are an island; islands are turned to their smallest rectangle and packed by skyline (Jylänki, A
+Thousand Ways to Pack the Bin, 2010).
 """
 
 from __future__ import annotations
