@@ -76,17 +76,6 @@ def mode(name):
     elif name == "VERTEX_PAINT":
         suzanne.data.color_attributes.new("Color", "FLOAT_COLOR", "POINT")
         shading.color_type = "VERTEX"
-    elif name == "TEXTURE_PAINT":
-        image = bpy.data.images.new("Paint", 256, 256)
-        material = bpy.data.materials.new("Paint")
-        material.use_nodes = True
-        nodes = material.node_tree.nodes
-        texture = nodes.new("ShaderNodeTexImage")
-        texture.image = image
-        material.node_tree.links.new(texture.outputs[0], nodes["Principled BSDF"].inputs[0])
-        nodes.active = texture
-        suzanne.data.materials.append(material)
-        shading.color_type = "TEXTURE"
     bpy.ops.object.mode_set(mode=name)
     if name.endswith("PAINT"):
         brush = bpy.data.brushes.new("Dab", mode=name)

@@ -111,7 +111,7 @@ def test_what_is_moved_shows_as_it_moves(blender: host.Windowed, mode: str) -> N
     quit_blender(blender)
 
 
-@pytest.mark.parametrize("mode", ["WEIGHT_PAINT", "VERTEX_PAINT", "TEXTURE_PAINT"])
+@pytest.mark.parametrize("mode", ["WEIGHT_PAINT", "VERTEX_PAINT"])
 def test_paint_shows_while_a_stroke_goes_on(blender: host.Windowed, mode: str) -> None:
     """Weights by what they do to a modifier; colours where the painting starts from the viewport's picture."""
     go_live(blender)
