@@ -139,7 +139,9 @@ class TextureTask(Task):
         if state.usable:
             target.uv_layer = state.layer
         else:
-            target.uv_layer = uvs.make(ob)
+            coordinates = yield from in_thread(uvs.unwrapping(ob))
+            ob = self._object(target)
+            target.uv_layer = uvs.make(ob, coordinates)
             self.notes.append(f"{ob.name} {state.describe()}: a new UV layer “{target.uv_layer}” was made.")
         target.made_uvs = target.uv_layer == uvs.made(ob.data)
         if target.made_uvs:

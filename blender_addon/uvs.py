@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ import bpy
 import numpy as np
 
 from .bridge.errors import EmptyMesh, LinkedData, SceneError
+from .unwrap import Surface
 
 LAYER = "Paintover"
 MADE = "paintover_uvs"
@@ -94,27 +96,27 @@ def read(mesh: bpy.types.Mesh, layer: str | None = None) -> Layout | None:
     return Layout(chosen.name, flat.reshape(-1, 2), corners, area)
 
 
+def unwrapping(ob: bpy.types.Object) -> Callable[[], np.ndarray]:
+    """What gives the coordinates of a new layer for `make`; it touches no bpy, so it may run in a thread. Raises as
+    `make` does."""
+    _check_makeable(ob)
+    return surface(ob.data).unwrap
+
+
 def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
-    """Give the object's mesh a UV layer "Paintover" by smart projection, or with these coordinates of its corners
-    (float32 (2 · loops,)); returns the layer's name.
+    """Give the object's mesh a UV layer "Paintover": with these coordinates of its corners (float32 (2 · loops,)), or
+    unwrapped; returns the layer's name.
 
     The other layers stay, and so do the active and the rendered one if there were any. Mode, selection and active
-    object are not touched: the projection runs on a copy. Linked duplicates share the new layer, as they share the
-    mesh. Raises LinkedData, EmptyMesh, or SceneError (Edit Mode; no room for a ninth layer) before any change.
+    object are not touched. Linked duplicates share the new layer, as they share the mesh. Raises LinkedData, EmptyMesh,
+    or SceneError (Edit Mode; no room for a ninth layer; coordinates of another mesh) before any change.
     """
     mesh = ob.data
-    if mesh.library:
-        raise LinkedData(name=mesh.name)
-    check_mode(ob)
-    if not len(mesh.polygons):
-        raise EmptyMesh(name=ob.name)
-    layer = mesh.uv_layers.get(made(mesh))  # one of the user's own may have that name, too
-    if layer is None and len(mesh.uv_layers) >= 8:
-        raise SceneError(
-            reason=f"{ob.name!r} already has eight UV layers", hint="Remove one (Properties > Data > UV Maps)."
-        )
+    layer = _check_makeable(ob)
     if coordinates is None:
-        coordinates = _smart_project(mesh)
+        coordinates = surface(mesh).unwrap()
+    if len(coordinates) != 2 * len(mesh.loops):
+        raise SceneError(reason=f"{ob.name!r} was edited while its UVs were made", hint="Run it again.")
     if layer is None:
         rendered = _rendered(mesh)
         before = {"active": mesh.uv_layers.active.name, "render": rendered.name} if rendered else {}
@@ -126,6 +128,22 @@ def make(ob: bpy.types.Object, coordinates: np.ndarray | None = None) -> str:
     layer.uv.foreach_set("vector", coordinates)
     mesh.update()
     return layer.name
+
+
+def _check_makeable(ob: bpy.types.Object) -> bpy.types.MeshUVLoopLayer | None:
+    """Raise what `make` raises; the layer that it made before, if any."""
+    mesh = ob.data
+    if mesh.library:
+        raise LinkedData(name=mesh.name)
+    check_mode(ob)
+    if not len(mesh.polygons):
+        raise EmptyMesh(name=ob.name)
+    layer = mesh.uv_layers.get(made(mesh))  # one of the user's own may have that name, too
+    if layer is None and len(mesh.uv_layers) >= 8:
+        raise SceneError(
+            reason=f"{ob.name!r} already has eight UV layers", hint="Remove one (Properties > Data > UV Maps)."
+        )
+    return layer
 
 
 def check_mode(ob: bpy.types.Object) -> None:
@@ -232,35 +250,13 @@ def _activate(mesh: bpy.types.Mesh, names: dict[str, str]) -> None:
         layer.active_render = True
 
 
-def _smart_project(mesh: bpy.types.Mesh) -> np.ndarray:
-    """Smart-projected UVs of every corner, float32 (2 · loops,), by way of a copy in a scene of its own."""
-    copy = mesh.copy()
-    while copy.uv_layers:
-        copy.uv_layers.remove(copy.uv_layers[0])
-    copy.uv_layers.new(name=LAYER)
-    for attribute in [a for a in copy.attributes if a.name.startswith(".hide")]:
-        copy.attributes.remove(attribute)  # hidden faces would be left out
-    scene = bpy.data.scenes.new("Paintover UVs")
-    ob = bpy.data.objects.new("Paintover UVs", copy)
-    try:
-        scene.collection.objects.link(ob)
-        layer = scene.view_layers[0]
-        layer.objects.active = ob
-        ob.select_set(True, view_layer=layer)
-        with bpy.context.temp_override(
-            scene=scene, view_layer=layer, active_object=ob, object=ob, selected_objects=[ob], edit_object=None
-        ):
-            bpy.ops.object.mode_set(mode="EDIT")
-        with bpy.context.temp_override(
-            scene=scene, view_layer=layer, active_object=ob, object=ob, selected_objects=[ob], edit_object=ob
-        ):
-            bpy.ops.mesh.select_all(action="SELECT")
-            bpy.ops.uv.smart_project(angle_limit=1.15, island_margin=0.01)
-            bpy.ops.object.mode_set(mode="OBJECT")
-        flat = np.empty(len(copy.loops) * 2, np.float32)
-        copy.uv_layers[LAYER].uv.foreach_get("vector", flat)
-        return flat
-    finally:
-        bpy.data.scenes.remove(scene)
-        bpy.data.objects.remove(ob)
-        bpy.data.meshes.remove(copy)
+def surface(mesh: bpy.types.Mesh) -> Surface:
+    """The mesh as arrays, to be unwrapped in whatever thread."""
+    positions = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", positions)
+    starts = np.empty(len(mesh.polygons), np.int32)
+    mesh.polygons.foreach_get("loop_start", starts)
+    vertices, edges = np.empty(len(mesh.loops), np.int32), np.empty(len(mesh.loops), np.int32)
+    mesh.loops.foreach_get("vertex_index", vertices)
+    mesh.loops.foreach_get("edge_index", edges)
+    return Surface(positions.reshape(-1, 3), starts, vertices, edges)

@@ -127,7 +127,9 @@ class MeshPaintTask(Task):
         layer = uvs.made(ob.data)
         if not layer or layer not in ob.data.uv_layers:
             self.note(f"{ob.name} {state.describe()}: a new UV layer “{uvs.LAYER}” was made.")
-            layer, self._made = uvs.make(ob), uid
+            coordinates = yield from in_thread(uvs.unwrapping(ob))
+            ob = self._object(uid)
+            layer, self._made = uvs.make(ob, coordinates), uid
         uvs.need(ob.data, self.job)
         return layer
 

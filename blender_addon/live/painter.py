@@ -34,12 +34,14 @@ from ..bridge.scene import Camera
 from ..link import Link
 from ..passes.changes import Changes
 from ..passes.live import Live
+from ..passes.offstage import layer_name
 from ..passes.reproject import Known
 from . import events, overlay, view
 from .capture import Capture
 from .parameters import Parameters
 from .record import Recording
 from .sender import Sender
+from .strokes import Strokes
 
 IN_FLIGHT = 2
 """Frames that the stage has and has not painted: one in work, one waiting."""
@@ -56,6 +58,7 @@ class LiveView:
         self._viewport = view.Viewport.of(area) if area else None
         self._live = Live(scene)
         self._changes = Changes()
+        self._strokes = Strokes()
         self._parameters = _parameters.setdefault(self._scene, Parameters())
         self._rig = events.Rig()
         self._sender = Sender()
@@ -144,15 +147,16 @@ class LiveView:
             self.error = error
         if failed := self._sender.failed():
             self.error = failed
+        if bpy.app.is_job_running("RENDER"):
+            return False  # the graphics card is Blender's until that is done
+        brought = self._strokes.bring(scene, scene.view_layers[layer_name(scene)])
         _, anything, _ = self._changes.take()
-        self._changed = self._changed or anything
+        self._changed = self._changed or anything or brought
         return self._send(scene, link)
 
     def _send(self, scene: bpy.types.Scene, link: Link) -> bool:
         values = self._parameters.values
         waiting = sum(number > self._answered for number in self._flying)
-        if bpy.app.is_job_running("RENDER"):
-            return False  # the graphics card is Blender's until that is done
         if not values or not values["play"] or waiting >= IN_FLIGHT or self._sender.busy:
             return False
         try:
@@ -251,6 +255,7 @@ class LiveView:
         self.closed = True
         self._overlay.close()
         self._changes.close()
+        self._strokes.close()
         self._live.close()
         self._sender.close()
         if self.recording:

@@ -9,6 +9,7 @@ import bpy
 from ..bridge.live import LIVE, LIVE_BY_NAME, SLOTS, TRIGGERS_BY_ADDRESS
 from ..bridge.live_messages import FROZEN, OFF, RUNNING
 from ..operators.live import last_recording
+from ..passes.sculpting import kept_apart
 from ..properties import live_name
 from ..session import session
 from .sidebar import PAINTOVER_PT_main, Tab, draw_error, draw_text
@@ -36,6 +37,8 @@ class PAINTOVER_PT_live(Tab, bpy.types.Panel):
         row.prop(settings, "live_camera", expand=True)
         if live:
             draw_state(layout, live)
+            if context.object and kept_apart(context.object):
+                layout.label(text="Strokes show when they end", icon="INFO")
             row = layout.row(align=True)
             row.prop(settings, "play", toggle=True, icon="PLAY")
             row.prop(settings, "freeze", toggle=True, icon="FREEZE")

@@ -8,6 +8,8 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
+from .sculpting import kept_apart
+
 UNSEEN = {"CAMERA", "LIGHT", "LIGHT_PROBE", "SPEAKER"}
 """Objects that are not drawn and place nothing: that they moved changes no picture but through the camera."""
 UNSEEN_DATA = (bpy.types.Camera, bpy.types.Light, bpy.types.World, bpy.types.Speaker, bpy.types.LightProbe)
@@ -20,6 +22,9 @@ class Changes:
         self._all = True
         self._any = True
         self._geometry: set[int] = set()
+        self._strokes: set[int] = set()
+        self.only = 0
+        """Address of the only depsgraph that counts; 0 for all."""
         _watchers.add(self)
         _install()
 
@@ -31,11 +36,20 @@ class Changes:
         self._geometry = set()
         return taken
 
+    def take_strokes(self) -> set[int]:
+        """Session uids of objects that are sculpted apart from their mesh (see sculpting.py) and were since this was
+        called last."""
+        taken, self._strokes = self._strokes, set()
+        return taken
+
     def drop(self) -> None:
         """All that is known is void: another file, an undo, a lost context."""
         self._all = self._any = True
 
-    def add(self, updates: list[tuple[int, bool, bool]]) -> None:
+    def add(self, updates: list[tuple[int, bool, bool]], strokes: set[int], depsgraph: int) -> None:
+        if self.only and depsgraph != self.only:
+            return
+        self._strokes |= strokes
         self._any = self._any or any(shows for _, _, shows in updates)
         self._geometry.update(uid for uid, geometry, _ in updates if geometry)
 
@@ -61,17 +75,26 @@ def _paints_or_sculpts(block: bpy.types.ID) -> bool:
     return isinstance(block, bpy.types.Image) or (isinstance(block, bpy.types.Object) and block.mode == "SCULPT")
 
 
+def _is_stroke(block: bpy.types.ID, update: bpy.types.DepsgraphUpdate) -> bool:
+    """Whether it is a stroke that has not reached the mesh: then nothing can be seen of it yet."""
+    if not isinstance(block, bpy.types.Object) or block.mode != "SCULPT":
+        return False
+    return not (update.is_updated_geometry or update.is_updated_transform) and kept_apart(block.original)
+
+
 @persistent
 def _evaluated(_: Any, depsgraph: bpy.types.Depsgraph | None = None) -> None:
     if depsgraph is None:
         return
     updates = [(one.id, one) for one in depsgraph.updates]
+    strokes = {block.original.session_uid for block, one in updates if _is_stroke(block, one)}
     read = [
         (block.original.session_uid, one.is_updated_geometry or _paints_or_sculpts(block), _shows(block))
         for block, one in updates
+        if not _is_stroke(block, one)
     ]
     for watcher in _watchers:
-        watcher.add(read)
+        watcher.add(read, strokes, depsgraph.as_pointer())
 
 
 @persistent

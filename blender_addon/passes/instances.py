@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import bpy
 import numpy as np
 
-from . import geometry, materials
+from . import geometry, materials, sculpting
 from .geometry import Geometry
 from .materials import AlphaImage, Look
 
@@ -124,6 +124,11 @@ class Reader:
         layer = None
         if self._uv_layers is not None:
             layer = self._uv_layers.get(original.name, "")
+        if not self.for_render and (sculpted := sculpting.known(original, (layer, mask_layer))):
+            number, found = sculpted
+            key = ("sculpted", original.session_uid, number, layer, mask_layer)
+            self._known[key] = set(), found
+            return key, found
         # An evaluated mesh has a session uid of its own, so that another one at its address is another one.
         key = (data.as_pointer(), data.session_uid, layer, mask_layer)
         if key not in self._known:

@@ -35,17 +35,53 @@ def viewport():
     return next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
 
 
-def sculpt(modifiers):
-    """Into Sculpt Mode, on a mesh that has modifiers or none."""
+def sculpt(kind):
+    """Into Sculpt Mode, on a mesh that is "plain", has "modifiers", or is sculpted with "dyntopo" or on "multires"."""
     suzanne = bpy.data.objects["Suzanne"]
     bpy.context.view_layer.objects.active = suzanne
-    if not modifiers:
+    if kind != "modifiers":
         suzanne.modifiers.clear()
+    if kind == "multires":
+        suzanne.modifiers.new("Multires", "MULTIRES")
+        for _ in range(3):
+            bpy.ops.object.multires_subdivide(modifier="Multires", mode="CATMULL_CLARK")
     bpy.ops.object.mode_set(mode="SCULPT")
+    if kind == "dyntopo":
+        bpy.ops.sculpt.dynamic_topology_toggle()
+    bpy.ops.ed.undo_push(message="In Sculpt Mode")
     brush = bpy.data.brushes.new("Push", mode="SCULPT")  # Debian's Blender comes without the brushes
     brush.asset_mark()
     brush.strength = 1.0
     bpy.ops.brush.asset_activate(asset_library_type="LOCAL", relative_asset_identifier="Brush/Push")
+
+
+def mode(name):
+    """Into another mode, with something in it that shows in the viewport."""
+    suzanne = bpy.data.objects["Suzanne"]
+    bpy.context.view_layer.objects.active = suzanne
+    shading = viewport().spaces.active.shading
+    if name == "POSE":
+        suzanne.modifiers.clear()
+        bpy.ops.object.armature_add()
+        rig = bpy.context.object
+        group = suzanne.vertex_groups.new(name=rig.data.bones[0].name)
+        group.add(range(len(suzanne.data.vertices)), 1.0, "REPLACE")
+        suzanne.modifiers.new("Armature", "ARMATURE").object = rig
+        rig.data.bones[0].select = True
+    elif name == "WEIGHT_PAINT":
+        group = suzanne.vertex_groups.new(name="Group")
+        group.add(range(len(suzanne.data.vertices)), 0.0, "REPLACE")
+        push = suzanne.modifiers.new("Push", "DISPLACE")
+        push.vertex_group, push.strength, push.mid_level = "Group", 0.3, 0.0
+    elif name == "VERTEX_PAINT":
+        suzanne.data.color_attributes.new("Color", "FLOAT_COLOR", "POINT")
+        shading.color_type = "VERTEX"
+    bpy.ops.object.mode_set(mode=name)
+    if name.endswith("PAINT"):
+        brush = bpy.data.brushes.new("Dab", mode=name)
+        brush.asset_mark()
+        bpy.ops.brush.asset_activate(asset_library_type="LOCAL", relative_asset_identifier="Brush/Dab")
+        brush.color, brush.strength, brush.weight = (1, 0, 0), 1.0, 1.0
 
 
 def close_viewport():
@@ -81,6 +117,8 @@ def watch():
             "latency": live.latency,
             "surface": float(np.nan_to_num(live.known.seen[..., 0], posinf=0).sum()) if live.known else 0,
             "mode": bpy.context.mode,
+            "blocks": {kind: len(getattr(bpy.data, kind)) for kind in ("objects", "scenes", "meshes")},
+            "modal": [one.bl_idname for one in bpy.context.window_manager.windows[0].modal_operators],
             "place": place(live.size),
         }
     return found

@@ -126,11 +126,11 @@ def test_playing_the_timeline(blender: host.Windowed) -> None:
     quit_blender(blender)
 
 
-@pytest.mark.parametrize("modifiers", [False, True], ids=["plain", "modifiers"])
-def test_sculpting(blender: host.Windowed, modifiers: bool) -> None:
+@pytest.mark.parametrize("kind", ["plain", "modifiers"])
+def test_sculpting(blender: host.Windowed, kind: str) -> None:
     """A stroke is painted while it goes on, not only when it ends."""
     go_live(blender)
-    blender.do(f"scene.sculpt({modifiers})")
+    blender.do(f"scene.sculpt({kind!r})")
     before = blender.wait_for(lambda state: state["mode"] == "SCULPT" and state["flying"] == 0, "Sculpt Mode")
     viewport = before["viewport"]
     x, y = viewport["left"] + viewport["width"] // 2, viewport["top"] + viewport["height"] // 2
@@ -141,7 +141,7 @@ def test_sculpting(blender: host.Windowed, modifiers: bool) -> None:
     for step in range(40):
         blender.move(x - 40 + 2 * step, y - step // 2)
         surfaces.add(blender.look()["surface"])
-    blender.screenshot(OUT / f"live-sculpt-{modifiers}.png")
+    blender.screenshot(OUT / f"live-sculpt-{kind}.png")
     assert len(surfaces - {before["surface"]}) >= 3, "what the stroke does is seen while it goes on"
     blender.x("xdotool", "mouseup", "1")
     done = blender.wait_for(lambda state: state["flying"] == 0, "the last frame")
