@@ -104,9 +104,7 @@ def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, wi
 
     from .front import Front
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
-    )
+    _log()
     data = data_folder()
     data.mkdir(parents=True, exist_ok=True)
     lock = FileLock(data / f"server-{port}.lock")
@@ -128,6 +126,16 @@ def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, wi
         asyncio.run(_until_told_to_stop(front.serve(host, port, started), unneeded))
     finally:
         lock.release()
+
+
+def _log() -> None:
+    """Log to standard error: for eyes at a terminal, else a record a line. Rich takes a millisecond of the front's time
+    for each, and keeps up to a megabyte of what it has laid out."""
+    if console.is_terminal:
+        handler, form = RichHandler(console=console, show_path=False), "%(message)s"
+        logging.basicConfig(level=logging.INFO, format=form, handlers=[handler])
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 async def _until_told_to_stop(work: Any, unneeded: Any = None) -> None:

@@ -48,6 +48,7 @@ from ..worker_messages import StreamControl, StreamPicture, StreamSettings, Stre
 from .audience import Audience, report
 from .outside import passes_of
 from .state import LiveState
+from .underway import Underway
 
 log = logging.getLogger("paintover.front")
 
@@ -116,11 +117,11 @@ class Stage:
         """What another program gives to start from, where the source gives nothing."""
         self._settings: StreamSettings | None = None
         self._number = 0
-        self._origins: dict[int, tuple[Channel, int]] = {}
-        """Control number -> who sent that frame, and its number there. Only frames that are not painted yet."""
+        self._origins: Underway[tuple[Channel, int]] = Underway()
+        """Control number -> who sent that frame, and its number there."""
         self._painted_origin: tuple[Channel | None, int] = (None, -1)
-        self._sent: dict[int, float] = {}
-        """Settings number -> when they were sent. Only those that no picture shows yet."""
+        self._sent: Underway[float] = Underway()
+        """Settings number -> when they were sent."""
         self._seconds: dict[str, float] = {}
         self._changed_at = self._last_word = self._last_cpu = 0.0
         """When the worker was given something last, when it last said something, and its processor time then."""
@@ -147,6 +148,8 @@ class Stage:
 
     def leave(self, channel: Channel) -> None:
         self._audience.leave(channel)
+        for number in [number for number, (sender, _) in self._origins.items() if sender is channel]:
+            del self._origins[number]
 
     def frame(self, channel: Channel, message: LiveFrame) -> None:
         """Paint from this from now on. A frame that is not sound is reported, and the one before it stays."""
@@ -162,7 +165,7 @@ class Stage:
             channel.send(LiveTrouble(Failure.of(error)))
             return
         self._paint_from(message.passes, self._outside if message.image is None else message.image)
-        self._origins[self._number] = (channel, message.number)
+        self._origins.add(self._number, (channel, message.number))
 
     def outside(self, frame: np.ndarray) -> None:
         """Take a frame of another program (outside.py): what image-to-image starts from or, with one channel, depth."""
@@ -282,7 +285,7 @@ class Stage:
         ):  # fmt: skip
             return
         self._settings = StreamSettings((last.number if last else 0) + 1, settings, prompts, self.state.resets)
-        self._sent[self._settings.number] = now
+        self._sent.add(self._settings.number, now)
         self._hand_on(self._settings)
 
     def _hand_on(self, message: StreamControl | StreamSettings) -> None:
@@ -328,16 +331,12 @@ class Stage:
 
     def _painted(self, message: StreamPicture, now: float) -> None:
         self._do(RUNNING)
-        for number in [number for number in self._origins if number <= message.control]:
-            origin = self._origins.pop(number)
-            if number == message.control:
-                self._painted_origin = origin
-            else:
-                self._dropped += 1
-        shown = [number for number in self._sent if number <= message.settings]
-        if shown:
+        origins = self._origins.shown(message.control)
+        self._painted_origin = origins.pop(message.control, self._painted_origin)
+        self._dropped += len(origins)
+        if shown := self._sent.shown(message.settings):
             # The oldest change that this picture is the first to show has waited longest.
-            self._latencies.append(now - min(self._sent.pop(number) for number in shown))
+            self._latencies.append(now - min(shown.values()))
             self.state.latency = statistics.median(self._latencies)
         self._arrivals.append(now)
         self._seconds = message.seconds

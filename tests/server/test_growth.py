@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from paintover.bridge.aio import Channel
+from paintover.bridge.live_messages import LiveFrame, LiveJoin, LiveSet
+from paintover.server.live.stage import Stage
+from paintover.server.live.state import LiveState
+from paintover.server.live.underway import MOST
+from paintover.server.supervisor import Supervisor
+
 from .. import counting_server
+from ..bridge.conftest import make_passes
 from ..server_process import ServerProcess
 from .live_client import LiveClient
 
@@ -70,3 +78,15 @@ def test_clients_and_workers_leave_nothing_behind(server: CountingServer) -> Non
         server.said("is ready to step in", DEATHS + 1)
         wanted = {"Channel": 3, "Decoder": 3, "Mailbox": 3, "WorkerProcess": 2, "Popen": 2}
         assert server.held_at_last(wanted) == wanted
+
+
+async def test_what_is_never_painted_is_forgotten() -> None:
+    stage, channel, passes = Stage(LiveState(), Supervisor("fake"), lambda model: {}), Channel(), make_passes(8, 8)
+    stage.join(channel, LiveJoin(source=True))
+    for number in range(MOST + 10):
+        stage.frame(channel, LiveFrame(number, passes))
+        stage.set(channel, LiveSet({"seed": number}))
+        stage._update(now=float(number))
+    assert (len(stage._origins), len(stage._sent)) == (MOST, MOST)
+    stage.leave(channel)
+    assert not stage._origins, "nor is a client that has left held by its frames"
