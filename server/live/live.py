@@ -260,7 +260,7 @@ async def _tidy() -> None:
     """Look for garbage, for ever: clients and workers that have gone refer to themselves in circles.
 
     Python looks only once there is a quarter as much that is new as there was at its last look, which was at all that
-    was loaded: that takes days. What is not frozen is little, and looked through in a millisecond.
+    was loaded: that hardly ever comes. What is not frozen is little, and looked through in a millisecond.
     """
     while True:
         await asyncio.sleep(TIDY)
