@@ -266,9 +266,10 @@ class Channel(asyncio.BufferedProtocol):
             self._offer.withdraw()
         if self._own:
             self._own.withdraw()
-        self._offer = self._lane = self._decoder.shared = None
+        self._offer = self._lane = None
         self._offered.clear()
-        self.board = self.lent = self._own = self._reads = self._decoder.board = None
+        self.board = self.lent = self._own = self._reads = None
+        self._decoder, self._rubbish = Decoder(), bytearray()  # whoever still holds the channel holds no memory by it
         self._lost.set()
         self._finish(ConnectionLost())
 

@@ -176,8 +176,8 @@ class Decoder:
         self.board: Posted | None = None
         """Likewise, those of frames of which only the newest counts."""
         self._known = known
-        self._ahead = bytearray(READ_AHEAD)
-        """Received and not yet understood: from _start to _end."""
+        self._ahead = bytearray()
+        """Received and not yet understood: from _start to _end. Memory is taken when something is to be received."""
         self._start = self._end = 0
         self._sizes: tuple[int, int] | None = None
         """Header and body bytes of the frame whose prefix has come."""

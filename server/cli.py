@@ -106,9 +106,7 @@ def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, wi
 
     from .front import Front
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
-    )
+    _log()
     _allow_files()
     data = data_folder()
     data.mkdir(parents=True, exist_ok=True)
@@ -143,6 +141,16 @@ def _allow_files() -> None:
         if soft != resource.RLIM_INFINITY and soft < wanted:
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _log() -> None:
+    """Log to standard error: for eyes at a terminal, else a record a line. Rich takes a millisecond of the front's time
+    for each, and keeps up to a megabyte of what it has laid out."""
+    if console.is_terminal:
+        handler, form = RichHandler(console=console, show_path=False), "%(message)s"
+        logging.basicConfig(level=logging.INFO, format=form, handlers=[handler])
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 async def _until_told_to_stop(work: Any, unneeded: Any = None) -> None:

@@ -45,6 +45,9 @@ from .web import Sources, Web
 
 log = logging.getLogger("paintover.live")
 
+TIDY = 5.0
+"""Seconds between two looks for garbage."""
+
 
 @dataclass(frozen=True)
 class LiveOptions:
@@ -191,6 +194,7 @@ class Live:
         assert self._store
         work: list[Awaitable[None]] = [
             self.stage.work(),
+            _tidy(),
             self._store.keep(lambda error: self._tell(Notice(Failure.of(error)))),
         ]
         return [*work, self._osc.run()] if self._osc else work
@@ -250,6 +254,17 @@ class Live:
     def _note(self, error: PaintoverError) -> None:
         log.warning("%s", error)
         self.notices.append(Notice(Failure.of(error)))
+
+
+async def _tidy() -> None:
+    """Look for garbage, for ever: clients and workers that have gone refer to themselves in circles.
+
+    Python looks only once there is a quarter as much that is new as there was at its last look, which was at all that
+    was loaded: that hardly ever comes. What is not frozen is little, and looked through in a millisecond.
+    """
+    while True:
+        await asyncio.sleep(TIDY)
+        gc.collect()
 
 
 def _picture(path: Path) -> np.ndarray:

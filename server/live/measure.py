@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 MEASURED = 120
 """Frames over which rate and latency are measured."""
 LATELY = 2.0
 """Seconds over which the rate is."""
-WAITING = 64
-"""Control frames and settings that wait for their picture at the most."""
+WAITING = 4096
+"""Control frames and settings that wait for their picture at the most: a minute of frames."""
 
 Origin = TypeVar("Origin")
 
@@ -37,6 +38,10 @@ class Measure(Generic[Origin]):
         if len(self._origins) > WAITING:
             del self._origins[next(iter(self._origins))]
             self.dropped += 1
+
+    def forget(self, gone: Callable[[Origin], bool]) -> None:
+        """Whoever sent these frames has gone: nobody is to be held by them."""
+        self._origins = {number: origin for number, origin in self._origins.items() if not gone(origin)}
 
     def settings(self, number: int, now: float) -> None:
         """Settings were sent."""

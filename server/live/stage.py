@@ -141,6 +141,7 @@ class Stage:
 
     def leave(self, channel: Channel) -> None:
         self._audience.leave(channel)
+        self._measure.forget(lambda origin: origin[0] is channel)
 
     def frame(self, channel: Channel, message: LiveFrame) -> None:
         """Paint from this from now on. A frame that is not sound is reported, and the one before it stays."""

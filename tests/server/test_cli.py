@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from paintover.bridge.client import Client
 from paintover.server.cli import _until_told_to_stop
 
 from ..server_process import TOKEN, ServerProcess
@@ -101,6 +102,13 @@ def test_models(tmp_path: Path) -> None:
     assert fetched.returncode == 1
     assert "internet" in fetched.stderr
     assert "Traceback" not in fetched.stderr
+
+
+def test_a_log_that_nobody_watches_has_a_record_a_line(server: ServerProcess) -> None:
+    with Client.connect("127.0.0.1", server.port, TOKEN, name="a client with a name of eighty letters".ljust(80, "!")):
+        server.said("!!!' .* connected")
+    lines = server.log.read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S", line) for line in lines), lines
 
 
 async def test_stopped_twice_it_still_tidies_up() -> None:

@@ -82,7 +82,7 @@ def test_huge_frames_of_another_program_fill_no_memory(tmp_path: Path) -> None:
                 seen = reader.read()
                 return seen is not None and seen.image.reshape(-1)[:4].tobytes() == number.to_bytes(4, "little")
 
-            until(painted, 120)
+            wait_until(painted, 120)
         assert front.memory_info().rss - before < 150 << 20
     writer.close()
 
