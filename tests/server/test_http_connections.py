@@ -13,8 +13,9 @@ import pytest
 from paintover.server.live import connections
 
 from ..server_process import running
+from ..waiting import wait_until
 from .test_live_server import flags, free_port, get
-from .web_server import TOKEN, WebServer, serving, until
+from .web_server import TOKEN, WebServer, serving
 
 UPGRADE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -57,7 +58,7 @@ def test_a_client_that_stops_reading_keeps_no_connection(
     held = server.web._runner.server.connections  # type: ignore[union-attr]
     assert not held
     with asked(server.port, "GET", path, headers):
-        until(lambda: server.web._viewers)
+        wait_until(lambda: server.web._viewers)
         number = 0
 
         def gone() -> bool:
@@ -67,7 +68,7 @@ def test_a_client_that_stops_reading_keeps_no_connection(
             server.set("prompt_1", f"{number} " + "x" * 50_000)
             return not server.web._viewers and not server.web._runner.server.connections  # type: ignore[union-attr]
 
-        until(gone)
+        wait_until(gone)
 
 
 def test_connections_that_ask_for_nothing_keep_nobody_out(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +80,7 @@ def test_connections_that_ask_for_nothing_keep_nobody_out(server: WebServer, mon
         for sock in silent[:22]:
             sock.settimeout(30)
             assert answer(sock) == b"", "the oldest had to go"
-    until(lambda: not server.web._runner.server.connections)  # type: ignore[union-attr]
+    wait_until(lambda: not server.web._runner.server.connections)  # type: ignore[union-attr]
     with contextlib.ExitStack() as open_ones:
         viewers = [open_ones.enter_context(asked(server.port, "GET", "/stream.mjpg")) for _ in range(8)]
         assert all(sock.recv(15) == b"HTTP/1.1 200 OK" for sock in viewers)
