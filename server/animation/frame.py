@@ -78,10 +78,12 @@ def gather(here: Sight, sources: Sequence[Source], outlines: bool = False) -> Ga
     colors = torch.stack([layer.color for layer in layers])
     color = (shares[..., None] * colors).sum(0)
     if len(layers) > 1:
-        mean, contrast = _contrast(color, total > 0)
-        own = torch.stack([_contrast(layer.color, layer.weight > 0)[1] for layer in layers])
-        gain = (shares[..., None] * own).sum(0) / contrast.clamp_min(1e-3)
-        gain = torch.where((here.from_edge >= REACH)[..., None], gain.clamp(1, MOST_GAIN), 1.0)
+        contrast = _contrast(color, total > 0)
+        own = torch.stack([_contrast(layer.color, layer.weight > 0) for layer in layers])
+        gain = ((shares * own).sum(0) / contrast.clamp_min(1e-3)).clamp(1, MOST_GAIN)
+        known = _share(total > 0, TEXTURE).clamp_min(1e-6)
+        mean = (_share(color.permute(2, 0, 1), TEXTURE) / known).permute(1, 2, 0)
+        gain = torch.where(here.from_edge >= REACH, gain, 1.0)[..., None]
         color = mean + (color - mean) * gain
     detail = (shares * torch.stack([layer.detail for layer in layers])).sum(0)
     return Gathered(color.clamp(0, 1), total == 0, detail.clamp(0, 1))
@@ -112,12 +114,12 @@ class _Layer:
         return cls(color, source.weight * inside * faded * usable, detail)
 
 
-def _contrast(color: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, each float32 (H, W, 3), of the known colours around each pixel."""
-    channels = torch.where(known, color.permute(2, 0, 1), 0.0)
-    count = _share(known, TEXTURE).clamp_min(1e-6)
-    mean, square = _share(channels, TEXTURE) / count, _share(channels**2, TEXTURE) / count
-    return mean.permute(1, 2, 0), (square - mean**2).clamp_min(0).sqrt().permute(1, 2, 0)
+def _contrast(color: Tensor, known: Tensor) -> Tensor:
+    """float32 (H, W): standard deviation of the known pixels' brightness around each one."""
+    grey = torch.where(known, color.mean(-1), 0.0)
+    count, mean, square = _share(torch.stack([known.float(), grey, grey**2]), TEXTURE)
+    mean, square = mean / count.clamp_min(1e-6), square / count.clamp_min(1e-6)
+    return (square - mean**2).clamp_min(0).sqrt()
 
 
 def _mostly(clean: Tensor, seen: Tensor) -> Tensor:
@@ -133,9 +135,10 @@ def _feather(usable: Tensor, object_id: Tensor) -> Tensor:
 
 def _share(values: Tensor, radius: int) -> Tensor:
     """float32 (…, H, W): the mean over the square around each pixel; of a mask, the share of marked ones."""
-    size = 2 * radius + 1
-    flat = values.reshape(1, -1, *values.shape[-2:]).float()
-    return F.avg_pool2d(flat, size, 1, radius, count_include_pad=False).reshape(values.shape)
+    size, mean = 2 * radius + 1, values.reshape(1, -1, *values.shape[-2:]).float()
+    for window, pad in (((size, 1), (radius, 0)), ((1, size), (0, radius))):
+        mean = F.avg_pool2d(mean, window, 1, pad, count_include_pad=False)
+    return mean.reshape(values.shape)
 
 
 def stretch(here: Sight, found: Match) -> Tensor:
