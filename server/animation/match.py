@@ -194,7 +194,7 @@ def sample(picture: Tensor, there: Sight, here: Sight, found: Match) -> Tensor:
     colour bleeds in.
     """
     height, width = there.depth.shape
-    flat = picture.reshape(height * width, -1)
+    flat = picture.reshape(height * width, -1).contiguous()  # embedding_bag rounds otherwise for other layouts
     x, y = (found.x - 0.5).reshape(-1), (found.y - 0.5).reshape(-1)
     moved = torch.cat([_sharp(flat, height, width, *ends) for ends in zip(x.split(CHUNK), y.split(CHUNK), strict=True)])
     outer = (edge_distance(there, found) < REACH).reshape(-1)

@@ -85,6 +85,13 @@ def test_paint_is_moved_exactly_within_a_surface_and_never_bleeds_from_another()
     assert moved[wall].max() < 1
 
 
+def test_how_a_picture_lies_in_memory_changes_no_bit() -> None:
+    """Engines' pictures lie plane by plane, and those from the journal pixel by pixel."""
+    here, there, found = pair(4, 3)
+    planes = torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).permute(1, 2, 0)
+    assert torch.equal(sample(planes, there, here, found), sample(planes.contiguous(), there, here, found))
+
+
 def test_what_no_source_shows_stays_open_and_outlines_are_not_left_behind() -> None:
     here, there, found = pair(9, 1)
     picture = torch.zeros((SIDE, SIDE, 3))

@@ -18,10 +18,10 @@ pytestmark = [pytest.mark.skipif(not host.ROOT, reason=host.WHY_NOT), pytest.mar
 
 
 @pytest.fixture
-def blender(tmp_path: Path) -> Iterator[host.Windowed]:
+def blender(tmp_path: Path, addon_zip: Path) -> Iterator[host.Windowed]:
     with (
         running(tmp_path / "server", engine="fake") as process,
-        host.windowed(tmp_path, "live_scene.py", process.port) as window,
+        host.windowed(tmp_path, addon_zip, "live_scene.py", process.port) as window,
     ):
         yield window
 
