@@ -5,12 +5,11 @@ a ring (lane.py) each hop would copy them out and in again; on a board they stay
 looks at them, and who needs them makes the one copy of its own. The front creates a board and offers it to the one that
 writes and to those that read (BoardOffer); whoever sees that memory says so (BoardProof).
 
-    magic 8 | … | nonce 32 at 64 | reserved u64 at 128 | late u64 at 136 | … | area at 4096
+    magic 8 | … | nonce 32 at 64 | reserved u64 at 128 | … | area at 4096
 
 The writer goes round and round in the area and waits for nobody. Before it writes an array it says up to where
 (`reserved`); positions count bytes since the beginning, and only grow. So a reader that has made its copy knows whether
-it was overtaken meanwhile: then what it has is worth nothing, and a newer frame is on its way. It says so (`late`), and
-from then on the writer uses the whole area, so that a reader that is always late gets frames at last.
+it was overtaken meanwhile: then what it has is worth nothing, and a newer frame is on its way.
 """
 
 from __future__ import annotations
@@ -32,16 +31,15 @@ MAX_AREA = 1 << 30
 """The largest that is mapped."""
 FRAMES = 4
 """Frames until the writer begins at the area's start again: few, since what was written lately is in the cache, but
-enough that a reader has the time of several frames. Once one has been late, as many as there is room for."""
+enough that a reader has the time of several frames."""
 _MAGIC = b"PTOVBORD"
-_NONCE, _RESERVED, _LATE, _AREA = 64, 128, 136, 4096
+_NONCE, _RESERVED, _AREA = 64, 128, 4096
 
 
 class _Area:
     def __init__(self, memory: mmap.mmap) -> None:
         whole = np.frombuffer(memory, np.uint8)
         self._reserved = whole[_RESERVED : _RESERVED + 8].view(np.uint64)
-        self._late = whole[_LATE : _LATE + 8].view(np.uint64)
         self._area = whole[_AREA:]
         self.size = len(self._area)
 
@@ -70,7 +68,7 @@ class BoardWriter(_Area):
     def mark(self) -> None:
         """A frame begins."""
         self._frames += 1
-        if self._frames % FRAMES == 0 and not self._late[0]:
+        if self._frames % FRAMES == 0:
             self._begin_anew()
 
     def rewind(self, mark: None) -> None:
@@ -93,7 +91,6 @@ class BoardReader(_Area):
         copy = self._recycler.get(nbytes)
         np.copyto(copy, found)
         if int(self._reserved[0]) > position + self.size:
-            self._late[0] = 1
             raise Overtaken
         return copy
 

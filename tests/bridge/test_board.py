@@ -17,7 +17,7 @@ from paintover.bridge.board import Board, BoardReader, BoardWriter, Lent
 from paintover.bridge.errors import BadFrame
 from paintover.bridge.live_messages import LiveFrame
 from paintover.bridge.messages import Ping
-from paintover.bridge.wire import ALIGNMENT, SHARED_FROM, Decoder, Overtaken, encode
+from paintover.bridge.wire import SHARED_FROM, Decoder, Overtaken, encode
 from paintover.server.worker_messages import StreamControl
 
 from .conftest import make_passes
@@ -79,27 +79,6 @@ def test_what_was_overtaken_is_known() -> None:
         whole.append(seed)
     assert whole == list(range(whole[0], 12))
     assert len(whole) >= 3, "a reader has the time of some frames"
-
-
-def test_a_reader_that_is_always_late_gets_frames_at_last() -> None:
-    """Frames of a hundredth of the area, read ten frames late."""
-    _, writer, reader = sides()
-    places, missed = [], []
-    for seed in range(40):
-        writer.mark()
-        places.append(writer.place(noise(SMALL // 100 // ALIGNMENT * ALIGNMENT, seed)))
-        if seed < 10:
-            continue
-        late = places[seed - 10]
-        assert late
-        try:
-            found = reader.take(late[0], SMALL // 100 // ALIGNMENT * ALIGNMENT)
-        except Overtaken:
-            missed.append(seed)
-        else:
-            assert np.array_equal(found, noise(len(found), seed - 10))
-    assert missed == list(range(10, missed[-1] + 1)), "once it gets them it gets them all"
-    assert 0 < len(missed) <= 10 + board.FRAMES
 
 
 def test_a_frame_that_is_overtaken_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
