@@ -28,7 +28,7 @@ SPECKLE = 2
 TEXTURE = REACH - 1
 """Pixels around one in which contrast is measured; away from silhouettes they are its own surface's."""
 MOST_GAIN = 2.0
-"""By so much at most it is raised: less than the mean of two would lose if they had nothing in common but noise."""
+"""By so much at most it is raised. The mean of two that have nothing in common needs √2; more only where one fades."""
 
 
 @dataclass(frozen=True, eq=False)
