@@ -128,7 +128,7 @@ class NullStream:
         if what != self._shows:
             shape = (wanted.output_height, wanted.output_width, 3)
             color = (color_of(wanted) * 255).round().astype(np.uint8)
-            self._shows, self._background = what, np.broadcast_to(color, shape)
+            self._shows, self._background = what, np.ascontiguousarray(np.broadcast_to(color, shape))
         image = self._background.copy()
         image.reshape(-1)[:4] = np.frombuffer((control.number if control else 0).to_bytes(4, "little"), np.uint8)
         time.sleep(max(0.0, started + SECONDS_PER_STEP - time.perf_counter()))
