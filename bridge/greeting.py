@@ -66,8 +66,6 @@ class ModelInfo:
 class Capabilities:
     models: tuple[ModelInfo, ...]
     device: str
-    max_side: int
-    max_views: int
 
     def model(self, name: str) -> ModelInfo | None:
         return next((model for model in self.models if model.name == name), None)

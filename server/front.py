@@ -218,7 +218,7 @@ class Front:
         self._traffic.note(logging.INFO, f"Client {hello.client[:80]!r} (Paintover {hello.version[:20]}) connected")
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(models.infos(), self._runner.device, MAX_SIDE, MAX_VIEWS)
+        return Capabilities(models.infos(), self._runner.device)
 
     async def _answer(self, channel: Channel, message: Any) -> None:
         """Do what a message asks for. An error goes back to its sender; nothing a client says stops the front."""

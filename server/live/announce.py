@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -28,6 +29,20 @@ class Announcement:
         self._zeroconf: Any = None
 
     async def start(self) -> None:
+        """Announce the ports. Raises ServerStartFailed where there is no network to announce them in."""
+        from zeroconf import Error
+
+        try:
+            await self._announce()
+        except (OSError, RuntimeError, Error) as reason:
+            with contextlib.suppress(OSError, RuntimeError, Error):
+                await self.close()
+            raise ServerStartFailed(
+                f"OSC and OSCQuery could not be announced in the local network: {reason}.",
+                hint="Check that the machine is in a network, or start the server without --zeroconf.",
+            ) from reason
+
+    async def _announce(self) -> None:
         from zeroconf import InterfaceChoice, IPVersion, ServiceInfo
 
         self._zeroconf = self._make(interfaces=self._interfaces or InterfaceChoice.All, ip_version=IPVersion.V4Only)

@@ -11,9 +11,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
+from paintover.bridge.errors import ServerStartFailed
 from paintover.bridge.live import LIVE, TRIGGERS
 from paintover.bridge.live_messages import LiveStatus
+from paintover.server.live.announce import Announcement
 from paintover.server.live.osc_codec import parse
 from paintover.server.live.oscquery import OscQuery
 from paintover.server.live.state import LiveState
@@ -127,11 +130,6 @@ async def test_a_websocket_gets_the_newest_of_many_changes(query: Query) -> None
 
 
 async def test_announcement_names_both_ports() -> None:
-    zeroconf = pytest.importorskip("zeroconf")
-    from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
-
-    from paintover.server.live.announce import Announcement
-
     found: dict[str, int] = {}
     announcement = Announcement(19700, 19702, ["127.0.0.1"])
     looking = AsyncZeroconf(interfaces=["127.0.0.1"])
@@ -158,4 +156,9 @@ async def test_announcement_names_both_ports() -> None:
         await looking.async_close()
         await announcement.close()
     assert found == {"_osc._udp.local.": 19700, "_oscjson._tcp.local.": 19702}
-    assert zeroconf
+
+
+async def test_announcing_where_there_is_no_network_is_reported() -> None:
+    announcement = Announcement(19700, 19702, ["203.0.113.7"])  # of no interface of this machine (RFC 5737)
+    with pytest.raises(ServerStartFailed, match="could not be announced"):
+        await announcement.start()
