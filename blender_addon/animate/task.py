@@ -337,8 +337,10 @@ def part_of(scene: bpy.types.Scene, look: Offstage, settings: Settings, numbers:
 
 
 def folder_of(scene: bpy.types.Scene) -> Folder:
-    """Where the scene's painted frames are. Raises SceneError for a relative folder of a file that was never saved."""
+    """Where the scene's painted frames are. Raises SceneError for none, or one beside a file that was never saved."""
     path = scene.paintover.shot_folder
+    if not path.strip():
+        raise SceneError(reason="no folder is chosen for its frames", hint="Choose one under Animate > Output.")
     if path.startswith("//") and not bpy.data.filepath:
         raise SceneError(
             reason="the folder for its frames is beside the .blend file, which was never saved",
