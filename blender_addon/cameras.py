@@ -73,6 +73,11 @@ def evaluated_camera(
             hint="Set its lens type to Perspective or Orthographic (Properties > Data > Lens).",
         )
     to_world = np.array(camera.matrix_world, np.float64)
+    if not np.isfinite(to_world).all():
+        raise SceneError(
+            reason=f"the camera {camera.name!r} is nowhere: its place is not a number",
+            hint="Look at its location, its drivers and its constraints.",
+        )
     scale = np.linalg.norm(to_world[:3, :3], axis=0)
     if not scale.all():
         raise SceneError(reason=f"the camera {camera.name!r} has a scale of zero", hint="Set its scale to 1.")

@@ -108,7 +108,7 @@ class PAINTOVER_RE_paintover(bpy.types.RenderEngine):
         if settings.seed < 0:
             settings = replace(settings, seed=random.randrange(2**31))
         end = scene.frame_end if self.is_animation else number
-        numbers = range(number, max(number, end) + 1, scene.frame_step)
+        numbers = range(number, max(number, end) + 1, scene.frame_step)[: timeline.MOST]
         first, *_ = timeline.parts(numbers, lambda one: timeline.camera_at(scene, one))
         chosen, said = preferences.get(), set[str]()
 

@@ -68,9 +68,14 @@ class LookTask(ShotTask):
         self.pace.total += len(self._stretch.todo)
 
     def request(self) -> Shot:
-        if self._part is not self._stretch:
-            return super().request()
-        return Shot(self._quick, self._stretch.footage.numbers, self._large.width, self._large.height)
+        """All of it, also where the server gave it up half-way: there are no files to go on from."""
+        part = self._part
+        assert part is not None
+        self.pace.done -= len(part.footage.places) - len(part.todo)
+        part.todo = set(range(len(part.footage.places)))
+        self._samples, self._clock = [], [0.0, 0.0]
+        look, settings = (self._large, self._quick) if part is self._stretch else (self._look, self.settings)
+        return Shot(settings, part.footage.numbers, look.width, look.height)
 
     def _give(self, wanted: FrameWanted) -> Steps[None]:
         if self._part is self._stretch and not self._clock[0]:

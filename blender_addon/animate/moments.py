@@ -14,7 +14,7 @@ from ..bridge.parameters import Settings
 from ..passes import color, gpu_context, gpu_route
 from ..passes.ids import object_ids
 from ..passes.instances import Reader
-from ..passes.offstage import offstage
+from ..passes.offstage import layer_name, offstage
 from . import originals, timeline
 from .footage import Moment
 
@@ -71,6 +71,7 @@ class Offstage(Look):
             hint = "Shots need it, to know where surfaces are in other frames: install a graphics driver."
             raise NoGpu(error.message, hint=hint) from error
         super().__init__(scene, settings, say, fixed)
+        self._layer = layer_name(scene)  # the artist may go on in another one
         if found := [words for name, words in UNPAINTED.items() if getattr(scene.render, name)]:
             say(f"Not in the painted frames: {', '.join(found)}.")
 
@@ -78,7 +79,7 @@ class Offstage(Look):
         """Blocks Blender's main thread. Raises RenderFailed, NoCamera, SceneError."""
         found: list[Moment] = []
         ids, aim = stable_ids(), timeline.camera_at(scene, number)
-        stage = offstage(scene, None, with_cycles=False, frame=number, camera=aim)
+        stage = offstage(scene, self._layer, with_cycles=False, frame=number, camera=aim)
         with originals.kept(), stage as stand_in:
             stand_in.render(lambda _, depsgraph: found.append(self.evaluated(scene, depsgraph, number, ids)))
         if not found:
@@ -86,7 +87,7 @@ class Offstage(Look):
         moment = found[0]
         if moment.settings.strength < 1:
             with originals.kept():
-                (image,) = color.render(scene, [moment.camera], None, number)
+                (image,) = color.render(scene, [moment.camera], self._layer, number)
             moment = replace(moment, color=image)
         return moment
 

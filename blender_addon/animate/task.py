@@ -40,6 +40,7 @@ from ..bridge.messages import (
     FrameWanted,
     JobState,
     Progress,
+    Resume,
     Shot,
     Submit,
 )
@@ -93,7 +94,7 @@ class ShotTask(Task):
         self._part: Part | None = None
         self._surveyed = False
         self._link: Link | None = None
-        self._submitted = self._over = self._spent = False
+        self._submitted = self._over = self._spent = self._resting = False
         self._continues = ""
         self._tries = 0
         self._alone_since = 0.0
@@ -140,7 +141,7 @@ class ShotTask(Task):
         self._spent = True
         message = Submit(self.job, self.request(), self.origin())
         self.state, self.stage = TaskState.WAITING, "Waiting for the server"
-        self._over = self._submitted = False
+        self._over = self._submitted = self._resting = False
         try:
             link.send(message)
             self._submitted = True
@@ -187,8 +188,9 @@ class ShotTask(Task):
         assert part is not None
         self.pace.begin()
         for place in range(wanted.place, min(wanted.place + wanted.count, len(part.footage.places))):
-            while bpy.app.is_job_running("RENDER"):
-                yield WAIT
+            if bpy.app.is_job_running("RENDER"):
+                yield from self._rest()
+                return
             try:
                 frame = yield from part.frame(place)
             except PaintoverError as error:
@@ -196,6 +198,14 @@ class ShotTask(Task):
                 return
             self._send(FrameGiven(self.job, place, frame))
             yield GO_ON
+
+    def _rest(self) -> Steps[None]:
+        """Have the server do something else while Blender renders: what it renders may wait for that server."""
+        self._resting = True
+        self._send(Cancel(self.job))
+        self.stage = "Waiting for Blender's render"
+        while bpy.app.is_job_running("RENDER"):
+            yield WAIT
 
     def _take(self, painted: FramePainted) -> Steps[None]:
         part = self._part
@@ -243,6 +253,9 @@ class ShotTask(Task):
         failure = message.failure.error() if message.failure else None
         if message.state == DONE or (message.state == CANCELLED and self._over):
             self._next()
+        elif message.state == CANCELLED and self._resting:
+            self._resting = False
+            self._send(Resume(self.job))
         elif failure and self._again_after(failure):
             pass
         else:
@@ -307,7 +320,7 @@ class ShotTask(Task):
         super().fail(error)
 
     def cancel(self, link: Link) -> None:
-        if self.sent and self._submitted and self._alone_since == 0.0:
+        if self.sent and self._submitted and not self._resting and self._alone_since == 0.0:
             super().cancel(link)
         else:
             self.fail(Cancelled())
@@ -337,8 +350,10 @@ def part_of(scene: bpy.types.Scene, look: Offstage, settings: Settings, numbers:
 
 
 def folder_of(scene: bpy.types.Scene) -> Folder:
-    """Where the scene's painted frames are. Raises SceneError for a relative folder of a file that was never saved."""
+    """Where the scene's painted frames are. Raises SceneError for none, or one beside a file that was never saved."""
     path = scene.paintover.shot_folder
+    if not path.strip():
+        raise SceneError(reason="no folder is chosen for its frames", hint="Choose one under Animate > Output.")
     if path.startswith("//") and not bpy.data.filepath:
         raise SceneError(
             reason="the folder for its frames is beside the .blend file, which was never saved",

@@ -74,6 +74,13 @@ def test_camera_of_no_size_is_refused(scene: bpy.types.Scene) -> None:
         cameras.from_scene(scene, 64)
 
 
+def test_camera_that_is_nowhere_is_refused(scene: bpy.types.Scene) -> None:
+    camera = add_camera(scene)
+    camera.location.x = float("nan")
+    with pytest.raises(SceneError, match="nowhere"):
+        cameras.from_scene(scene, 64)
+
+
 def test_frame_is_that_of_the_scene(scene: bpy.types.Scene) -> None:
     camera = add_camera(scene, "plain")
     camera.keyframe_insert("location", frame=1)

@@ -12,6 +12,8 @@ from paintover import properties
 from paintover.animate import look_first
 from paintover.animate.estimate import Sample, estimate
 from paintover.animate.look_first import IMAGE, LookTask, stretch
+from paintover.bridge.errors import SenderGone
+from paintover.bridge.messages import FAILED, Failure, JobState
 from paintover.bridge.shot import ShotFrame, plan
 from paintover.session import Session
 from paintover.tasks import TaskState
@@ -89,3 +91,16 @@ def test_a_look_at_every_nth_frame_first(
     # 4 keyframes with five times the steps, and 6 others.
     assert task.seconds == pytest.approx(4 * (1.2 + 4) + 6 * 0.1)
     assert "take roughly 21 s" in task.notes[-1]
+
+
+def test_a_look_goes_on_where_the_server_gave_it_up(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    """A Blender that slept for a while is taken for gone."""
+    film(scene, tmp_path, frames=10)
+    scene.paintover.look_every = 2
+    task, server = LookTask(properties.snapshot(scene), scene), Server(session)
+    session.start(task)
+    server.run(task, until=lambda: len(server.kept) >= 2)
+    server.say(JobState(task.job, FAILED, failure=Failure.of(SenderGone())))
+    server.run(task)
+    assert task.state is TaskState.DONE, task.error
+    assert sorted(task._thumbnails) == [1, 3, 5, 7, 9]

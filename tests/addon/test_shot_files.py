@@ -27,6 +27,9 @@ def test_a_file_that_was_never_saved_needs_a_folder(session: Session, scene: bpy
     scene.paintover.shot_folder = "//paintover"
     with pytest.raises(SceneError, match="never saved"):
         start(session)
+    scene.paintover.shot_folder = ""  # else the frames would go to wherever Blender was started
+    with pytest.raises(SceneError, match="no folder"):
+        start(session)
 
 
 def test_a_folder_that_cannot_be_written(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:

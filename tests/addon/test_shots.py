@@ -170,6 +170,27 @@ def test_objects_that_appear_hide_and_change_their_mesh(
         assert np.isfinite(link.place[ball_pixels]).all(), "a mesh with other vertices moves as its object does"
 
 
+def test_a_shot_is_of_the_view_layer_that_it_began_in(
+    session: Session, scene: bpy.types.Scene, tmp_path: Path
+) -> None:
+    film(scene, tmp_path)
+    window = bpy.context.window_manager.windows[0]
+    first, second = scene.view_layers[0], scene.view_layers.new("Second")
+    collection = bpy.data.collections.new("Balls")
+    scene.collection.children.link(collection)
+    ball = add_sphere(scene, (0, 0, 1.5))
+    collection.objects.link(ball)
+    scene.collection.objects.unlink(ball)
+    first.layer_collection.children["Balls"].exclude = True
+    window.view_layer = second
+    task, server = start(session), Server(session)
+    server.run(task, until=lambda: len(server.kept) >= 2)
+    window.view_layer = first  # the artist goes on working, in the other one
+    server.run(task)
+    assert task.state is TaskState.DONE, task.error
+    assert {tuple(sorted(frame.passes.names.values())) for frame in server.frames} == {("Cube", "Sphere")}
+
+
 def test_a_render_size_that_changes(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
     film(scene, tmp_path)
     task, server = start(session), Server(session)

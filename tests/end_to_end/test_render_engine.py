@@ -100,6 +100,23 @@ for name in ("whole", "border", "crop"):
     assert whole[inside].std() > 5, "the cube is in it"
 
 
+def test_a_timeline_without_end(blender: Blender, fake_server: ServerProcess) -> None:
+    told = blender.run(
+        ENGINE
+        + """
+scene.frame_end = 1048574
+def written(*_):
+    tell(written=sorted(os.listdir("rendered")))
+    part("render_engine").end_shots()
+    os._exit(0)
+bpy.app.handlers.render_write.append(written)
+tell(failed=failure(lambda: bpy.ops.render.render(animation=True)))
+""",
+        port=fake_server.port,
+    )
+    assert told.get("written") == ["0001.png"], told
+
+
 # What reaches Blender, by view layer and frame; and how often one was drawn for the server.
 WATCH = """
 import numpy as np

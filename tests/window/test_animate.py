@@ -127,6 +127,31 @@ def test_f12_in_a_window(blender: host.Windowed) -> None:
     quit_blender(blender)
 
 
+def test_both_at_once(blender: host.Windowed) -> None:
+    """The server does one shot at a time, and Blender renders or reads frames for a shot: neither waits for ever."""
+    connect(blender)
+    rendered = blender.work / "rendered"
+    blender.do("bpy.context.scene.frame_end = 40")
+    blender.do("bpy.context.scene.render.engine = 'PAINTOVER'")
+    blender.do("bpy.context.scene.render.filepath = '/mnt/rendered/'")
+    blender.press("bpy.ops.paintover.render_shot()")
+    blender.wait_for(lambda state: len(state["frames"]) >= 3, "the first frames")
+    blender.do("bpy.ops.render.render('INVOKE_DEFAULT', animation=True)")
+    state = blender.wait_for(
+        lambda state: not state["rendering"] and last(state)["state"] in ("DONE", "FAILED"), "both", timeout=120
+    )
+    assert (last(state)["state"], last(state)["error"]) == ("DONE", "")
+    assert len(state["frames"]) == len(list(rendered.glob("*.png"))) == 40
+    blender.do("bpy.ops.paintover.render_shot('INVOKE_DEFAULT', again=True)")
+    blender.wait_for(lambda state: last(state)["stage"].startswith("Frame"), "the shot, once more")
+    blender.do("bpy.ops.render.render('INVOKE_DEFAULT', animation=True)")
+    blender.wait_for(lambda state: last(state)["stage"] == "Waiting for Blender's render", "the render's turn")
+    blender.do("part('session').session.cancel()")
+    blender.wait_for(lambda state: last(state)["state"] == "CANCELLED", "that it is let go")
+    blender.wait_for(lambda state: not state["rendering"], "the render alone", timeout=120)
+    quit_blender(blender)
+
+
 def jobs(server: ServerProcess) -> list[JobSummary]:
     with server.client() as client:
         client.send(ListJobs())
