@@ -16,7 +16,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import away, cameras, images, passes, textures
+from . import away, cameras, images, passes, png
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, SceneError
 from .bridge.messages import (
     CANCELLED,
@@ -318,5 +318,5 @@ class ViewTask(Task):
 
     def apply(self, result: Any) -> Steps[None]:
         if isinstance(result, ImageResult):
-            picture = yield from in_thread(lambda: textures.png(result.image))
+            picture = yield from in_thread(lambda: png.encode(result.image))
             self.image = images.show(f"Paintover {self._camera}", picture, result.settings)

@@ -251,6 +251,9 @@ def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: 
     scene.paintover.live_folder = "//paintings"
     with pytest.raises(Exception, match="never saved"):
         record.Recording(scene)
+    scene.paintover.live_folder = " "  # else it would be written to wherever Blender was started
+    with pytest.raises(Exception, match="no folder"):
+        record.Recording(scene)
 
 
 def test_where_image_to_image_starts_from_is_the_viewports_own_picture(session: Session) -> None:
