@@ -267,4 +267,3 @@ class LiveView:
             with contextlib.suppress(ConnectionLost):
                 link.send(LiveLeave())
         self._flying.clear()
-
