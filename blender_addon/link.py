@@ -24,14 +24,16 @@ class Link:
     def __init__(self) -> None:
         self.state = LinkState.OFFLINE
         self.client: Client | None = None
-        self._results: queue.SimpleQueue[tuple[int, Client | PaintoverError]] = queue.SimpleQueue()
+        self._outcome: queue.SimpleQueue[Client | PaintoverError] = queue.SimpleQueue()
+        """Of the attempt under way, no other."""
         self._attempt = 0
+        self._giving_up = threading.Lock()
+        """Held while an outcome is handed in, and while an attempt is given up: none is left behind between them."""
 
     def connect(self, host: str, port: int, token: str | None) -> None:
         """Begin to connect, instead of any connection there is. The outcome comes out of `poll`."""
         self.close()
         self.state = LinkState.CONNECTING
-        self._attempt += 1
         attempt = self._attempt
 
         def work() -> None:
@@ -41,7 +43,11 @@ class Link:
                 outcome = error
             except Exception as error:  # noqa: BLE001 - without an outcome the panel would say “Connecting” for ever
                 outcome = LinkError(reason=f"{type(error).__name__}: {error}")
-            self._results.put((attempt, outcome))
+            with self._giving_up:
+                if attempt == self._attempt:
+                    self._outcome.put(outcome)
+                    return
+            _let_go(outcome)
 
         threading.Thread(target=work, name="paintover-connect", daemon=True).start()
 
@@ -52,7 +58,7 @@ class Link:
         """
         try:
             if self.state is LinkState.CONNECTING:
-                return self._connected(*self._results.get(timeout=timeout) if timeout else self._results.get_nowait())
+                return self._connected(self._outcome.get(timeout=timeout) if timeout else self._outcome.get_nowait())
             if self.client:
                 message = self.client.inbox.get(timeout=timeout) if timeout else self.client.inbox.get_nowait()
                 if isinstance(message, Malformed):
@@ -64,11 +70,7 @@ class Link:
             pass  # nothing happened
         return None
 
-    def _connected(self, attempt: int, outcome: Client | PaintoverError) -> Client | PaintoverError | None:
-        if attempt != self._attempt:  # an older attempt, which the user has given up
-            if isinstance(outcome, Client):
-                outcome.close()
-            return None
+    def _connected(self, outcome: Client | PaintoverError) -> Client | PaintoverError:
         if isinstance(outcome, Client):
             self.client, self.state = outcome, LinkState.ONLINE
         else:
@@ -82,11 +84,17 @@ class Link:
         self.client.send(message)
 
     def close(self) -> None:
-        """Go offline; a connection that is still being made is dropped when it comes."""
+        """Go offline; a connection that is still being made is closed when it comes."""
         client, self.client, self.state = self.client, None, LinkState.OFFLINE
-        self._attempt += 1
-        if client:
-            client.close()
+        with self._giving_up:
+            self._attempt += 1
+            outcome = None if self._outcome.empty() else self._outcome.get_nowait()
+        _let_go(client or outcome)
+
+
+def _let_go(outcome: Client | PaintoverError | None) -> None:
+    if isinstance(outcome, Client):
+        outcome.close()
 
 
 def _blender() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import subprocess
 import threading
@@ -14,6 +15,8 @@ from .bridge.paths import data_folder
 
 PATIENCE = 10.0
 """Seconds that a server has to end in before it is killed."""
+RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ")
+"""How a record of the log begins."""
 LOG_LIMIT = 1_000_000
 """Bytes beyond which the next start begins the log anew."""
 
@@ -89,14 +92,20 @@ def start(command: str, port: int) -> None:
 def listening() -> bool:
     """Whether the server has said that it listens. Raises ServerStartFailed or PortInUse if it ended instead."""
     ended = _process is not None and _process.poll() is not None
-    lines = log()
     if ended:
         assert _process is not None
-        text = " ".join(lines)
+        text = _last_words()
         if "in use" in text or "already running" in text:
             raise PortInUse(text)
-        raise ServerStartFailed(reason=" ".join(lines[-3:]) or f"exit code {_process.returncode}")
-    return any("listens on" in line for line in lines)
+        raise ServerStartFailed(reason=text or f"exit code {_process.returncode}")
+    return any("listens on" in line for line in log())
+
+
+def _last_words() -> str:
+    """What a server that has ended said of that: it stands behind the last record of its log."""
+    lines = log()
+    records = [index for index, line in enumerate(lines) if RECORD.match(line)]
+    return " ".join(lines[records[-1] + 1 if records else 0 :][-4:])
 
 
 def stopping() -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import bpy
 
-from . import dressing, images, textures
+from . import dressing, images, png
 from .bridge.errors import PaintoverError, ServerFailure
 from .bridge.messages import (
     Generate,
@@ -79,7 +79,7 @@ class TakeOverTask(Task):
             super().receive(message)
 
     def _show(self, result: ImageResult | TextureResult, handover: Handover) -> Steps[None]:
-        picture = yield from in_thread(lambda: textures.png(result.image))
+        picture = yield from in_thread(lambda: png.encode(result.image))
         if isinstance(result, ImageResult):
             images.show(f"Paintover {handover.origin.camera}".strip(), picture, result.settings)
         else:

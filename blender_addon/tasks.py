@@ -6,15 +6,17 @@ from __future__ import annotations
 import abc
 import contextlib
 import enum
+import traceback
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import bpy
 import numpy as np
 
-from . import away, cameras, images, passes, textures
+from . import away, cameras, images, passes, png
 from .bridge.errors import Cancelled, ConnectionLost, PaintoverError, SceneError
 from .bridge.messages import (
     CANCELLED,
@@ -261,14 +263,18 @@ class Task(abc.ABC):
         self.error, self.stage = error, self.state.value
         self._arrived.clear()
         self._applying = None
-        # Lets the passes put the scene back if it stopped between two views.
-        with contextlib.suppress(StopIteration):
-            self._steps.close()  # type: ignore[attr-defined]
-        try:
-            self.undo_preparation()
-        except ReferenceError:  # the file it was prepared in is no longer open
-            self.notes.append("What it had prepared could not be taken back.")
+        self._take_back(self._steps.close)  # lets the passes put the scene back if it stopped between two views
+        self._take_back(self.undo_preparation)
         self.release()
+
+    def _take_back(self, undo: Callable[[], None]) -> None:
+        """What goes wrong in it is said, and keeps nothing else from its end."""
+        try:
+            undo()
+        except Exception as reason:  # noqa: BLE001 - it ends in any case, and other tasks go on
+            if not isinstance(reason, ReferenceError):  # the file it was prepared in is no longer open
+                traceback.print_exc()
+            self.note("What it had prepared could not be taken back.")
 
 
 def find_scene(uid: int) -> bpy.types.Scene:
@@ -312,5 +318,5 @@ class ViewTask(Task):
 
     def apply(self, result: Any) -> Steps[None]:
         if isinstance(result, ImageResult):
-            picture = yield from in_thread(lambda: textures.png(result.image))
+            picture = yield from in_thread(lambda: png.encode(result.image))
             self.image = images.show(f"Paintover {self._camera}", picture, result.settings)

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import cameras, dressing, meshes, passes, textures, uvs
+from . import cameras, dressing, meshes, passes, png, textures, uvs
 from .bridge import origin
 from .bridge.errors import (
     EmptyMesh,
@@ -191,7 +191,7 @@ class TextureTask(Task):
             self.finished = len(self.painted)
             self.preview = result.image
         elif isinstance(result, TextureResult):
-            picture = yield from in_thread(lambda: textures.png(result.image))
+            picture = yield from in_thread(lambda: png.encode(result.image))
             self._dress(result, picture)
 
     def _dress(self, result: TextureResult, picture: bytes) -> None:

@@ -130,7 +130,9 @@ class Board(BoardReader):
     def take(self, position: int, nbytes: int) -> np.ndarray:
         """The array there (flat uint8) itself. It may change as soon as a newer frame is there. Raises BadFrame."""
         found = self._look(position, nbytes)
-        self._lent[_where(found), nbytes] = position
+        key = _where(found), nbytes
+        self._lent[key] = position
+        self._lent.move_to_end(key)
         while len(self._lent) > 16 * FRAMES:
             self._lent.popitem(last=False)
         return found

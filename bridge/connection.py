@@ -9,6 +9,7 @@ The add-on's link, the command line, the server's worker and other programs stan
 from __future__ import annotations
 
 import contextlib
+import copy
 import socket
 import threading
 import time
@@ -117,7 +118,8 @@ class Connection:
         message = self.inbox.get(timeout=timeout)
         if isinstance(message, PaintoverError):
             self.inbox.put(message)  # everybody who asks again is told again
-            raise message
+            # One of its own for each: what is raised holds on to the frames that it came through.
+            raise copy.copy(message)
         return message
 
     def flush(self, timeout: float) -> bool:

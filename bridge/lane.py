@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import BadFrame
+from .frames import allocate
 from .messages import LaneOffer
 
 RING = 32 << 20
@@ -248,7 +249,7 @@ def _create_file(size: int) -> tuple[mmap.mmap, str, _Forget]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     forget = _Forget(descriptor=descriptor, path=path)
     try:
-        _allocate(descriptor, size)
+        allocate(descriptor, size)
         memory = mmap.mmap(descriptor, size)
     except BaseException:
         forget()
@@ -277,16 +278,6 @@ class _Forget:
         if path is not None:
             with contextlib.suppress(OSError):  # somebody tidied up the folder
                 path.unlink()
-
-
-def _allocate(descriptor: int, size: int) -> None:
-    """Have the memory now: where it runs out later, touching it would be SIGBUS. Raises OSError."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-        return
-    for _ in range(0, size, 1 << 20):
-        os.write(descriptor, bytes(1 << 20))
-    os.ftruncate(descriptor, size)
 
 
 def map_memory(name: str, size: int) -> mmap.mmap | None:

@@ -99,8 +99,9 @@ def between_parts(folder: str) -> Iterator[tuple[str, str, str]]:
 LAYERS = {
     "blender_addon": (
         "panels", "operators", "render_engine", "overlay", "pump", "preferences", "session", "live", "animate",
-        "takeover_task", "texture_task", "tasks", "away", "dressing", "images", "textures", "uvs", "unwrap", "cameras",
-        "meshes", "passes", "steps", "main_thread", "link", "server_process", "environment", "properties",
+        "takeover_task", "texture_task", "tasks", "away", "dressing", "images", "textures", "png", "folders", "uvs",
+        "unwrap", "cameras", "meshes", "passes", "steps", "main_thread", "link", "server_process", "environment",
+        "properties",
     ),
     "server": (
         "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "shots", "archive",

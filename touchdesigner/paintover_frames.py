@@ -163,7 +163,7 @@ def _create(name: str, size: int) -> _Memory:
     else:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        _allocate(descriptor, size)
+        allocate(descriptor, size)
         if linked:  # nobody can shrink it under the writer, which would kill it
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             os.symlink(f"/proc/{os.getpid()}/fd/{descriptor}", part)
@@ -177,8 +177,8 @@ def _create(name: str, size: int) -> _Memory:
     return _Memory(memory, lambda: None, path, descriptor)
 
 
-def _allocate(descriptor: int, size: int) -> None:
-    """Have the memory now: where it runs out later, touching it would be the end of this process."""
+def allocate(descriptor: int, size: int) -> None:
+    """Have the memory now: where it runs out later, touching it would be the end of this process. Raises OSError."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
         return

@@ -55,10 +55,9 @@ class EngineShot:
     def __init__(
         self, connect: Connect, look: Look, settings: Settings, numbers: Sequence[int], origin: Origin
     ) -> None:
-        """Raises LinkError."""
+        """Raises LinkError, BadMessage, TooLarge."""
         self.look, self.numbers = look, tuple(numbers)
-        self._connect = connect
-        self._client = connect()
+        shot = Shot(settings, self.numbers, look.width, look.height)
         self._part = Part(numbers, interval_of(settings), self._read, self._draw)
         self._painted: dict[int, np.ndarray] = {}
         self._sent: dict[int, ShotFrame] = {}
@@ -73,8 +72,13 @@ class EngineShot:
         self._over = self._resting = False
         self._at_key = False
         """Whether the frame that was painted last is a keyframe: the server can go on from there without loss."""
-        shot = Shot(settings, self.numbers, look.width, look.height)
-        self._job = self._client.submit(shot, origin)
+        self._connect = connect
+        self._client = connect()
+        try:
+            self._job = self._client.submit(shot, origin)
+        except BaseException:
+            self._client.close()
+            raise
 
     def awaits(self, number: int) -> bool:
         """Whether Blender may ask for this frame now: it lies ahead."""
@@ -118,8 +122,16 @@ class EngineShot:
         """Have the server do something else, until the next frame is asked for."""
         if not self._over and not self._resting:
             self._resting = True
-            with contextlib.suppress(ConnectionLost):  # it is made again when it is needed
-                self._client.send(Cancel(self._job))
+            self._send(Cancel(self._job))
+
+    def _send(self, message: Any) -> bool:
+        """Whether it could be sent. A connection that was lost is made again by whoever listens next, and the server
+        then says once more what it waits for."""
+        try:
+            self._client.send(message)
+        except ConnectionLost:
+            return False
+        return True
 
     def _listen(self) -> None:
         """Take the next message, or wait a moment for one."""
@@ -145,19 +157,20 @@ class EngineShot:
             if not self._resting:  # else it has stopped at an earlier frame, and goes on from there
                 self._sent = {place: frame for place, frame in self._sent.items() if place > message.place}
             self._at_key = self._part.footage.places[message.place].key
-            self._client.send(FrameKept(self._job, message.place))
+            self._send(FrameKept(self._job, message.place))
         elif isinstance(message, Progress):
             self._engine.update_stats("", message.stage)
             if len(self.numbers) == 1:
                 self._engine.update_progress(message.fraction)
         elif isinstance(message, JobState) and message.state in ENDED:
             self._ended(message)
+        elif isinstance(message, JobState) and self._resting:
+            self._send(Cancel(self._job))  # the one before may have been lost with its connection
 
     def _ended(self, message: JobState) -> None:
         failure = message.failure.error() if message.failure else None
         if (self._resting and message.state == CANCELLED) or isinstance(failure, SenderGone):
-            self._resting = False
-            self._client.send(Resume(self._job))
+            self._resting = not self._send(Resume(self._job))
             return
         self._over = True
         if failure or message.state == CANCELLED:
@@ -165,7 +178,7 @@ class EngineShot:
 
     def _give(self, place: int) -> None:
         if sent := self._sent.get(place):
-            self._client.send(FrameGiven(self._job, place, sent))
+            self._send(FrameGiven(self._job, place, sent))
             return
         steps, stopped = self._part.frame(place), self._engine.test_break
         try:
@@ -175,11 +188,11 @@ class EngineShot:
                     raise Cancelled()
         except StopIteration as done:
             self._sent[place] = done.value
-            self._client.send(FrameGiven(self._job, place, done.value))
+            self._send(FrameGiven(self._job, place, done.value))
         except Cancelled:
             raise
         except PaintoverError as error:
-            self._client.send(FrameMissing(self._job, place, Failure.of(error)))
+            self._send(FrameMissing(self._job, place, Failure.of(error)))
             raise
 
     def _read(self, number: int) -> Moment:

@@ -18,14 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from .. import png
 from ..bridge.errors import RenderFailed
 
-KEY = "paintover"
-"""Of the request: a PNG's text chunk, an EXR's attribute."""
 FORMATS = {"PNG": ".png", "OPEN_EXR": ".exr"}
 HEADS = 1 << 14, 1 << 20
 """Bytes at the beginning of a file in which its request is: mostly, and with the longest of prompts."""
-MAGIC = b"\x89PNG\r\n\x1a\n"
 EXR_MAGIC = struct.pack("<II", 20000630, 2)
 ROWS = 16
 """Of a block of an EXR with ZIP compression."""
@@ -64,7 +62,7 @@ class Folder:
     def write(self, number: int, image: np.ndarray, request: Mapping[str, Any]) -> Path:
         """Write a frame, uint8 (H, W, 3), sRGB. Raises RenderFailed."""
         path = self.file(number)
-        encode = png if self.format == "PNG" else exr
+        encode = png.encode if self.format == "PNG" else exr
         part = path.with_name(f".{path.name}.part")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -98,48 +96,9 @@ def read_request(path: Path) -> dict[str, Any] | None:
         except OSError:
             return None
         with contextlib.suppress(ValueError, struct.error):  # cut off, or not ours
-            found = json.loads(_png_text(head) if head.startswith(MAGIC) else _exr_text(head))
+            found = json.loads(png.text_in(head) if head.startswith(png.MAGIC) else _exr_text(head))
             return found if isinstance(found, dict) else None
     return None
-
-
-def png(image: np.ndarray, text: str) -> bytes:
-    """uint8 (H, W, 3) as a PNG file with `text` (ASCII) inside."""
-    height, width = image.shape[:2]
-    # Each row as its difference to the one above ("up"): half the size of painted rows as they are.
-    rows = np.empty((height, 1 + width * 3), np.uint8)
-    rows[:, 0] = 2
-    flat = image.reshape(height, -1)
-    rows[0, 1:] = flat[0]
-    np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return MAGIC + b"".join(
-        _chunk(kind, data)
-        for kind, data in (
-            (b"IHDR", header),
-            (b"sRGB", b"\0"),
-            (b"tEXt", KEY.encode() + b"\0" + text.encode("ascii")),
-            (b"IDAT", zlib.compress(rows, 4)),
-            (b"IEND", b""),
-        )
-    )
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _png_text(head: bytes) -> str:
-    at = len(MAGIC)
-    while at + 8 <= len(head):
-        length, kind = struct.unpack_from(">I4s", head, at)
-        data = head[at + 8 : at + 8 + length]
-        if kind == b"tEXt" and data.startswith(KEY.encode() + b"\0"):
-            return data[len(KEY) + 1 :].decode("ascii")
-        if kind == b"IDAT":
-            break
-        at += 12 + length
-    return ""
 
 
 def linear(image: np.ndarray) -> np.ndarray:
@@ -165,7 +124,7 @@ def exr(image: np.ndarray, text: str) -> bytes:
             ("dataWindow", "box2i", box),
             ("displayWindow", "box2i", box),
             ("lineOrder", "lineOrder", b"\0"),
-            (KEY, "string", text.encode("ascii")),
+            (png.KEY, "string", text.encode("ascii")),
             ("pixelAspectRatio", "float", struct.pack("<f", 1.0)),
             ("screenWindowCenter", "v2f", struct.pack("<2f", 0, 0)),
             ("screenWindowWidth", "float", struct.pack("<f", 1.0)),
@@ -200,7 +159,7 @@ def _exr_text(head: bytes) -> str:
         kind_end = head.index(b"\0", name_end + 1)
         (length,) = struct.unpack_from("<i", head, kind_end + 1)
         value = head[kind_end + 5 : kind_end + 5 + length]
-        if head[at:name_end] == KEY.encode():
+        if head[at:name_end] == png.KEY.encode():
             return value.decode("ascii")
         at = kind_end + 5 + max(0, length)
     return ""

@@ -10,7 +10,7 @@ from dataclasses import replace
 import bpy
 import numpy as np
 
-from .. import images, textures
+from .. import images, png
 from ..bridge import shot
 from ..bridge.messages import FramePainted, FrameWanted, Shot
 from ..bridge.parameters import Settings
@@ -89,7 +89,7 @@ class LookTask(ShotTask):
             return
         self._thumbnails[painted.number] = painted.image
         self.sheet = yield from in_thread(lambda: contact_sheet(self._thumbnails))
-        picture = yield from in_thread(lambda: textures.png(self.sheet))
+        picture = yield from in_thread(lambda: png.encode(self.sheet))
         images.show(IMAGE, picture, self.settings)
 
     def _finish(self) -> None:

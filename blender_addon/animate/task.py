@@ -8,12 +8,12 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import bpy
 import numpy as np
 
+from .. import folders
 from ..bridge.errors import (
     Cancelled,
     ConnectionLost,
@@ -350,13 +350,6 @@ def part_of(scene: bpy.types.Scene, look: Offstage, settings: Settings, numbers:
 
 
 def folder_of(scene: bpy.types.Scene) -> Folder:
-    """Where the scene's painted frames are. Raises SceneError for none, or one beside a file that was never saved."""
-    path = scene.paintover.shot_folder
-    if not path.strip():
-        raise SceneError(reason="no folder is chosen for its frames", hint="Choose one under Animate > Output.")
-    if path.startswith("//") and not bpy.data.filepath:
-        raise SceneError(
-            reason="the folder for its frames is beside the .blend file, which was never saved",
-            hint="Save the file, or choose another folder under Animate > Output.",
-        )
-    return Folder(Path(bpy.path.abspath(path)), bpy.path.clean_name(scene.name), scene.paintover.shot_format)
+    """Where the scene's painted frames are. Raises SceneError."""
+    path = folders.chosen(scene.paintover.shot_folder, "its frames", "Animate > Output")
+    return Folder(path, bpy.path.clean_name(scene.name), scene.paintover.shot_format)

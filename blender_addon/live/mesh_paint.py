@@ -8,7 +8,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from .. import properties, textures, uvs
+from .. import png, properties, textures, uvs
 from ..bridge.errors import PaintoverError, RenderFailed, SceneError
 from ..bridge.messages import Generate
 from ..link import Link
@@ -108,7 +108,7 @@ class MeshPaintTask(Task):
         yield f"Painting {self._object(uid).name}: what was there before"
         if painted.any():
             old = _pixels(self._object(uid))
-            picture = yield from in_thread(lambda: textures.png(_finished(paint, painted, surface, old)))
+            picture = yield from in_thread(lambda: png.encode(_finished(paint, painted, surface, old)))
             ob = self._object(uid)
             textures.apply(ob, picture, layer, shading=self._shading)
             self._done += 1

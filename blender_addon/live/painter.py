@@ -215,7 +215,10 @@ class LiveView:
             self.status = message
         elif isinstance(message, LiveTrouble):
             self.error = message.failure.error()
-            self._answered = self._number  # it may be that a frame is never painted: the next one is not held back
+            # It may be that a frame is never painted: the next one is not held back.
+            self._answered = self._number
+            for number in sorted(self._flying)[:-IN_FLIGHT]:
+                del self._flying[number]
         elif isinstance(message, LiveValues) and scene:
             if mine := self._parameters.incoming(scene, message.values):
                 link.send(LiveSet(mine))
@@ -264,4 +267,3 @@ class LiveView:
             with contextlib.suppress(ConnectionLost):
                 link.send(LiveLeave())
         self._flying.clear()
-

@@ -11,7 +11,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from .. import textures
+from .. import folders, png
 from ..bridge.errors import PaintoverError, RenderFailed, SceneError
 
 WAITING = 16
@@ -19,14 +19,8 @@ WAITING = 16
 
 
 def folder(scene: bpy.types.Scene) -> Path:
-    """Where the scene's snapshots and recordings go. Raises SceneError for a relative folder of an unsaved file."""
-    path = scene.paintover.live_folder
-    if path.startswith("//") and not bpy.data.filepath:
-        raise SceneError(
-            reason="the folder for recordings is beside the .blend file, which was never saved",
-            hint="Save the file, or choose another folder under Live > Record.",
-        )
-    return Path(bpy.path.abspath(path))
+    """Where the scene's snapshots and recordings go. Raises SceneError."""
+    return folders.chosen(scene.paintover.live_folder, "recordings", "Live > Record")
 
 
 class Recording:
@@ -87,7 +81,7 @@ class Recording:
             begun = begun or moment
             if data:  # up to this moment the one before was seen
                 self._write(data, int((moment - begun) * self.rate))
-            data = textures.png(image)
+            data = png.encode(image)
         if data:
             self._write(data, self.frames + 1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .. import images, properties, pump, textures
+from .. import images, png, properties, pump
 from ..bridge.errors import PaintoverError, RenderFailed
 from ..bridge.live import TRIGGERS_BY_ADDRESS
 from ..bridge.live_messages import LiveTrigger
@@ -121,7 +121,7 @@ class PAINTOVER_OT_live_snapshot(_NeedsPainting):
         assert session.live.picture is not None
         scene = context.scene
         stamp = time.strftime("%Y-%m-%d %H-%M-%S")
-        picture = textures.png(session.live.picture)
+        picture = png.encode(session.live.picture)
         name = images.show(f"Paintover Live {stamp}", picture, properties.snapshot(scene))
         try:
             path = record.folder(scene) / f"snapshot {stamp}.png"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +21,9 @@ from paintover.live import painter
 from paintover.live.painter import LiveView
 from paintover.session import Session
 
+from ..waiting import wait_until
 from .scenes import add_camera, add_sphere
+from .scripted import tick_while
 
 DEFAULTS = {row.name: row.default for row in LIVE} | {"seed": 7, "output_width": 64, "output_height": 64}
 
@@ -79,18 +80,14 @@ def go(session: Session, **values: Any) -> LiveView:
 
 def arrive(session: Session, *messages: Any) -> None:
     session.link.events += messages  # type: ignore[attr-defined]
-    while session.link.events:  # type: ignore[attr-defined]
-        session.tick()
+    tick_while(session, lambda: session.link.events)  # type: ignore[attr-defined]
 
 
 def settle(session: Session, ticks: int = 5) -> list[LiveFrame]:
     """Tick, and let the sender's thread finish every time; returns the frames that were sent up to now."""
     for _ in range(ticks):
         session.tick()
-        until = time.monotonic() + 30
-        while session.live and session.live._sender.busy:
-            assert time.monotonic() < until, "the frame was never sent"
-            time.sleep(0.001)
+        wait_until(lambda: not (session.live and session.live._sender.busy), 30)
     return session.link.of(LiveFrame)  # type: ignore[attr-defined]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import bpy
@@ -48,6 +49,15 @@ def start(session: Session, **settings: Any) -> TextureTask:
     return task
 
 
+def tick_while(session: Session, more: Callable[[], Any]) -> None:
+    """Tick as long as there is more to do, which is not for ever."""
+    for _ in range(10_000):
+        if not more():
+            return
+        session.tick()
+    raise AssertionError("it never ends")
+
+
 def prepare(session: Session, task: Any) -> int:
     """Tick until the task is prepared; returns how many ticks that took."""
     ticks = 0
@@ -61,8 +71,10 @@ def prepare(session: Session, task: Any) -> int:
 def deliver(session: Session, *messages: Any) -> None:
     """Let messages arrive, and tick until all are taken and applied (a tick ends early when its time is up)."""
     session.link.events = list(messages)
-    while session.link.events or any(task.working and not task.preparing for task in session.tasks):
-        session.tick()
+    tick_while(
+        session,
+        lambda: session.link.events or any(task.working and not task.preparing for task in session.tasks),
+    )
 
 
 def result(task: TextureTask) -> TextureResult:

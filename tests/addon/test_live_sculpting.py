@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ from paintover.live import strokes
 from paintover.passes import sculpting
 from paintover.session import Session
 
+from ..waiting import wait_until
 from .live_session import arrive, go, picture, scripted, settle
 
 pytestmark = pytest.mark.usefixtures("registered")
@@ -65,11 +65,13 @@ def newest(session: Session) -> np.ndarray:
     """The depth of the newest frame, once there is none to come."""
     assert session.live is not None
     bpy.context.view_layer.update()  # as Blender does with every turn of its loop
-    session.tick()
-    until = time.monotonic() + 60
-    while session.live._strokes.due and not strokes._editing():
-        assert time.monotonic() < until, "what was sculpted is never brought into the mesh"
+    live = session.live
+
+    def brought() -> bool:
         session.tick()
+        return not live._strokes.due or strokes._editing()
+
+    wait_until(brought, 60)
     frames = settle(session)
     for _ in range(6):
         arrive(session, picture(frames[-1].number))

@@ -128,6 +128,19 @@ def test_troubles_are_shown_until_a_painting_arrives(session: Session) -> None:
     assert live.error is None
 
 
+def test_what_is_known_of_frames_that_are_never_painted_does_not_pile_up(session: Session) -> None:
+    live = go(session)
+    for _ in range(12):
+        turn()
+        frames = settle(session)
+        arrive(session, LiveTrouble(Failure.of(OutOfMemory(reason="test"))))
+        assert len(live._flying) <= painter.IN_FLIGHT
+    assert len(frames) > 10
+    arrive(session, picture(frames[-2].number))
+    assert live._shown == frames[-2].number, "what may still be painted is known"
+    assert live.known is not None
+
+
 def test_the_camera_follows_the_stage(session: Session) -> None:
     scene = bpy.context.scene
     live = go(session)
@@ -237,6 +250,9 @@ def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: 
         record.Recording(scene)
     scene.paintover.live_folder = "//paintings"
     with pytest.raises(Exception, match="never saved"):
+        record.Recording(scene)
+    scene.paintover.live_folder = " "  # else it would be written to wherever Blender was started
+    with pytest.raises(Exception, match="no folder"):
         record.Recording(scene)
 
 

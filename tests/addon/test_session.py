@@ -31,7 +31,7 @@ from paintover.session import Session
 from paintover.tasks import TaskState
 
 from .scenes import Drawn
-from .scripted import cube, deliver, offered, prepare, result, start
+from .scripted import cube, deliver, offered, prepare, result, start, tick_while
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -171,11 +171,9 @@ def test_a_result_that_takes_steps_is_applied_before_the_state_behind_it(session
     task.apply = slow  # type: ignore[method-assign]
     session.link.events = [result(task), JobState(task.job, DONE)]
     session.tick()
-    while session.link.events:
-        session.tick()
+    tick_while(session, lambda: session.link.events)
     assert task.working
-    while task.working:
-        session.tick()
+    tick_while(session, lambda: task.working)
     assert seen == [(0, "RUNNING"), (1, "RUNNING"), (2, "RUNNING")]
     assert task.state is TaskState.DONE
 
@@ -206,11 +204,9 @@ def test_what_has_arrived_when_the_connection_ends_is_applied_step_by_step(sessi
 
     task.apply = slow  # type: ignore[method-assign]
     session.link.events = [result(task), ConnectionLost()]
-    while session.link.events:
-        session.tick()
+    tick_while(session, lambda: session.link.events)
     assert (task.ended, len(steps) < 3) == (False, True), "nothing is waited for"
-    while task.working:
-        session.tick()
+    tick_while(session, lambda: task.working)
     assert steps == [0, 1, 2]
     assert isinstance(task.error, ConnectionLost)
 

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import textures
+from paintover import png
 from paintover.animate import cutting_room, files
 from paintover.bridge.errors import RenderFailed, SceneError
 from paintover.bridge.messages import Cancel
@@ -84,7 +84,7 @@ def test_files_hold_pictures_and_requests(tmp_path: Path, suffix: str) -> None:
     assert folder.request(7) == long
     assert files.read_request(tmp_path / "nothing.png") is None
     plain = tmp_path / "plain.png"
-    plain.write_bytes(textures.png(image))
+    plain.write_bytes(png.encode(image))
     assert files.read_request(plain) is None
 
 

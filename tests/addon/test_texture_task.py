@@ -263,6 +263,27 @@ def test_undo_in_mid_job_costs_no_texture(session: Session, sent: bool) -> None:
     assert textures.is_painted(ob)
 
 
+def test_a_step_that_cannot_put_back_what_it_changed_keeps_nothing_else_from_it(session: Session) -> None:
+    ob = bare_cube()
+    task, other = start(session), start(session)
+    until(session, task, "view 1 of 2")
+    assert layers(ob) == ["Paintover"]
+
+    def stubborn(steps: Any) -> Any:
+        try:
+            yield from steps
+        finally:
+            raise RuntimeError("it cannot be put back")
+
+    task._steps = stubborn(task._steps)
+    session.tick()
+    session.leave_file()
+    assert [task.state, other.state] == [TaskState.CANCELLED] * 2
+    assert layers(ob) == [], "the UVs that it made are taken away"
+    assert not task._meshes, "what is large is let go"
+    assert any("could not be taken back" in note for note in task.notes)
+
+
 def test_nothing_is_rendered_beside_blenders_own_render(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     cube()
     task = start(session)

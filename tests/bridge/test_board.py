@@ -133,6 +133,17 @@ def test_what_was_lent_is_found_again_and_kept() -> None:
     del reader
 
 
+def test_what_was_lent_last_is_found_again_longest() -> None:
+    """Arrays whose places on the board stay the same, as those of small frames, among many that come once."""
+    ours, writer, _ = sides()
+    place = writer.place(noise(64))
+    assert place
+    for index in range(100):
+        lent = ours.take(place[0], 64)
+        ours.take(64 * (index + 1), 64)
+        assert ours.place_of(lent) == place, f"it was lent a moment ago, and is lost after {index} others"
+
+
 def test_names_and_memory_go(system: str, tmp_path: Path) -> None:
     before = descriptors()
     ours, writer, reader = sides()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,28 @@ def test_blocking_to_blocking() -> None:
             right.receive(10)
     with pytest.raises(ConnectionLost):
         right.send(Ping(1))
+    right.close()
+
+
+def test_who_was_told_of_the_end_is_not_kept_by_it() -> None:
+    """A render's own frames, which hold on to what Blender then frees."""
+    left, right = map(Connection, socket.socketpair())
+    left.close()
+
+    class Asker:
+        def ask(self) -> None:
+            with pytest.raises(ConnectionLost):
+                right.receive(10)
+
+    asker = Asker()
+    asker.ask()
+    kept = weakref.ref(asker)
+    gc.disable()
+    try:
+        del asker
+        assert kept() is None
+    finally:
+        gc.enable()
     right.close()
 
 

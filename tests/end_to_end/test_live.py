@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import textwrap
-import time
 from pathlib import Path
 
 from ..server_process import running
+from ..waiting import wait_until
 from .conftest import Blender
 
 START = textwrap.dedent("""
@@ -91,18 +92,14 @@ def test_it_comes_back_by_itself(blender: Blender, tmp_path: Path) -> None:
             port=server.port,
         )
 
+        def has_told(name: str) -> bool:
+            assert process.poll() is None, process.communicate()[0][-3000:]
+            with contextlib.suppress(OSError, ValueError):  # not there yet, or half written
+                return name in json.loads((blender.folder / "result.json").read_text())
+            return False
+
         def wait_for(name: str) -> None:
-            until = time.monotonic() + 90
-            result = blender.folder / "result.json"
-            while True:
-                try:
-                    if name in json.loads(result.read_text()):
-                        return
-                except (OSError, ValueError):
-                    pass  # not there yet, or half written
-                assert time.monotonic() < until, f"Blender never told {name}"
-                assert process.poll() is None, process.communicate()[0][-3000:]
-                time.sleep(0.05)
+            wait_until(lambda: has_told(name), 90)
 
         wait_for("before")
         os.kill(server.worker().pid, signal.SIGKILL)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from paintover.bridge.messages import RUNNING, Jobs, ListJobs
 
-from ..server_process import ServerProcess
+from ..server_process import ServerProcess, running
 from .conftest import Blender
 from .film import ENGINE, FILM, pictures
 
@@ -232,6 +234,69 @@ tell(again=list(bpy.ops.render.render(write_still=True)))
     assert list(pictures(blender.folder / "rendered")) == ["0001.png"], "what was whole, and nothing else"
     assert told["again"] == ["FINISHED"]
     assert pictures(blender.folder)["again.png"].std() > 5
+
+
+# The server dies while Blender draws the shot's third frame: the answers to what it had asked for cannot leave.
+DIES = """
+import time
+shots, footage = part("animate.engine_shot"), part("animate.footage")
+clients, connect = [], part("bridge.client").Client.connect
+def connected(*arguments, **options):
+    clients.append(connect(*arguments, **options))
+    return clients[-1]
+part("render_engine").Client.connect = connected
+drawn = []
+def draw(self, place, old=footage.Footage.frame):
+    drawn.append(place)
+    if len(drawn) == 3:
+        print("Kill it now", flush=True)
+        assert clients[-1].ended.wait(60), "it was never killed"
+    return old(self, place)
+footage.Footage.frame = draw
+tell(rendered=list(bpy.ops.render.render(animation=True)), connections=len(clients))
+tell(ended=[client.ended.is_set() for client in clients])
+"""
+
+
+def test_a_render_outlives_the_server_that_dies_while_a_frame_is_drawn(blender: Blender, tmp_path: Path) -> None:
+    with running(tmp_path / "server") as server:
+        process = blender.start(ENGINE + DIES, port=server.port)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Kill it now" in line:
+                break
+        server.process.kill()
+        server.process.wait(60)
+    with running(tmp_path / "server", "fake", "--port", str(server.port)):
+        told = blender.finish(process)
+    assert told["rendered"] == ["FINISHED"]
+    assert len(pictures(blender.folder / "rendered")) == 8
+    assert told["connections"] == 2
+    assert told["ended"] == [True, True]
+
+
+def test_a_shot_that_cannot_begin_leaves_no_connection(blender: Blender, fake_server: ServerProcess) -> None:
+    told = blender.run(
+        ENGINE
+        + """
+clients, connect = [], part("bridge.client").Client.connect
+def connected(*arguments, **options):
+    clients.append(connect(*arguments, **options))
+    return clients[-1]
+part("render_engine").Client.connect = connected
+scene.frame_end = 200_000
+tell(long=failure(lambda: bpy.ops.render.render(animation=True)), connections=len(clients))
+scene.frame_start, scene.frame_end, settings.prompt = 900_001, 1_000_000, "ü" * 30_000
+settings.negative_prompt = settings.prompt
+tell(wordy=failure(lambda: bpy.ops.render.render(animation=True)))
+tell(ended=[client.ended.is_set() for client in clients])
+""",
+        port=fake_server.port,
+    )
+    assert "200,000 frames" in told["long"]
+    assert told["connections"] == 0, "it was known before"
+    assert "description" in told["wordy"]
+    assert told["ended"] == [True]
 
 
 def test_other_threads_do_not_disturb_a_render(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> None:

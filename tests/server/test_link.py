@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,9 +143,7 @@ def test_a_server_that_hangs_in_the_middle_of_an_upload(tmp_path: Path) -> None:
 
 def test_silence_of_a_server_that_lives_is_no_reason_to_leave(server: ServerProcess) -> None:
     with connect(server, patience=1.0) as client:
-        started = time.monotonic()
         assert ask(client, Ping(1), Pong) == Pong(1)
         with pytest.raises(queue.Empty):
             client.receive(4)
-        assert time.monotonic() - started > 3
         assert ask(client, Ping(2), Pong) == Pong(2)
