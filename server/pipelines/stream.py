@@ -183,6 +183,8 @@ class DiffusersStream:
                 model.loras.add(model, lora)
             except Exception as trouble:  # noqa: BLE001 - the picture goes on without it
                 loader.errors[LORA + lora.name] = trouble
+        if model is not None:
+            loading.weigh(model)
         for what, error in loader.errors.items():
             self._refuse(loader.entry.name, what, error)
 
