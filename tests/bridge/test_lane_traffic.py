@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paintover.bridge import lane
+from paintover.bridge import aio, lane
 from paintover.bridge.aio import Channel
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import BadFrame
@@ -161,3 +161,27 @@ async def test_only_peers_on_this_machine_get_an_offer(
         channel.offer_lane()
         await there_and_back(channel, connection)
         assert connection.shares_memory == offered
+
+
+async def test_what_waits_unread_is_bounded_in_bytes_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(600 * 500 * 3).reshape(600, 500, 3)
+    monkeypatch.setattr(aio, "HIGH_BYTES", 3 * image.nbytes)
+    async with connected() as (channel, connection):
+
+        async def paused() -> None:
+            while channel._transport and channel._transport.is_reading():
+                await asyncio.sleep(0.005)
+
+        for number in range(12):
+            connection.send(Preview(f"j{number}", image))
+        for number in range(12):
+            if number < 8:  # three that wait, one on top, and the one that was taken last
+                await asyncio.wait_for(paused(), 30)
+            assert channel.inbox_bytes <= 5 * (image.nbytes + 4096)
+            message = await asyncio.wait_for(channel.receive(), 30)
+            assert message.job == f"j{number}"
+            assert np.array_equal(message.image, image)
+            assert channel.inbox_bytes >= image.nbytes, "it counts until the next is asked for"
+        connection.send(Ping(1))
+        assert await asyncio.wait_for(channel.receive(), 30) == Ping(1)
+        assert channel.inbox_bytes < 4096
