@@ -52,9 +52,19 @@ class PaintoverError(Exception):
         return f"{self.message} {self.hint}".strip()
 
 
+class _Missing:
+    """A detail that was not given: a question mark, in whatever format it is asked for."""
+
+    def __format__(self, how: str) -> str:
+        return "?"
+
+    def __repr__(self) -> str:
+        return "?"
+
+
 def _fill(template: str, details: dict[str, object]) -> str:
     """Format `template`, leaving a detail that was not given as a question mark."""
-    return template.format_map(defaultdict(lambda: "?", details))
+    return template.format_map(defaultdict(_Missing, details))
 
 
 class ProtocolError(PaintoverError):

@@ -253,7 +253,7 @@ class Front:
     # ------------------------------------------------------------ what clients ask for
 
     async def _submit(self, channel: Channel, message: Submit) -> None:
-        request = check(message.request)
+        request = await asyncio.to_thread(check, message.request)
         # The job keeps its meshes: by the time of its turn they may have made room for others.
         meshes = self._meshes.get(request.meshes) if isinstance(request, Texture) else ()
         await self._runner.submit(message.job, request, meshes, message.origin, channel.send)
@@ -277,11 +277,11 @@ class MeshStore:
                 self._meshes.move_to_end(name)
         return tuple(name for name in hashes if name not in self._meshes)
 
-    def add(self, mesh: MeshData) -> None:
-        mesh.check_values()
+    async def add(self, mesh: MeshData) -> None:
         if _size(mesh) > self._limit:
             raise TooLarge(what=f"The mesh of {mesh.name!r}", size=_size(mesh), limit=self._limit)
-        name = mesh.content_hash()
+        await asyncio.to_thread(mesh.check_values)
+        name = await asyncio.to_thread(mesh.content_hash)
         if name not in self._meshes:
             self._total += _size(mesh)
         self._meshes[name] = mesh

@@ -23,6 +23,9 @@ from paintover.bridge.messages import (
     Follow,
     Generate,
     JobState,
+    MeshesMissing,
+    MeshQuery,
+    MeshUpload,
     Ping,
     Pong,
     Probe,
@@ -33,6 +36,7 @@ from paintover.bridge.messages import (
     ViewPainted,
 )
 from paintover.bridge.parameters import Settings
+from paintover.bridge.scene import MeshData, Passes
 from paintover.bridge.wire import Decoder, encode
 from paintover.server import front, jobs, traffic
 from paintover.server.jobs import Job
@@ -40,7 +44,7 @@ from paintover.server.journal import Journal
 from paintover.server.worker_messages import ViewDone
 
 from .. import hostile
-from ..bridge.conftest import make_passes
+from ..bridge.conftest import make_mesh, make_passes
 from ..server_process import TOKEN
 from .test_hostile_traffic import greeted
 
@@ -251,6 +255,35 @@ def test_who_sends_more_and_more_while_an_answer_waits_for_it_is_let_go(
         assert b"receiving too much" in words
         honest.send(Probe((np.zeros(3 << 20, np.uint8),), 8, 8))
         assert isinstance(honest.receive(30), ProbeAnswer)
+
+
+@pytest.mark.parametrize("checked", [MeshData, Passes])
+def test_nobody_waits_while_something_large_is_checked(
+    server: InProcess, monkeypatch: pytest.MonkeyPatch, checked: type
+) -> None:
+    begun, go_on, check = threading.Event(), threading.Event(), checked.check_values
+
+    def slow(self: Any) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        check(self)
+
+    mesh, settings = make_mesh(), Settings(steps=1)
+    with server.client() as sender, server.client() as other:
+        sender.send(MeshUpload(mesh))
+        sender.send(MeshQuery((mesh.content_hash(),)))
+        assert sender.receive(30) == MeshesMissing(())
+        monkeypatch.setattr(checked, "check_values", slow)
+        try:
+            if checked is MeshData:
+                sender.send(MeshUpload(mesh))
+            else:
+                sender.submit(Texture(settings, (make_passes(64, 64),), (mesh.content_hash(),)))
+            assert begun.wait(30)
+            other.send(Ping(1))
+            assert other.receive(30) == Pong(1)
+        finally:
+            go_on.set()
 
 
 def test_a_large_job_is_told_as_fast_as_it_is_read(
