@@ -238,7 +238,7 @@ def beat(connection: Connection, engine: Engine) -> None:
         while not connection.ended.wait(BEAT_INTERVAL):
             try:
                 said, well = measure(engine), True
-            except Exception as error:  # noqa: BLE001 - it lives, whatever it cannot tell: the last is said again
+            except Exception as error:
                 if well:
                     log.error("The worker cannot measure itself", exc_info=error)
                 well = False

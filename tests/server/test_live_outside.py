@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 
 from paintover.bridge.frames import FrameReader, FrameWriter
 from paintover.bridge.hints import make_hint

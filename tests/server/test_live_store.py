@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -91,6 +92,16 @@ def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
     live.store(1)
     store.save()
     assert (tmp_path / "live-presets.json").exists()
+
+
+async def test_what_cannot_be_kept_at_the_end_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, live = tmp_path / "data", LiveState()
+    async with task(Store(folder / "live.json", live).keep(lambda error: None)):
+        await until((folder / "live.json").exists)
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+        live.set("strength", 0.5, origin=None, now=0)
+    assert "what is set on the stage" in caplog.text
 
 
 async def test_a_disk_that_fails_is_told_once_and_tried_on(tmp_path: Path) -> None:
