@@ -17,7 +17,6 @@ from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.aio import Channel
 from paintover.bridge.errors import (
     BadParameter,
-    BadSize,
     ConnectionLost,
     MissingMesh,
     PaintoverError,
@@ -62,6 +61,7 @@ from paintover.bridge.messages import (
 from paintover.bridge.messages import (
     Jobs as JobList,
 )
+from paintover.bridge.parameters import check_size
 from paintover.bridge.scene import MeshData
 from paintover.bridge.schema import array_bytes
 from paintover.bridge.wire import GREETING, LIMITS, Malformed
@@ -75,7 +75,6 @@ from .traffic import UNREAD, Traffic
 log = logging.getLogger("paintover.front")
 
 GREETING_TIMEOUT = 10.0
-MAX_SIDE = 4096
 MAX_VIEWS = 32
 MESH_CACHE = 1 << 30
 """Bytes of meshes that are kept for later jobs."""
@@ -316,9 +315,7 @@ def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
         for view in request.views:
             view.check_values()
     for width, height in sizes:
-        if width % 8 or height % 8 or min(width, height) < 64 or max(width, height) > MAX_SIDE:
-            reason = "the server cannot paint that size"
-            raise BadSize(width=width, height=height, minimum=64, maximum=MAX_SIDE, reason=reason)
+        check_size(width, height)
     if request.settings.seed >= 0:
         return request
     # Chosen here and not by the engine, so that a job that starts over paints the same picture.
