@@ -18,6 +18,7 @@ from paintover.bridge.errors import BadFrame
 from paintover.bridge.messages import Ping, Preview
 from paintover.bridge.wire import SHARED_FROM, Decoder, encode
 
+from ..waiting import eventually
 from .memory import descriptors, noise, rings
 
 
@@ -167,16 +168,13 @@ async def test_what_waits_unread_is_bounded_in_bytes_and_nothing_is_lost(monkeyp
     image = noise(600 * 500 * 3).reshape(600, 500, 3)
     monkeypatch.setattr(aio, "HIGH_BYTES", 3 * image.nbytes)
     async with connected() as (channel, connection):
-
-        async def paused() -> None:
-            while channel._transport and channel._transport.is_reading():
-                await asyncio.sleep(0.005)
-
+        transport = channel._transport
+        assert transport
         for number in range(12):
             connection.send(Preview(f"j{number}", image))
         for number in range(12):
             if number < 8:  # three that wait, one on top, and the one that was taken last
-                await asyncio.wait_for(paused(), 30)
+                await eventually(lambda: not transport.is_reading(), 30)
             assert channel.inbox_bytes <= 5 * (image.nbytes + 4096)
             message = await asyncio.wait_for(channel.receive(), 30)
             assert message.job == f"j{number}"

@@ -34,8 +34,8 @@ from paintover.server.runner import Runner
 from paintover.server.shots import Desk, store_frame, store_key
 from paintover.server.worker_messages import Kept, KeyDone
 
+from ..waiting import eventually
 from . import wall_and_post
-from .recovery import eventually
 from .shot_client import LOOK, shot
 
 NAME = "ab" * 16
