@@ -32,7 +32,7 @@ PaintoverError
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
 
 
 class PaintoverError(Exception):
@@ -52,19 +52,10 @@ class PaintoverError(Exception):
         return f"{self.message} {self.hint}".strip()
 
 
-class _Missing:
-    """A detail that was not given: a question mark, in whatever format it is asked for."""
-
-    def __format__(self, how: str) -> str:
-        return "?"
-
-    def __repr__(self) -> str:
-        return "?"
-
-
 def _fill(template: str, details: dict[str, object]) -> str:
-    """Format `template`, leaving a detail that was not given as a question mark."""
-    return template.format_map(defaultdict(_Missing, details))
+    """Format `template`; a detail that was not given becomes a question mark, in whatever format it is asked for."""
+    given = re.sub(r"\{(\w+)[^}]*\}", lambda found: found[0] if found[1] in details else "?", template)
+    return given.format_map(details)
 
 
 class ProtocolError(PaintoverError):

@@ -62,7 +62,7 @@ from paintover.bridge.messages import (
     Jobs as JobList,
 )
 from paintover.bridge.parameters import check_size
-from paintover.bridge.scene import MeshData
+from paintover.bridge.scene import MeshData, Passes
 from paintover.bridge.schema import array_bytes
 from paintover.bridge.wire import GREETING, LIMITS, Malformed
 
@@ -252,7 +252,7 @@ class Front:
     # ------------------------------------------------------------ what clients ask for
 
     async def _submit(self, channel: Channel, message: Submit) -> None:
-        request = await asyncio.to_thread(check, message.request)
+        request = await check(message.request)
         # The job keeps its meshes: by the time of its turn they may have made room for others.
         meshes = self._meshes.get(request.meshes) if isinstance(request, Texture) else ()
         await self._runner.submit(message.job, request, meshes, message.origin, channel.send)
@@ -299,7 +299,7 @@ def _size(mesh: MeshData) -> int:
     return array_bytes(mesh) + 4096  # Python's own share, so that a million tiny meshes count, too
 
 
-def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
+async def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
     """The request with its seed chosen, or an error: model known, sizes within limits, passes sound."""
     models.resolve(request.settings.model)
     if isinstance(request, Generate | Shot):
@@ -312,8 +312,7 @@ def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
         if not request.meshes:
             raise MissingMesh("The job names no mesh.", hint="Select the objects that should be painted.")
         sizes = [(view.camera.width, view.camera.height) for view in request.views]
-        for view in request.views:
-            view.check_values()
+        await asyncio.to_thread(_check_values, request.views)
     for width, height in sizes:
         check_size(width, height)
     if request.settings.seed >= 0:
@@ -321,3 +320,8 @@ def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
     # Chosen here and not by the engine, so that a job that starts over paints the same picture.
     chosen = dataclasses.replace(request.settings, seed=secrets.randbelow(2**31))
     return dataclasses.replace(request, settings=chosen)
+
+
+def _check_values(views: tuple[Passes, ...]) -> None:
+    for view in views:
+        view.check_values()

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pytest
 
 from paintover.bridge.frames import FrameReader, FrameWriter
 from paintover.bridge.hints import make_hint
 from paintover.bridge.scene import Passes
-from paintover.server.live import outside
 from paintover.server.live.outside import Outside, passes_of
 
 from ..server_process import running
@@ -56,34 +54,6 @@ async def test_the_newest_frame_of_each_name_is_taken_once() -> None:
         reading.close()
         picture.close()
         depth.close()
-
-
-async def test_a_frame_that_cannot_be_taken_costs_no_later_one(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    name = name_of_its_own()
-    writer = FrameWriter(name, 1 << 16)
-    heard: asyncio.Queue[np.ndarray | Passes] = asyncio.Queue()
-    taken = outside.taken
-
-    def broken_once(image: np.ndarray) -> np.ndarray | Passes:
-        if image.max() == 13:
-            raise MemoryError("no room for it")
-        return taken(image)
-
-    monkeypatch.setattr(outside, "taken", broken_once)
-    reading = Outside([name], heard.put_nowait)
-    reading.start()
-    try:
-        writer.write(np.full((8, 16, 3), 13, np.uint8), 0.0)
-        await asyncio.to_thread(wait_until, lambda: "no room for it" in caplog.text, 30)
-        writer.write(np.full((8, 16, 3), 14, np.uint8), 0.0)
-        frame = await asyncio.wait_for(heard.get(), 30)
-        assert isinstance(frame, np.ndarray)
-        assert (frame == 14).all()
-    finally:
-        reading.close()
-        writer.close()
 
 
 def test_a_depth_map_steers_as_it_looks() -> None:
