@@ -13,7 +13,7 @@ import bpy
 from . import server_process
 from .bridge.paths import DEFAULT_HOST, DEFAULT_PORT, token_file
 from .environment import record
-from .environment.builds import DOWNLOADS
+from .environment.builds import DOWNLOADS, WANTED
 from .session import session
 
 if TYPE_CHECKING:
@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent / "server_package"
 LOG_LINES = 8
 """Lines of a running set-up that are shown."""
-
-BUILDS = (
-    ("AUTO", "Automatic", "What the graphics card of this machine can use"),
-    ("CUDA", "CUDA", "For NVIDIA's cards"),
-    ("ROCM", "ROCm", "For AMD's cards, on Linux"),
-    ("CPU", "CPU", "No graphics card: the smallest download, and slow with anything but mini"),
-)
+BUILDS = tuple((name, *words) for name, words in WANTED.items())
 
 
 class PAINTOVER_AP_preferences(bpy.types.AddonPreferences):

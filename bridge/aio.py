@@ -24,8 +24,9 @@ from .wire import LIMITS, Decoder, Limits, Outgoing, encode
 
 PARTING = 2.0
 """Seconds for which a peer that was refused may keep its end open."""
-HIGH_WATER = 64
-"""Received messages that wait unread before the socket is paused, so that a fast sender cannot fill memory."""
+HIGH_WATER, HIGH_BYTES = 64, 256 << 20
+"""Received messages, and their bytes, that wait unread before the socket is paused, so that a fast sender cannot fill
+memory."""
 AHEAD = (256, 4 << 20)
 """Messages and bytes that may wait for the peer before `room` holds up whoever has more for it."""
 CHUNK = 1 << 20
@@ -46,7 +47,12 @@ class Channel(asyncio.BufferedProtocol):
         patience: tuple[int, int] | None = None,
     ) -> None:
         self._decoder = Decoder(limits, known)
-        self._inbox: deque[Any] = deque()
+        self._inbox: deque[tuple[Any, int]] = deque()
+        """Messages, and the bytes that they take."""
+        self.inbox_bytes = 0
+        """Bytes of all messages there, and of the one that was received last: its owner may be busy with it."""
+        self._at_work = 0
+        """Bytes of that one."""
         self._arrived = asyncio.Event()
         self._outbox = Mailbox()
         self._patience = patience
@@ -85,15 +91,17 @@ class Channel(asyncio.BufferedProtocol):
 
     async def receive(self) -> Any:
         """The next message. Raises the error that ended the connection (ConnectionLost, or what was wrong)."""
+        self.inbox_bytes, self._at_work = self.inbox_bytes - self._at_work, 0
+        few = len(self._inbox) <= HIGH_WATER // 2 and self.inbox_bytes <= HIGH_BYTES // 2
+        if few and not self._reading and self._transport:
+            self._reading = True
+            self._transport.resume_reading()
         while not self._inbox:
             if self._error:
                 raise self._error
             self._arrived.clear()
             await self._arrived.wait()
-        message = self._inbox.popleft()
-        if not self._reading and len(self._inbox) < HIGH_WATER // 2 and self._transport:
-            self._reading = True
-            self._transport.resume_reading()
+        message, self._at_work = self._inbox.popleft()
         return message
 
     def send(self, message: Any) -> None:
@@ -180,9 +188,11 @@ class Channel(asyncio.BufferedProtocol):
     def fail(self, error: PaintoverError) -> None:
         """End the conversation: whoever waits in `receive` gets the error, and may still say why before it closes.
 
-        What the peer still sends is thrown away, and the memory that it was received in is free.
+        What the peer still sends is thrown away, and what it has sent; the memory that it was received in is free.
         """
         self._outbox.clear()
+        self._inbox.clear()
+        self.inbox_bytes = self._at_work = 0
         self._rubbish = bytearray(1 << 16)
         self._decoder = Decoder()
         self._finish(error)
@@ -237,7 +247,8 @@ class Channel(asyncio.BufferedProtocol):
                 elif isinstance(message, BoardProof) and self._offered:
                     self._prove_board(*self._offered.popleft(), message)
                 elif not self.at_once(message):
-                    self._inbox.append(message)
+                    self._inbox.append((message, self._decoder.size))
+                    self.inbox_bytes += self._decoder.size
         except PaintoverError as error:
             self._lose_place(error)
         except Exception as error:  # noqa: BLE001 - nothing that a peer sends may cost more than its own connection
@@ -246,7 +257,8 @@ class Channel(asyncio.BufferedProtocol):
             self.on_traffic(self)
         if self._inbox:
             self._arrived.set()
-        if len(self._inbox) > HIGH_WATER and self._reading and self._transport:
+        many = len(self._inbox) > HIGH_WATER or self.inbox_bytes > HIGH_BYTES
+        if many and self._reading and self._transport:
             self._reading = False
             self._transport.pause_reading()
 

@@ -32,7 +32,7 @@ PaintoverError
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
 
 
 class PaintoverError(Exception):
@@ -53,8 +53,9 @@ class PaintoverError(Exception):
 
 
 def _fill(template: str, details: dict[str, object]) -> str:
-    """Format `template`, leaving a detail that was not given as a question mark."""
-    return template.format_map(defaultdict(lambda: "?", details))
+    """Format `template`; a detail that was not given becomes a question mark, in whatever format it is asked for."""
+    given = re.sub(r"\{(\w+)[^}]*\}", lambda found: found[0] if found[1] in details else "?", template)
+    return given.format_map(details)
 
 
 class ProtocolError(PaintoverError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import BadMessage, BadSize
+from .errors import BadMessage
 from .greeting import MESSAGES as MESSAGES
 from .greeting import BoardOffer as BoardOffer
 from .greeting import BoardProof as BoardProof
@@ -78,14 +78,6 @@ class Generate:
     """uint8 (H, W): 255 is painted, 0 is kept."""
 
     def __post_init__(self) -> None:
-        if self.width % 8 or self.height % 8:
-            raise BadSize(
-                width=self.width,
-                height=self.height,
-                minimum=64,
-                maximum=4096,
-                reason="its sides are not divisible by 8",
-            )
         shape = (self.height, self.width)
         if self.image is not None and (self.image.shape != (*shape, 3) or self.image.dtype != np.uint8):
             raise BadMessage(name="Generate", reason=f"image is not uint8 {(*shape, 3)}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Self
 
-from .errors import BadParameter
+from .errors import BadParameter, BadSize
 
 CONTROLS = ("depth", "normal", "edge")
 """The passes that can condition the painting, in the order in which their ControlNets run."""
@@ -325,3 +325,14 @@ def table(cls: type[Settings]) -> tuple[Parameter, ...]:
 
 PARAMETERS: tuple[Parameter, ...] = table(Settings)
 BY_NAME: dict[str, Parameter] = {row.name: row for row in PARAMETERS}
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise BadSize for a picture that is not painted: both sides have what View Size says."""
+    row = BY_NAME["size"]
+    try:
+        row.check(width)
+        row.check(height)
+    except BadParameter as error:
+        reason = str(error.details["reason"])
+        raise BadSize(width=width, height=height, minimum=row.minimum, maximum=row.maximum, reason=reason) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import BadMessage, BadSize
+from .errors import BadMessage
 from .greeting import Failure, message
 from .parameters import Settings
 from .shot import Place, ShotFrame, interval_of, plan
@@ -55,11 +55,6 @@ class Shot:
             raise BadMessage(name="Shot", reason=f"frame {min(set(self.cuts) - known)} has a cut, but is not in it")
         if not 0 <= self.first < count or (self.first > 0) != bool(self.continues):
             raise BadMessage(name="Shot", reason=f"it cannot go on at place {self.first}")
-        if self.width % 8 or self.height % 8:
-            raise BadSize(
-                width=self.width, height=self.height, minimum=64, maximum=4096,
-                reason="its sides are not divisible by 8",
-            )  # fmt: skip
 
     def plan(self) -> tuple[Place, ...]:
         """Its frames in the order of sending."""

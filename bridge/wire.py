@@ -186,6 +186,8 @@ class Decoder:
         self._tag: type = object
         self._plain: Any = None
         self._specs: list[_Spec] = []
+        self.size = 0
+        """Bytes of memory that the message takes which came last, about. What lies on a board is not its own."""
 
     def get_buffer(self) -> memoryview:
         """Where the next bytes belong; never empty."""
@@ -320,6 +322,7 @@ class Decoder:
         """The message; None for a frame that a newer one has overtaken on the board."""
         assert self._body is not None
         arrays, offset, overtaken = [], 0, False
+        self.size = (self._sizes[0] if self._sizes else 0) + len(self._body)
         for spec in self._specs:
             if spec.place and spec.place[1] == 0 and self.board:
                 try:
@@ -329,6 +332,7 @@ class Decoder:
                     continue
             elif spec.place and self.shared:
                 flat = self.shared.take(*spec.place, spec.nbytes)
+                self.size += spec.nbytes
             else:
                 flat = self._body[offset : offset + spec.nbytes]
                 offset += _aligned(spec.nbytes)

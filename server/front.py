@@ -17,7 +17,6 @@ from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.aio import Channel
 from paintover.bridge.errors import (
     BadParameter,
-    BadSize,
     ConnectionLost,
     MissingMesh,
     PaintoverError,
@@ -62,7 +61,8 @@ from paintover.bridge.messages import (
 from paintover.bridge.messages import (
     Jobs as JobList,
 )
-from paintover.bridge.scene import MeshData
+from paintover.bridge.parameters import check_size
+from paintover.bridge.scene import MeshData, Passes
 from paintover.bridge.schema import array_bytes
 from paintover.bridge.wire import GREETING, LIMITS, Malformed
 
@@ -75,7 +75,6 @@ from .traffic import UNREAD, Traffic
 log = logging.getLogger("paintover.front")
 
 GREETING_TIMEOUT = 10.0
-MAX_SIDE = 4096
 MAX_VIEWS = 32
 MESH_CACHE = 1 << 30
 """Bytes of meshes that are kept for later jobs."""
@@ -253,7 +252,7 @@ class Front:
     # ------------------------------------------------------------ what clients ask for
 
     async def _submit(self, channel: Channel, message: Submit) -> None:
-        request = check(message.request)
+        request = await check(message.request)
         # The job keeps its meshes: by the time of its turn they may have made room for others.
         meshes = self._meshes.get(request.meshes) if isinstance(request, Texture) else ()
         await self._runner.submit(message.job, request, meshes, message.origin, channel.send)
@@ -277,11 +276,11 @@ class MeshStore:
                 self._meshes.move_to_end(name)
         return tuple(name for name in hashes if name not in self._meshes)
 
-    def add(self, mesh: MeshData) -> None:
-        mesh.check_values()
+    async def add(self, mesh: MeshData) -> None:
         if _size(mesh) > self._limit:
             raise TooLarge(what=f"The mesh of {mesh.name!r}", size=_size(mesh), limit=self._limit)
-        name = mesh.content_hash()
+        await asyncio.to_thread(mesh.check_values)
+        name = await asyncio.to_thread(mesh.content_hash)
         if name not in self._meshes:
             self._total += _size(mesh)
         self._meshes[name] = mesh
@@ -300,7 +299,7 @@ def _size(mesh: MeshData) -> int:
     return array_bytes(mesh) + 4096  # Python's own share, so that a million tiny meshes count, too
 
 
-def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
+async def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
     """The request with its seed chosen, or an error: model known, sizes within limits, passes sound."""
     models.resolve(request.settings.model)
     if isinstance(request, Generate | Shot):
@@ -313,14 +312,16 @@ def check(request: Generate | Texture | Shot) -> Generate | Texture | Shot:
         if not request.meshes:
             raise MissingMesh("The job names no mesh.", hint="Select the objects that should be painted.")
         sizes = [(view.camera.width, view.camera.height) for view in request.views]
-        for view in request.views:
-            view.check_values()
+        await asyncio.to_thread(_check_values, request.views)
     for width, height in sizes:
-        if width % 8 or height % 8 or min(width, height) < 64 or max(width, height) > MAX_SIDE:
-            reason = "the server cannot paint that size"
-            raise BadSize(width=width, height=height, minimum=64, maximum=MAX_SIDE, reason=reason)
+        check_size(width, height)
     if request.settings.seed >= 0:
         return request
     # Chosen here and not by the engine, so that a job that starts over paints the same picture.
     chosen = dataclasses.replace(request.settings, seed=secrets.randbelow(2**31))
     return dataclasses.replace(request, settings=chosen)
+
+
+def _check_values(views: tuple[Passes, ...]) -> None:
+    for view in views:
+        view.check_values()

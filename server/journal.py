@@ -1,7 +1,7 @@
 """All that the server keeps of jobs on disk, so that nothing finished is lost: one folder a job, in wire frames.
 
     data/jobs/JOB/record.frames     what it is, how it stands (Record)
-                  request.frames    Submit; removed when the job is done
+                  request.frames    Submit; removed when the job is done, unless another shot may go on from this one
                   meshes.frames     MeshUpload of each object
                   view-003.frames, texture-00001.frames, image.frames     what is finished of it
                   halfway-005.frames                                      a state from which it can go on
@@ -14,25 +14,29 @@ Every file is written whole or not at all. All methods block; the runner calls t
 from __future__ import annotations
 
 import contextlib
-import errno
+import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from filelock import FileLock, Timeout
 
-from paintover.bridge.errors import DiskFull, NotStored, PaintoverError, ServerFailure, UnknownJob
+from paintover.bridge.errors import PaintoverError, ServerFailure, UnknownJob
 from paintover.bridge.messages import ENDED, JOB_NAME, Failure, MeshData, MeshUpload, Submit
 from paintover.bridge.origin import Origin
 from paintover.bridge.parameters import Settings
 from paintover.bridge.wire import UNLIMITED, Decoder, Malformed, encode
 
+from . import disk
+from .disk import told
 from .parts import FRAME, HALFWAY, KEY, Part, in_order, part_name
 from .worker_messages import Kept, State
+
+log = logging.getLogger("paintover.front")
 
 MAX_KEPT = 4 << 30
 """Jobs that ended first are removed beyond this."""
@@ -76,7 +80,7 @@ class Journal:
 
     def open(self) -> None:
         """Show that this journal's owner lives. Raises DiskFull or NotStored."""
-        with self._told("jobs"):
+        with told("jobs", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=5)  # nobody else wants it, but for another server that looks who is gone
             for lock in self.folder.glob("*.lock"):
@@ -130,7 +134,7 @@ class Journal:
         self.record(record)  # last: a folder without it is not a job
 
     def record(self, record: Record) -> None:
-        """Keep how a job stands; one that is done needs no passes any more. Raises DiskFull or NotStored."""
+        """Keep how a job stands. Raises DiskFull or NotStored."""
         self._write(self._of(record.job) / "record.frames", [record])
 
     def part(self, job: str, part: Part) -> None:
@@ -139,54 +143,44 @@ class Journal:
 
     def drop_part(self, job: str, name: str) -> None:
         """Let go of a part. Raises NotStored."""
-        with self._told("that a frame was taken"):
+        with told("that a frame was taken", self.folder):
             (self._of(job) / f"{name}.frames").unlink(missing_ok=True)
 
     def drop_request(self, job: str) -> None:
         """Let go of what only another run would need. Raises NotStored."""
-        with self._told("an old request"):
+        with told("an old request", self.folder):
             for path in (self._of(job) / "request.frames", *self._of(job).glob(f"{HALFWAY}*.frames")):
                 path.unlink(missing_ok=True)
 
     def remove(self, job: str) -> None:
         """Remove a job and all of its files. Raises NotStored."""
-        with self._told("that a job was removed"):
+        with told("that a job was removed", self.folder):
             folder = self._of(job)
             (folder / "record.frames").unlink(missing_ok=True)
             if folder.exists():
                 shutil.rmtree(folder)
 
     def _write(self, path: Path, messages: Iterable[Any]) -> None:
-        part = path.with_suffix(".part")
-        with self._told("a job"):
-            path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up while the server ran
-            try:
-                _write_file(part, messages)
-                part.replace(path)
-            except OSError:
-                with contextlib.suppress(OSError):  # the disk's own trouble is what is reported
-                    part.unlink(missing_ok=True)
-                raise
-
-    @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as reason:
-            if reason.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(what=what, folder=self.folder) from reason
-            raise NotStored(what=what, reason=reason.strerror or reason, folder=self.folder) from reason
+        with told("a job", self.folder):
+            disk.write(path, (buffer for message in messages for buffer in encode(message)))
 
     # ------------------------------------------------------------ out
 
     def records(self) -> list[Record]:
-        """All jobs that can be read, in the order in which they came. Others are left where they are."""
+        """All jobs that can be read, in the order in which they came. Others are left where they are, and logged."""
         found = []
         for path in self.folder.glob("*/record.frames"):
-            with contextlib.suppress(PaintoverError):
+            try:
                 (record,) = self._read(path)
-                if record.job == path.parent.name:
-                    found.append(record)
+            except UnknownJob:  # another server has just removed it
+                continue
+            except PaintoverError as error:
+                log.warning("%s", error.message)
+                continue
+            if record.job == path.parent.name:
+                found.append(record)
+            else:
+                log.warning("The folder %s holds another job, %s", path.parent, record.job)
         return sorted(found, key=lambda record: record.submitted)
 
     def load_record(self, job: str) -> Record:
@@ -195,7 +189,7 @@ class Journal:
         return record
 
     def load_request(self, job: str) -> Submit:
-        """What was asked for. Raises UnknownJob (it is not kept for jobs that are done) or ServerFailure."""
+        """What was asked for. Raises UnknownJob (it is not kept for all jobs that are done) or ServerFailure."""
         (submit,) = self._read(self._of(job) / "request.frames")
         return submit
 
@@ -242,7 +236,7 @@ class Journal:
 
         Raises NotStored.
         """
-        with self._told("that old keyframes were removed"):
+        with told("that old keyframes were removed", self.folder):
             paths = self._keys(job)
             places, removed = sorted(paths), []
             total = sum(path.stat().st_size for path in paths.values())
@@ -258,14 +252,14 @@ class Journal:
 
     def adopt_keys(self, job: str, other: str, below: int) -> None:
         """Have another job's keyframes at places below `below`, too. Raises DiskFull or NotStored."""
-        with self._told("keyframes"):
+        with told("keyframes", self.folder):
             for place, path in self._keys(other).items():
                 if place < below:
                     copy = self._of(job) / path.name
                     try:
                         os.link(path, copy)
                     except OSError:  # a file system without links
-                        shutil.copyfile(path, copy)
+                        disk.write(copy, [path.read_bytes()])
 
     def _keys(self, job: str) -> dict[int, Path]:
         return {int(path.stem.split("-")[1]): path for path in self._of(job).glob(f"{KEY}*.frames")}
@@ -309,7 +303,7 @@ class Journal:
         Raises NotStored.
         """
         removed = []
-        with self._told("that old jobs were removed"):
+        with told("that old jobs were removed", self.folder):
             found = sorted((*_age_and_size(path), path) for path in self.folder.iterdir())
             total = sum(size for _, size, _ in found)
             for _, size, path in found:
@@ -336,16 +330,6 @@ class Journal:
 def _own_anchor(key: Path) -> bool:
     _, place, anchor = key.stem.split("-")
     return place == anchor
-
-
-def _write_file(path: Path, messages: Iterable[Any]) -> None:
-    """The one place where bytes go to disk; on it before the file gets its name, so that a power cut leaves no half."""
-    with path.open("wb") as file:
-        for message in messages:
-            for buffer in encode(message):
-                file.write(buffer)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _age_and_size(path: Path) -> tuple[float, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from paintover.bridge.messages import ModelInfo
 from paintover.bridge.parameters import CONTROLS, Settings
 from paintover.bridge.paths import data_folder
 
-from . import model_files
+from . import disk, model_files
 from .model_files import SD15, SDXL
 
 EXTRAS = ("lora", "motion")
@@ -162,20 +161,21 @@ def _texts(plain: Any) -> dict[str, str]:
 
 
 def save(registry: Registry) -> None:
-    """Write the list whole or not at all, so that a server that reads meanwhile never sees half of it."""
+    """Write the list whole or not at all, so that a server that reads meanwhile never sees half of it.
+
+    Raises DiskFull or NotStored.
+    """
     entries = {name: asdict(entry) for name, entry in sorted(registry.models.items())}
     for entry in entries.values():
         del entry["name"]
     path = registry_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
     extras = {
         kind: {one.name: {"family": one.family, "path": one.path} for one in found.values()}
         for kind, found in registry.extras.items()
     }
     plain = {"models": entries, "controls": registry.controls, **extras, "lora_folders": registry.lora_folders}
-    temporary.write_text(json.dumps(plain, indent=2), encoding="utf-8")
-    temporary.replace(path)
+    with disk.told("the list of models", path.parent, f"Look at {path.parent}, then run it again."):
+        disk.write(path, [json.dumps(plain, indent=2).encode()])
 
 
 def installed() -> list[ModelEntry]:

@@ -175,10 +175,10 @@ class Runner:
         """
         job = await self._find(name)
         told: set[str] = set()
-        while left := [name for name in in_order(job.finished - told) if not name.startswith(HIDDEN)]:
-            for part_name in left:
-                if part := job.parts.get(part_name) or await self._archive.read(self._part_if_there, name, part_name):
-                    follower(_report_of(part))
+        while left := [part for part in in_order(job.finished - told) if not part.startswith(HIDDEN)]:
+            for part in left:
+                if kept := job.parts.get(part) or await self._archive.read(self._part_if_there, name, part):
+                    follower(_report_of(kept))
                     await room()
             told.update(left)
             if follower in job.followers:  # what was finished meanwhile it has heard

@@ -27,12 +27,15 @@ UNREAD_IN_ALL = 4 << 30
 """Bytes that may wait for all clients together."""
 INCOMPLETE_IN_ALL = 2 << 30
 """Bytes that all messages which are still coming in may announce together."""
+UNANSWERED_IN_ALL = 2 << 30
+"""Bytes that all messages which have come in and wait for the server may take together."""
 GRACE = 30.0
 """Seconds that any message may take to come in."""
 SLOWEST = 64 << 10
 """Bytes a second that it must have come with, on average, beyond that."""
 WATCH = 1.0
 """Seconds between looks at what comes in too slowly."""
+TOO_MUCH = "The server is receiving too much at once.", "Send less at a time, or try again later."
 LINES = 20
 """Lines about clients that a minute may add to the log, which nobody should be able to fill."""
 
@@ -113,6 +116,9 @@ class Traffic:
         if channel.waiting_bytes > UNREAD_IN_ALL // MAX_CLIENTS and self._waiting_bytes() > UNREAD_IN_ALL:
             greedy = max(self._channels, key=lambda other: other.waiting_bytes)
             self._drop(greedy, "The client does not read its answers.", "Read them, or ask for less.")
+        unanswered = UNANSWERED_IN_ALL // MAX_CLIENTS
+        if channel.inbox_bytes > unanswered and sum(one.inbox_bytes for one in self._channels) > UNANSWERED_IN_ALL:
+            self._drop(max(self._channels, key=lambda other: other.inbox_bytes), *TOO_MUCH)
 
     def _waiting_bytes(self) -> int:
         return sum(channel.waiting_bytes for channel in self._channels)
@@ -138,11 +144,7 @@ class Traffic:
             }
             if not slow:
                 return
-            self._drop(
-                min(slow, key=lambda channel: slow[channel]),
-                "The server is receiving too much at once.",
-                "Send less at a time, or try again later.",
-            )
+            self._drop(min(slow, key=lambda channel: slow[channel]), *TOO_MUCH)
 
     def _drop(self, channel: Channel, text: str, hint: str) -> None:
         self._channels[channel] = None

@@ -234,9 +234,16 @@ def beat(connection: Connection, engine: Engine) -> None:
     """Say every second that this process lives and what it holds, from a thread of its own: a long step is no hang."""
 
     def run() -> None:
+        said, well = Beat(), True
         while not connection.ended.wait(BEAT_INTERVAL):
+            try:
+                said, well = measure(engine), True
+            except Exception as error:
+                if well:
+                    log.error("The worker cannot measure itself", exc_info=error)
+                well = False
             with contextlib.suppress(ConnectionLost):
-                connection.send(measure(engine))
+                connection.send(said)
 
     threading.Thread(target=run, name="paintover-beat", daemon=True).start()
 

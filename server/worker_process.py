@@ -31,6 +31,8 @@ STANDBY_TIMEOUT = 900.0
 LISTEN, MISSED = 5.0, 6
 """A worker that is not heard for so many stretches of LISTEN seconds in a row hangs. Counted in stretches, so that a
 front that itself was stopped for a while (a laptop that slept) hears what waits before it judges."""
+LOOK = 0.05
+"""Seconds between looks whether one that was started has ended before it said a word."""
 STUCK = 300.0
 """Seconds for which a job may say nothing and use no processor time. A GPU's long step keeps the processor polling, and
 one that is not polled for has long said something."""
@@ -220,9 +222,9 @@ async def _greeted(
     process: subprocess.Popen[bytes], connected: asyncio.Future[Channel], nonce: str, timeout: float
 ) -> tuple[Channel, str]:
     """The worker's channel and device, once it has shown that it is the one. Raises PaintoverError or TimeoutError."""
-    exited = asyncio.get_running_loop().run_in_executor(None, process.wait)
-    either: set[asyncio.Future[Any]] = {connected, exited}
-    await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    until = time.monotonic() + timeout
+    while not connected.done() and process.poll() is None and time.monotonic() < until:
+        await asyncio.wait([connected], timeout=LOOK)
     if not connected.done():
         raise TimeoutError
     channel = connected.result()

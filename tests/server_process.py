@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +15,8 @@ from typing import ClassVar
 import psutil
 
 from paintover.bridge.client import Client
+
+from .waiting import wait_until
 
 TOKEN = "a-token-for-tests"
 
@@ -75,10 +76,11 @@ class ServerProcess:
 
     def said(self, words: str, count: int = 1, timeout: float = 120) -> None:
         """Wait until the server's log has these words so many times."""
-        until = time.monotonic() + timeout
-        while len(re.findall(words, self.log.read_text())) < count:
-            assert time.monotonic() < until, f"never said {words!r}:\n{self.log.read_text()}"
-            time.sleep(0.05)
+        wait_until(
+            lambda: len(re.findall(words, self.log.read_text())) >= count,
+            timeout,
+            lambda: f"never said {words!r}:\n{self.log.read_text()}",
+        )
 
     def stop(self) -> int:
         """Stop as a user would; returns the exit code."""

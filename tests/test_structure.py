@@ -107,6 +107,7 @@ LAYERS = {
         "cli", "models_cli", "doctor", "catalogue", "front", "live", "traffic", "probe", "runner", "shots", "archive",
         "supervisor", "jobs", "journal", "parts", "worker_process", "worker", "stream", "animation", "texturing",
         "pipelines", "fake_engine", "engine", "extras", "models", "model_files", "worker_messages", "ending",
+        "disk",
     ),
 }  # fmt: skip
 

@@ -52,7 +52,13 @@ DOWNLOADS = f"{min(build.download for build in ALL):g} to {max(build.download fo
 NEWEST_DRIVER, NEWEST_CARD = 580, 7.5
 OLDEST_DRIVER = {"linux": 525, "win32": 528}
 
-WANTED = ("AUTO", "CUDA", "ROCM", "CPU")
+WANTED = {
+    "AUTO": ("Automatic", "What the graphics card of this machine can use"),
+    "CUDA": ("CUDA", "For NVIDIA's cards"),
+    "ROCM": ("ROCm", "For AMD's cards, on Linux"),
+    "CPU": ("CPU", "No graphics card: the smallest download, and slow with anything but mini"),
+}
+"""What can be wished for, as the preferences offer it: its label and description."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,11 @@ class Recording:
             begun = begun or moment
             if data:  # up to this moment the one before was seen
                 self._write(data, int((moment - begun) * self.rate))
-            data = png.encode(image)
+            try:
+                data = png.encode(image)
+            except Exception as error:  # noqa: BLE001 - whoever ends the recording waits for this thread
+                reason = f"a painting of the recording cannot be saved ({type(error).__name__}: {error})"
+                self.error = self.error or RenderFailed(reason=reason)
         if data:
             self._write(data, self.frames + 1)
 

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from .osc_addresses import PARAMETERS, SENT, STATUS
+from .osc_addresses import FAILED, PARAMETERS, RANGE, SENT, STATUS, TYPE
 from .osc_codec import MAX_PACKET, Argument, encode, matching
 from .osc_socket import Sender
 
@@ -142,7 +142,7 @@ class Echo:
     def right(self, listener: Listener, path: str) -> None:
         """What came for an address was right: the next error there is news again."""
         if listener.reported:
-            for code in (2, 3, 5):
+            for code in (TYPE, RANGE, FAILED):
                 listener.reported.pop((path, code), None)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from .sinks import OutputFrame
+
+log = logging.getLogger("paintover.live")
 
 QUALITY = 85
 REPEAT = 0.5
@@ -92,7 +95,7 @@ class JpegSink:
     # ------------------------------------------------------------ its own thread
 
     def _encode(self) -> None:
-        data = b""
+        data, failed = b"", False
         while True:
             self._wake.wait()
             self._wake.clear()
@@ -102,7 +105,14 @@ class JpegSink:
             if frame is None or self._loop is None:
                 continue
             if frame.image is not self._image:
-                data = encoded(frame.image)
+                try:
+                    data, failed = encoded(frame.image), False
+                except Exception as error:  # viewers keep what they have, and get the next that can be encoded
+                    if not failed:
+                        log.error("A frame could not be encoded for the web page", exc_info=error)
+                    failed = True
+                    self._asked.set()
+                    continue
                 self._image = frame.image
             self._at = time.monotonic()
             try:

@@ -28,14 +28,25 @@ from paintover.bridge.live import LIVE_BY_NAME
 from paintover.bridge.live_messages import STATES, LiveEvent, LiveStatus, LiveTrouble, Value
 
 from .echo import Echo, Listener
-from .osc_addresses import ACTIONS, BY_PATH, PARAMETERS, ROOT, STATUS, Address
+from .osc_addresses import (
+    ACTIONS,
+    BUSY,
+    BY_PATH,
+    FAILED,
+    PARAMETERS,
+    RANGE,
+    ROOT,
+    STATUS,
+    TYPE,
+    UNKNOWN,
+    Address,
+)
 from .osc_codec import Argument, bundles, encode, matching, parse
 from .osc_socket import BARRIER, OTHER, SETS, Arrival, Inbox, Sender
 from .state import LiveState
 
 log = logging.getLogger("paintover.live")
 
-UNKNOWN, TYPE, RANGE, BUSY, FAILED = 1, 2, 3, 4, 5
 SLICE = 0.001
 """Seconds at most that messages are handled in one turn of the loop."""
 REST = 0.004

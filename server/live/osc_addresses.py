@@ -11,6 +11,8 @@ ROOT = "/paintover"
 OSC_PORT, OSC_REPLY, HTTP_PORT = 9700, 9701, 9702
 READ, WRITE, BOTH = 1, 2, 3
 """OSCQuery's ACCESS."""
+UNKNOWN, TYPE, RANGE, BUSY, FAILED = 1, 2, 3, 4, 5
+"""Codes of what is sent back as an error: there is no such address, …"""
 _TAGS = {str: "s", int: "i", float: "f", bool: "i"}
 
 

@@ -62,10 +62,6 @@ class Inbox:
         self._closing = False
         self._wake: Callable[[], None] = lambda: None
         self._later: Callable[[float, bytes, Sender], None] | None = None
-        self.received = 0
-        """Packets."""
-        self.denied = 0
-        """Packets of hosts that are not allowed."""
         self.lost = 0
         """Packets that the system had no room for."""
         self.refused = 0
@@ -159,10 +155,7 @@ class Inbox:
             if self._closing:
                 return
             if self._may(sender[0]):
-                self.received += 1
                 self._take(bytes(view[:size]), (sender[0], sender[1]))
-            else:
-                self.denied += 1
 
     def _take(self, packet: bytes, sender: Sender) -> None:
         if self._later and (at := due(packet)):

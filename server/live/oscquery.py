@@ -1,6 +1,6 @@
 """OSCQuery: the tree of OSC addresses with types, ranges and values over HTTP, and changes over a WebSocket.
 
-After the proposal at https://github.com/Vidvox/OSCQueryProposal. The web server mounts `get` and `root`.
+After the proposal at https://github.com/Vidvox/OSCQueryProposal. The web server mounts `get`.
 """
 
 from __future__ import annotations
@@ -114,15 +114,6 @@ class OscQuery:
         return (200, {query: node[query]}) if query in node else (204, None)
 
     # ------------------------------------------------------------ HTTP
-
-    def wanted(self, request: web.Request) -> bool:
-        """Whether a request for “/” is an OSCQuery program's, and not a browser's for the page."""
-        upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
-        return (
-            upgrade
-            or _asked(request) in (*ATTRIBUTES, "HOST_INFO")
-            or ("text/html" not in request.headers.get("Accept", ""))
-        )
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """A handler for GET of any path: JSON, or the WebSocket where the request asks for one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterable
 
@@ -15,6 +16,8 @@ import numpy as np
 
 from paintover.bridge.frames import FrameReader
 from paintover.bridge.scene import Camera, Passes
+
+log = logging.getLogger("paintover.live")
 
 LARGEST = 2048
 """Pixels of a frame's longer side: nothing is painted larger, so of a larger one every n-th pixel is taken."""
@@ -46,17 +49,24 @@ class Outside:
             reader.close()
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        seen = [(0, 0)] * len(self._readers)
+        seen, failed = [(0, 0)] * len(self._readers), False
         while not self._closing.wait(LOOK):
             for i, reader in enumerate(self._readers):
                 number, picture = seen[i]
-                frame = reader.read(number)
-                if frame is None:
+                try:
+                    frame = reader.read(number)
+                    if frame is None:
+                        continue
+                    seen[i] = frame.number, frame.picture
+                    if frame.picture == picture and frame.number > number:
+                        continue  # the same pixels once more
+                    self._waiting[i] = taken(frame.image)  # here and not in the loop, which it would hold up
+                    failed = False
+                except Exception as error:  # the next one may be better
+                    if not failed:
+                        log.error("A frame of another program could not be taken", exc_info=error)
+                    failed = True
                     continue
-                seen[i] = frame.number, frame.picture
-                if frame.picture == picture and frame.number > number:
-                    continue  # the same pixels once more
-                self._waiting[i] = taken(frame.image)  # here and not in the loop, which it would hold up
                 with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                     loop.call_soon_threadsafe(self._hand_over)
 

@@ -291,7 +291,8 @@ class Stage:
         """Another worker has taken over, or the one that was there has died."""
         if not self._on:
             return
-        self._do(RECOVERING)
+        if not there or self._doing != LOADING:  # the first one is no recovery
+            self._do(RECOVERING)
         if there:
             self._measure.rest()
             for message in (self._control, self._settings):

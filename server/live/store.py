@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from paintover.bridge.errors import DiskFull, NotStored, PaintoverError
+from paintover.bridge.errors import NotStored, PaintoverError
 
+from .. import disk
 from .state import LiveState
 
 log = logging.getLogger("paintover.live")
@@ -57,8 +56,10 @@ class Store:
                         version = -1
                 await asyncio.sleep(REST)
         finally:
-            with contextlib.suppress(PaintoverError):
+            try:
                 self.save()
+            except PaintoverError as error:
+                log.warning("%s", error)
 
     async def _try(self, tell: Callable[[PaintoverError], None]) -> bool:
         try:
@@ -103,24 +104,8 @@ class Store:
     def _put(self, path: Path, kept: Any, pieces: Iterable[bytes]) -> None:
         if self._written.get(path) == kept:
             return
-        part = path.with_suffix(".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with part.open("wb") as file:
-                    file.writelines(pieces)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            except OSError:
-                with contextlib.suppress(OSError):  # the disk's own trouble is what is reported
-                    part.unlink(missing_ok=True)
-                raise
-        except OSError as reason:
-            what, folder = "what is set on the stage", path.parent
-            if reason.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(what=what, folder=folder) from reason
-            raise NotStored(what=what, reason=reason.strerror or reason, folder=folder) from reason
+        with disk.told("what is set on the stage", path.parent):
+            disk.write(path, pieces)
         self._written[path] = kept
 
 

@@ -138,15 +138,22 @@ class Web:
                 page.presets(self._sources.state)
 
     async def _tick(self) -> None:
+        failed = False
         while True:
             await asyncio.sleep(TICK)
             if not self._pages:
                 continue
-            status = {**asdict(self._sources.status()), "pace": dict(self._sources.pace())}
-            messages, errors = (list(entries)[-12:] for entries in self._sources.heard())
-            for page in self._pages:
-                page.status(status)
-                page.heard(messages, errors)
+            try:
+                status = {**asdict(self._sources.status()), "pace": dict(self._sources.pace())}
+                messages, errors = (list(entries)[-12:] for entries in self._sources.heard())
+                for page in self._pages:
+                    page.status(status)
+                    page.heard(messages, errors)
+                failed = False
+            except Exception as error:  # the page shows what it was told last
+                if not failed:
+                    log.error("Pages cannot be told the status", exc_info=error)
+                failed = True
 
     # ------------------------------------------------------------ requests
 

@@ -139,19 +139,12 @@ def noises(seed: int, travel: float, shape: tuple[int, ...], count: int) -> torc
     return slerp(drawn[0], drawn[-1], travel if len(drawn) > 1 else 0.0, dims=len(shape))
 
 
-def warped(picture: torch.Tensor, zoom: float, degrees: float, x: float, y: float) -> torch.Tensor:
-    """float32 (1, 3, H, W) with a picture scaled about its centre, turned counter-clockwise, then shifted.
-
-    x and y are shares of width and height, right and up. What comes in from outside is the picture mirrored.
-    """
-    if (zoom, degrees, x, y) == (1.0, 0.0, 0.0, 0.0):
-        return picture
-    theta = warp_matrix(zoom, degrees, x, y, picture.shape[-1] / picture.shape[-2])
-    return warp(picture, theta.to(picture.device))
-
-
 def warp_matrix(zoom: float, degrees: float, x: float, y: float, aspect: float) -> torch.Tensor:
-    """float32 (1, 2, 3): where each pixel of the warped picture comes from, as affine_grid wants it (y down, −1…1)."""
+    """float32 (1, 2, 3): where each pixel of the warped picture comes from, as affine_grid wants it (y down, −1…1).
+
+    It is scaled about its centre, turned counter-clockwise, then shifted by shares of its width and height, right and
+    up. `aspect` is its width / height.
+    """
     cosine, sine = math.cos(math.radians(degrees)) / zoom, math.sin(math.radians(degrees)) / zoom
     right, down = 2 * x, -2 * y
     rows = [[cosine, -sine / aspect], [sine * aspect, cosine]]
@@ -160,6 +153,7 @@ def warp_matrix(zoom: float, degrees: float, x: float, y: float, aspect: float) 
 
 
 def warp(picture: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """The picture, float32 (1, 3, H, W), so moved (warp_matrix). What comes in from outside is the picture mirrored."""
     grid = torch.nn.functional.affine_grid(theta, list(picture.shape), align_corners=False)
     return torch.nn.functional.grid_sample(
         picture, grid, mode="bilinear", padding_mode="reflection", align_corners=False

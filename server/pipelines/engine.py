@@ -45,9 +45,7 @@ class DiffusersEngine:
 
     def hold(self, model: str, controls: Sequence[str]) -> None:
         """See engine.Engine."""
-        if self._painter is None:
-            self._painter = _import_painter()(self._device, self._dtype)
-        self._painter.hold(model, controls)
+        self._ready().hold(model, controls)
 
     def held(self) -> Held:
         """See engine.Engine."""
@@ -57,9 +55,7 @@ class DiffusersEngine:
             memory = torch.cuda.memory_reserved(self._device), free
         held = self._painter.held if self._painter else Held()
         if self._stream and (model := self._stream.model):  # what a standby needs first
-            from .loading import size
-
-            held = Held(model.entry.name, tuple(model.controlnets), size(model))
+            held = Held(model.entry.name, tuple(model.controlnets), model.size)
         return replace(held, device_memory=memory)
 
     def stream(self, say: Callable[[Any], None]) -> DiffusersStream:
@@ -83,33 +79,35 @@ class DiffusersEngine:
         self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None
     ) -> Iterator[Unfinished | Painting]:
         """See engine.Engine."""
-        if self._painter is None:
-            monitor.progress("Starting", 0.0)
-            self._painter = _import_painter()(self._device, self._dtype)
+        painter = self._ready(monitor)
         with _memory_watched(_what(requests[0])):
-            yield from self._painter.paint_together(requests, agree, monitor, begin)
+            yield from painter.paint_together(requests, agree, monitor, begin)
 
     def paint_clip(
         self, requests: Iterable[Generate], monitor: Monitor, begin: Border | None = None
     ) -> Iterator[Painting | Border]:
         """See engine.Engine."""
-        if self._painter is None:
-            monitor.progress("Starting", 0.0)
-            self._painter = _import_painter()(self._device, self._dtype)
+        painter = self._ready(monitor)
         with _memory_watched("a clip"):
             from .clip import paint_clip
 
-            yield from paint_clip(self._painter, requests, monitor, begin)
+            yield from paint_clip(painter, requests, monitor, begin)
 
     def paint_float(
         self, request: Generate, monitor: Monitor, coherence: Coherence | None = None
     ) -> tuple[np.ndarray, dict[str, float]]:
         """float32 (H, W, 3) in 0…1 as the VAE decodes it, and the seconds of each stage."""
-        if self._painter is None:
-            monitor.progress("Starting", 0.0)
-            self._painter = _import_painter()(self._device, self._dtype)
+        painter = self._ready(monitor)
         with _memory_watched(_what(request)):
-            return self._painter.paint(request, monitor, coherence)
+            return painter.paint(request, monitor, coherence)
+
+    def _ready(self, monitor: Monitor | None = None) -> Painter:
+        """The painter: made when it is needed first, which takes seconds."""
+        if self._painter is None:
+            if monitor:
+                monitor.progress("Starting", 0.0)
+            self._painter = _import_painter()(self._device, self._dtype)
+        return self._painter
 
 
 def _import_painter() -> type[Painter]:

@@ -57,6 +57,8 @@ class Model:
     loras: Loras = field(default_factory=Loras)
     motions: dict[str, Model] = field(default_factory=dict)
     """The motion adapter that was used last -> this model with it (motion.py)."""
+    size: int = 0
+    """Bytes of its weights, by the time when something of it was loaded last (see weigh)."""
 
     @property
     def scale_factor(self) -> int:
@@ -158,10 +160,11 @@ def _check_fit(model: Model) -> None:
         raise BadModelFile(name=name, reason=f"its scheduler predicts {scheduler.config.prediction_type!r}")
 
 
-def size(model: Model) -> int:
-    """Bytes of a loaded model's weights, its ControlNets included."""
+def weigh(model: Model) -> None:
+    """Note the model's size, its ControlNets and LoRAs included. For the thread that changes its layers: in any other,
+    they could change meanwhile."""
     parts = {model.unet, model.vae, model.decoder, *model.text_encoders, *model.controlnets.values()}
-    return sum(value.numel() * value.element_size() for part in parts for value in part.parameters())
+    model.size = sum(value.numel() * value.element_size() for part in parts for value in part.parameters())
 
 
 def component(cls: Any, folder: Path, dtype: torch.dtype) -> Any:

@@ -162,7 +162,8 @@ class Painter:
                 report(1.0)
                 loading.load_control(self._model, control)
         self._model.loras.use(self._model, loras.parse(lora), lambda: report(1.0))
-        self.held = Held(name, tuple(self._model.controlnets), loading.size(self._model))
+        loading.weigh(self._model)
+        self.held = Held(name, tuple(self._model.controlnets), self._model.size)
         return self._model
 
     def preview(self, model: Model, clean: torch.Tensor) -> np.ndarray:

@@ -8,7 +8,6 @@ new model fades in over the last picture of the old one.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -18,12 +17,11 @@ import torch
 
 from paintover.bridge.errors import PaintoverError, ServerFailure
 from paintover.bridge.live import LiveSettings
-from paintover.bridge.live_messages import LOADING, RUNNING, WARMING
+from paintover.bridge.live_messages import RUNNING, WARMING
 from paintover.bridge.loras import parse
 
 from .. import models
 from ..engine import Frame, failure_of
-from ..models import ModelEntry
 from ..worker_messages import StreamControl, StreamSettings, StreamState
 from . import denoise, loading
 from .blending import Prompts, noises, warp_matrix
@@ -31,8 +29,8 @@ from .conditioning import Conditioning
 from .early import Anew, Early
 from .frame import NEGATIVE, RESIDUAL, UNGUIDED, Buffers, FrameFunction, Shape
 from .live_hints import image_of, source_of
+from .loader import LORA, Loader
 from .loading import Model
-from .loras import Read, read
 from .schedule import make_schedule
 
 log = logging.getLogger(__name__)
@@ -43,8 +41,6 @@ LOOK = 0.05
 """Seconds between looks at what loads."""
 KEPT = 3
 """Functions of other shapes that are kept for when they are wanted again: each holds memory."""
-LORA = "lora "
-"""Before its name: a LoRA among what could not be loaded."""
 SETTLED = 0.5 / 255
 """A smoothed frame that differs from the last by less than this looks the same."""
 
@@ -183,6 +179,8 @@ class DiffusersStream:
                 model.loras.add(model, lora)
             except Exception as trouble:  # noqa: BLE001 - the picture goes on without it
                 loader.errors[LORA + lora.name] = trouble
+        if model is not None:
+            loading.weigh(model)
         for what, error in loader.errors.items():
             self._refuse(loader.entry.name, what, error)
 
@@ -199,52 +197,6 @@ class DiffusersStream:
         old = torch.nn.functional.interpolate(self._old, buffers.shown.shape[-2:], mode="bilinear")
         mixed = torch.lerp(old, buffers.shown, max(share, 0.0))
         return (mixed[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
-
-
-class Loader(threading.Thread):
-    """Loads a model and some of its ControlNets; what is loaded already it takes from there. LoRAs are only
-    read: the model may be painting meanwhile."""
-
-    def __init__(
-        self, entry: ModelEntry, controls: list[str], named: tuple[str, ...], device: torch.device, dtype: torch.dtype,
-        say: Say, first: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(name="paintover-load", daemon=True)
-        self.entry, self._controls, self._named, self._first = entry, controls, named, first
-        self._where, self._say = (device, dtype), say
-        self.model: Model | None = None
-        self.errors: dict[str, Exception] = {}
-        """What could not be loaded: a control, a LoRA, or "" for the model."""
-        self.loras: list[Read] = []
-        self.done = False
-        self._told = -1.0
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.model = loading.shared_model(self.entry, *self._where, self._report)
-        except Exception as error:  # noqa: BLE001 - told by whoever asked for it
-            self.errors[""] = error
-        for control in self._controls:
-            if self.model is None:
-                break
-            try:
-                loading.load_control(self.model, control)
-            except Exception as error:  # noqa: BLE001 - the picture goes on without it
-                self.errors[control] = error
-        for name in self._named:
-            if self.model is None:
-                break
-            try:
-                self.loras.append(read(self.model, name))
-            except Exception as error:  # noqa: BLE001 - likewise
-                self.errors[LORA + name] = error
-        self.done = True
-
-    def _report(self, share: float) -> None:
-        if share - self._told >= 0.05:
-            self._told = share
-            self._say(StreamState(LOADING if self._first else RUNNING, f"Loading {self.entry.name}", share))
 
 
 class ModelStream:

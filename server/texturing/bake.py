@@ -33,10 +33,6 @@ class BakeReport:
     """Of these, texels that got their colour from the views."""
     shared: int
     """Texels inside that several places of the surface use (mirrored or overlapping UVs, Array, instances)."""
-    wrapped_triangles: int
-    """Triangles whose UVs leave 0…1; they wrap around (UDIM tiles are not supported)."""
-    degenerate_triangles: int
-    """Triangles without area in UV space; they cannot show a texture."""
 
     @property
     def coverage(self) -> float:
@@ -120,8 +116,6 @@ def bake(
         visible=int(visible.sum()),
         painted=int(painted.sum()),
         shared=int((copies > 1).sum()),
-        wrapped_triangles=raster.wrapped,
-        degenerate_triangles=raster.degenerate,
     )
     image = _filled(color.cpu().numpy(), painted.cpu().numpy(), (copies > 0).cpu().numpy(), raster, mesh)
     return Texture(image, painted.cpu().numpy().reshape(size, size), report)

@@ -37,7 +37,7 @@ class UVRaster:
     """Rasterises the UVs of a mesh; iterate to get its Fragments.
 
     UVs outside 0…1 wrap around, as Blender's image texture repeats; UDIM tiles are not supported.
-    `wrapped` counts the triangles that leave 0…1, `degenerate` those without area in UV space (skipped).
+    Triangles without area in UV space cannot show a texture, and are skipped.
     """
 
     def __init__(self, uvs: NDArray[np.float32], size: int, name: str = "mesh") -> None:
@@ -54,10 +54,7 @@ class UVRaster:
         # Twice the signed area in texels.
         self._area = self._second[0] * self._third[1] - self._third[0] * self._second[1]
         self._edges = [_edge(x, y, a, b) for a, b in ((0, 1), (1, 2), (2, 0))]
-        outside = (np.minimum(x, y) < -1e-3).any(1) | (np.maximum(x, y) > size + 1e-3).any(1)
-        self.wrapped = int(outside.sum())
         self._flat = np.abs(self._area) < 1e-6
-        self.degenerate = int(self._flat.sum())
         if len(uvs) and max(np.ptp(x, axis=1).max(), np.ptp(y, axis=1).max()) > MAX_TILES * size:
             raise BadMesh(name=name, reason=f"a face repeats the texture more than {MAX_TILES} times")
         if np.abs(self._area).sum() / 2 > MAX_LAYERS * size * size:

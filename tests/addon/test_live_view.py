@@ -20,6 +20,7 @@ from paintover.live.painter import LiveView
 from paintover.passes import gpu_context
 from paintover.session import Session
 
+from ..waiting import wait_until
 from .live_session import arrive, go, picture, scripted, settle, turn
 from .scenes import add_camera, add_sphere
 
@@ -254,6 +255,19 @@ def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: 
     scene.paintover.live_folder = " "  # else it would be written to wherever Blender was started
     with pytest.raises(Exception, match="no folder"):
         record.Recording(scene)
+
+
+def test_a_recording_says_what_ended_it(tmp_path: Path) -> None:
+    scene = bpy.context.scene
+    scene.paintover.live_folder = str(tmp_path)
+    recording = record.Recording(scene)
+    recording.add(np.zeros((8, 8, 3), np.uint8))
+    recording.add(np.zeros((8, 8, 2), np.uint8))  # no picture
+    wait_until(lambda: recording.error, 5)
+    assert "recording" in recording.error.message
+    recording.add(np.zeros((8, 8, 3), np.uint8))
+    recording.finish()
+    assert recording.error
 
 
 def test_where_image_to_image_starts_from_is_the_viewports_own_picture(session: Session) -> None:

@@ -15,6 +15,12 @@ def test_codes_are_unique_and_every_error_has_a_next_step() -> None:
         assert error.hint or error is errors.Cancelled
 
 
+def test_details_that_are_missing_become_question_marks() -> None:
+    for error in errors._subclasses(PaintoverError):
+        assert ("?" in str(error())) == ("{" in error.text + error.hint)
+    assert errors.TooLarge().message == "? is ? bytes; the limit is ?."
+
+
 def test_errors_survive_the_wire() -> None:
     original = errors.MissingModel(name="sd99")
     back = from_wire(original.code, original.message, original.hint)

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paintover.bridge import lane
+from paintover.bridge import aio, lane
 from paintover.bridge.aio import Channel
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import BadFrame
 from paintover.bridge.messages import Ping, Preview
 from paintover.bridge.wire import SHARED_FROM, Decoder, encode
 
+from ..waiting import eventually
 from .memory import descriptors, noise, rings
 
 
@@ -161,3 +162,24 @@ async def test_only_peers_on_this_machine_get_an_offer(
         channel.offer_lane()
         await there_and_back(channel, connection)
         assert connection.shares_memory == offered
+
+
+async def test_what_waits_unread_is_bounded_in_bytes_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = noise(600 * 500 * 3).reshape(600, 500, 3)
+    monkeypatch.setattr(aio, "HIGH_BYTES", 3 * image.nbytes)
+    async with connected() as (channel, connection):
+        transport = channel._transport
+        assert transport
+        for number in range(12):
+            connection.send(Preview(f"j{number}", image))
+        for number in range(12):
+            if number < 8:  # three that wait, one on top, and the one that was taken last
+                await eventually(lambda: not transport.is_reading(), 30)
+            assert channel.inbox_bytes <= 5 * (image.nbytes + 4096)
+            message = await asyncio.wait_for(channel.receive(), 30)
+            assert message.job == f"j{number}"
+            assert np.array_equal(message.image, image)
+            assert channel.inbox_bytes >= image.nbytes, "it counts until the next is asked for"
+        connection.send(Ping(1))
+        assert await asyncio.wait_for(channel.receive(), 30) == Ping(1)
+        assert channel.inbox_bytes < 4096

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from paintover.bridge.errors import BadMessage, BadSize
+from paintover.bridge.errors import BadMessage
 from paintover.bridge.parameters import Settings
 from paintover.bridge.scene import Camera, Passes
 from paintover.bridge.shot import Link, Place, ShotFrame, plan
@@ -85,8 +85,6 @@ def test_shots_that_cannot_be_are_refused(words: str, values: dict[str, object])
         Shot(**{"settings": Settings(), "numbers": (1, 2, 3), "width": 64, "height": 64, **values})  # type: ignore[arg-type]
 
 
-def test_sides_are_divisible_by_8() -> None:
-    with pytest.raises(BadSize, match="65 × 64"):
-        Shot(Settings(), (1,), 65, 64)
+def test_a_painted_frame_is_an_image() -> None:
     with pytest.raises(BadMessage, match="image"):
         FramePainted("a", 0, 1, np.zeros((8, 8), np.uint8), Settings(), 1.0)

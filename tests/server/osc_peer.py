@@ -18,6 +18,8 @@ from paintover.server.live.osc import Osc
 from paintover.server.live.osc_codec import BUNDLE, encode
 from paintover.server.live.state import LiveState
 
+from ..waiting import eventually
+
 Message = tuple[str, list[Any]]
 
 
@@ -51,9 +53,7 @@ class Peer:
         return self.heard
 
     async def until(self, true: Callable[[list[Message]], bool]) -> list[Message]:
-        async with asyncio.timeout(20):
-            while not true(self.listen()):
-                await asyncio.sleep(0.005)
+        await eventually(lambda: true(self.listen()), 20)
         return self.heard
 
     async def hears(self, address: str, *arguments: Any) -> list[Any]:

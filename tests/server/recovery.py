@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from paintover.bridge.client import Client
@@ -66,9 +64,3 @@ def listed(client: Client, job: str) -> JobSummary | None:
     client.send(ListJobs())
     summaries = until(client, Jobs, job).jobs
     return next((summary for summary in summaries if summary.job == job), None)
-
-
-async def eventually(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not true():
-            await asyncio.sleep(0.02)

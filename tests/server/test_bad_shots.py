@@ -35,6 +35,7 @@ from .shot_client import LOOK, Artist, settle, shot
         (shot(3, settings=dataclasses.replace(LOOK, model="nonesuch")), MissingModel),
         (shot(3, width=32), BadSize),
         (shot(3, height=8192), BadSize),
+        (shot(3, width=65), BadSize),
     ],
 )
 def test_shots_that_cannot_be_painted_are_refused(client: Client, bad: Any, error: type) -> None:

@@ -22,7 +22,7 @@ from paintover.bridge.parameters import CONTROLS, Settings
 from paintover.bridge.prompts import Blend
 from paintover.server import models
 from paintover.server.engine import Stream
-from paintover.server.pipelines import early
+from paintover.server.pipelines import early, loading
 from paintover.server.pipelines.engine import DiffusersEngine
 from paintover.server.worker_messages import StreamControl, StreamSettings, StreamState
 
@@ -291,7 +291,10 @@ def test_another_model_loads_beside_and_fades_in() -> None:
     values |= {"model": "mini", "scheduler": "ddim"}
     assert close(paint(**values), job(paint.engine, **values))
     values = {"prompt": "gold"}
-    assert paint.engine.held().model == "mini"
+    held, model = paint.engine.held(), paint.stream.model
+    assert held.model == "mini"
+    loading.weigh(model)
+    assert held.model_bytes == model.size > 1e6
     wait_for_model(paint, "mini-turbo", **values)
     assert close(paint(**values), before)
 

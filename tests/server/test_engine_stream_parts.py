@@ -14,7 +14,7 @@ from paintover.bridge.hints import make_hint
 from paintover.bridge.parameters import CONTROLS
 from paintover.server import models
 from paintover.server.pipelines import loading
-from paintover.server.pipelines.blending import slerp, warped
+from paintover.server.pipelines.blending import slerp, warp, warp_matrix
 from paintover.server.pipelines.live_hints import device_hint
 from paintover.server.pipelines.schedule import make_schedule
 
@@ -69,7 +69,9 @@ def spot(x: float, y: float, side: int = 200) -> torch.Tensor:
     ],
 )
 def test_the_last_frame_is_moved_as_asked(move: tuple[float, ...], expected: tuple[float, float]) -> None:
-    image = (warped(spot(0.2, 0.1), *move)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    picture = spot(0.2, 0.1)
+    moved = warp(picture, warp_matrix(*move, picture.shape[-1] / picture.shape[-2]))
+    image = (moved[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     assert np.allclose(centre(image), expected, atol=0.01)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from paintover.server.supervisor import Supervisor
 from .. import counting_server
 from ..bridge.conftest import make_passes
 from ..server_process import ServerProcess
+from ..waiting import wait_until
 from .live_client import LiveClient
 
 VISITORS, DEATHS = 6, 2
@@ -35,19 +35,9 @@ class CountingServer(ServerProcess):
         path = self.data / counting_server.HELD
         path.unlink(missing_ok=True)
         self.process.send_signal(signal.SIGUSR1)
-        until = time.monotonic() + 30
-        while not path.exists():
-            assert time.monotonic() < until, "it does not count"
-            time.sleep(0.02)
+        wait_until(path.exists, 30, lambda: "it does not count")
         found: dict[str, int] = json.loads(path.read_text())
         return found
-
-    def held_at_last(self, wanted: dict[str, int]) -> dict[str, int]:
-        """What it holds once that is what is wanted, or after half a minute."""
-        until = time.monotonic() + 30
-        while (now := self.held()) != wanted and time.monotonic() < until:
-            time.sleep(0.5)
-        return now
 
 
 @pytest.fixture
@@ -77,7 +67,7 @@ def test_clients_and_workers_leave_nothing_behind(server: CountingServer) -> Non
             server.said("takes the jobs", death + 2)
         server.said("holds mini-turbo ready", DEATHS + 1)
         wanted = {"Channel": 3, "Decoder": 3, "Mailbox": 3, "WorkerProcess": 2, "Popen": 2}
-        assert server.held_at_last(wanted) == wanted
+        wait_until(lambda: server.held() == wanted, 30, lambda: f"it holds {server.held()}")
 
 
 async def test_what_is_never_painted_is_forgotten() -> None:

@@ -38,6 +38,7 @@ from paintover.bridge.wire import Decoder, encode
 from .. import hostile
 from ..bridge.conftest import make_passes
 from ..server_process import TOKEN, ServerProcess, running
+from ..waiting import wait_until
 
 BENT, FATAL, LIARS, DEAF, HALF, TRICKLES = 104_000, 2_400, 300, 6, 200, 8
 BATCH = 250
@@ -280,14 +281,14 @@ class Footprint:
 
 
 def settled(server: ServerProcess, wanted: Footprint) -> Footprint:
-    """The footprint once the last connections are gone, or after 30 seconds."""
-    until = time.monotonic() + 30
-    while True:
+    """The footprint once the last connections are gone."""
+
+    def found() -> Footprint | None:
         now = Footprint(server)
-        same = now.descriptors <= wanted.descriptors and now.segments <= wanted.segments
-        if same or time.monotonic() > until:
-            return now
-        time.sleep(0.2)
+        return now if now.descriptors <= wanted.descriptors and now.segments <= wanted.segments else None
+
+    footprint: Footprint = wait_until(found, 30, lambda: f"{Footprint(server)}, but before it was {wanted}")
+    return footprint
 
 
 Attack = Callable[[ServerProcess, random.Random, int], int]

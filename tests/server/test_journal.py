@@ -82,7 +82,7 @@ def test_a_job_comes_back_as_it_was(journal: Journal) -> None:
     assert journal.records() == []
 
 
-def test_damaged_files_are_said_and_others_listed(journal: Journal) -> None:
+def test_damaged_files_are_said_and_others_listed(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
     store(journal)
     other = "cd" * 16
     store(journal, other)
@@ -92,7 +92,9 @@ def test_damaged_files_are_said_and_others_listed(journal: Journal) -> None:
         path.write_bytes(damaged)
         with pytest.raises(ServerFailure, match=r"damaged|cannot be read"):
             journal.load_record(NAME)
+        caplog.clear()
         assert [record.job for record in journal.records()] == [other]
+        assert NAME in caplog.text
     for unknown in ("ef" * 16, "../passwd"):
         assert unknown not in journal
         with pytest.raises(UnknownJob):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from paintover.bridge.errors import SinkMissing
 from paintover.bridge.frames import FrameReader
+from paintover.server.live import output as output_module
 from paintover.server.live.output import Output, darkened
 from paintover.server.live.sinks import OutputFrame
 from paintover.server.live.sinks.shared import SharedSink
@@ -175,38 +175,67 @@ def test_without_a_fallback_the_last_picture_holds(output: Output, stage: Stage,
     assert sink.shows()[0] == 10
 
 
-def test_a_new_rate_is_taken_at_once(output: Output, sink: Sink, settings: dict[str, Any]) -> None:
-    settings["output_fps"] = 1.0
-    wait_until(lambda: len(sink.frames) > 2)
-    settings["output_fps"] = 120.0
-    count, start = len(sink.frames), time.monotonic()
-    wait_until(lambda: len(sink.frames) > count + 30)
-    assert time.monotonic() - start < 15, "at the old rate it would take 30 s"
+class Clock:
+    """Stands in for the module `time`: it goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    time = monotonic = perf_counter
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
-def test_ticks_that_were_missed_are_left_out(stage: Stage) -> None:
-    """A sink that holds everything up once: what follows comes at its own pace, not in a burst."""
-    held = threading.Event()
+def when_sent(
+    stage: Stage, settings: dict[str, Any], count: int, monkeypatch: pytest.MonkeyPatch, clock: Clock,
+    hold: Callable[[int], None] = lambda number: None,
+) -> list[float]:  # fmt: skip
+    """Seconds at which so many frames go out, by that clock. `hold` is called with each number while it is sent."""
+    times: list[float] = []
 
-    class Slow(Sink):
+    class Timed(Sink):
         def send(self, frame: OutputFrame) -> None:
-            super().send(frame)
-            if frame.number == 3:
-                held.wait(20)
+            times.append(clock.now - 100)
+            output._closing = frame.number == count
+            hold(frame.number)
 
-    sink = Slow()
-    output = Output(stage, values(output_fps=20.0), [sink])
-    output.start()
-    try:
-        wait_until(lambda: len(sink.frames) == 3)
-        time.sleep(0.5)  # ten ticks that are missed
-        start = time.monotonic()
-        held.set()
-        wait_until(lambda: len(sink.frames) >= 8)
-        assert len(sink.frames) - 3 <= (time.monotonic() - start) * 20 + 2, "a burst"
-    finally:
-        held.set()
-        output.close()
+    output = Output(stage, settings, [Timed()])
+    monkeypatch.setattr(output_module, "time", clock)
+    monkeypatch.setattr(output_module, "_hurry", lambda: None)
+    output._run()
+    return times
+
+
+def test_a_new_rate_is_taken_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = values(output_fps=1.0)
+
+    class Turned(Clock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if self.now > 101.4:  # while the third frame is waited for
+                settings["output_fps"] = 100.0
+
+    times = when_sent(stage, settings, 5, monkeypatch, Turned())
+    assert times[:2] == pytest.approx([0.0, 1.0])
+    assert times[2] == pytest.approx(1.4, abs=2 * output_module.NAP)
+    assert times[4] - times[3] == pytest.approx(0.01)
+
+
+def test_ticks_that_were_missed_are_left_out(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink that holds everything up once: what follows comes at its own pace, not in a burst."""
+
+    clock = Clock()
+
+    def hold(number: int) -> None:
+        if number == 3:
+            clock.now += 0.52
+
+    times = when_sent(stage, values(output_fps=20.0), 7, monkeypatch, clock, hold)
+    assert times == pytest.approx([0.0, 0.05, 0.1, 0.65, 0.7, 0.75, 0.8])
 
 
 def test_a_sink_that_fails_takes_no_other_along(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:

@@ -39,8 +39,8 @@ async def test_the_newest_frame_of_each_name_is_taken_once() -> None:
                 await arrived.wait()
         return [frame.depth.shape if isinstance(frame, Passes) else frame.shape for frame in taken]
 
-    outside = Outside(names, take)
-    outside.start()
+    reading = Outside(names, take)
+    reading.start()
     try:
         picture.write(np.zeros((8, 16, 4), np.uint8), 0.0)
         assert await shapes(1) == [(8, 16, 3)]
@@ -51,7 +51,7 @@ async def test_the_newest_frame_of_each_name_is_taken_once() -> None:
         depth.write(np.zeros((6, 16, 1), np.uint8), 0.0)
         assert (await shapes(3))[2] == (6, 16)
     finally:
-        outside.close()
+        reading.close()
         picture.close()
         depth.close()
 

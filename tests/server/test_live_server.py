@@ -21,6 +21,7 @@ from paintover.bridge.messages import Notice
 from paintover.server.live.osc_codec import encode
 
 from ..server_process import ServerProcess, running
+from ..waiting import wait_until
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
@@ -132,10 +133,7 @@ def test_what_is_set_survives_the_whole_server(
         assert osc.ask("/paintover/prompt") == "ice"
         seed = osc.ask("/paintover/seed")
         kept = tmp_path / "data" / "live-0.json"
-        limit = time.monotonic() + 30
-        while not (kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["prompt"] == "ice"):
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+        wait_until(lambda: kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["prompt"] == "ice", 30)
         server.process.kill()
     with running(tmp_path / "data", "fake", *flags(ports)):
         osc = program(ports[0])

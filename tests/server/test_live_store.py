@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import shutil
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,7 @@ from paintover.bridge.errors import NotStored, PaintoverError
 from paintover.server.live.state import LiveState
 from paintover.server.live.store import Store
 
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.01)
+from ..waiting import eventually
 
 
 @contextlib.asynccontextmanager
@@ -37,7 +34,7 @@ async def test_what_is_set_is_kept_by_itself_and_at_the_end(tmp_path: Path) -> N
     async with task(store.keep(troubles.append)):
         live.set("prompt", "moß", origin=None, now=0)
         live.store(7)
-        await until(lambda: path.exists() and "moß" in path.read_text(encoding="utf-8"))
+        await eventually(lambda: path.exists() and "moß" in path.read_text(encoding="utf-8"))
         live.set("strength", 0.25, origin=None, now=0)
     again = LiveState()
     assert Store(path, again).load(0) == []
@@ -93,14 +90,24 @@ def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
     assert (tmp_path / "live-presets.json").exists()
 
 
+async def test_what_cannot_be_kept_at_the_end_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, live = tmp_path / "data", LiveState()
+    async with task(Store(folder / "live.json", live).keep(lambda error: None)):
+        await eventually((folder / "live.json").exists)
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+        live.set("strength", 0.5, origin=None, now=0)
+    assert "what is set on the stage" in caplog.text
+
+
 async def test_a_disk_that_fails_is_told_once_and_tried_on(tmp_path: Path) -> None:
     folder, live = tmp_path / "data", LiveState()
     folder.write_text("in the way")
     troubles: list[PaintoverError] = []
     async with task(Store(folder / "live.json", live).keep(troubles.append)):
-        await until(lambda: bool(troubles))
+        await eventually(lambda: bool(troubles))
         live.set("strength", 0.5, origin=None, now=0)
         folder.unlink()
-        await until((folder / "live.json").exists)
+        await eventually((folder / "live.json").exists)
     (trouble,) = troubles
     assert isinstance(trouble, NotStored)

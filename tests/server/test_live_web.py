@@ -8,7 +8,6 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -415,6 +414,4 @@ def test_it_stops_at_once_with_viewers_connected() -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as viewer:
         viewer.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         viewer.recv(100)
-        start = time.monotonic()
-        server.stop()
-        assert time.monotonic() - start < 20
+        server.stop()  # it raises TimeoutError if it waits for the viewer to go

@@ -27,7 +27,7 @@ from paintover.server.runner import Runner
 from paintover.server.worker_messages import ViewDone
 
 from ..bridge.conftest import make_passes
-from .recovery import eventually
+from ..waiting import eventually
 
 NAMES = ["ab" * 16, "cd" * 16]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,16 +26,16 @@ from paintover.bridge.messages import (
     JobState,
 )
 from paintover.bridge.origin import Origin
+from paintover.server import disk, shots
 from paintover.server import journal as journal_module
-from paintover.server import shots
 from paintover.server.jobs import Job
 from paintover.server.journal import Journal
 from paintover.server.runner import Runner
 from paintover.server.shots import Desk, store_frame, store_key
 from paintover.server.worker_messages import Kept, KeyDone
 
+from ..waiting import eventually
 from . import wall_and_post
-from .recovery import eventually
 from .shot_client import LOOK, shot
 
 NAME = "ab" * 16
@@ -146,18 +147,41 @@ def test_keyframes_are_adopted(journal: Journal) -> None:
     assert journal.load_state(other, KEYS, 13)[0] == 2
 
 
+def test_keyframes_are_copied_whole_or_not_at_all_where_there_are_no_links(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    other = "cd" * 16
+    for one in (key(0), key(1)):
+        journal.part(NAME, one)
+    (journal.folder / other).mkdir()
+    monkeypatch.setattr(os, "link", no_links)
+    with monkeypatch.context() as change:
+        change.setattr(os, "fsync", full)
+        with pytest.raises(DiskFull):
+            journal.adopt_keys(other, NAME, 5)
+    assert not list((journal.folder / other).iterdir())
+    journal.adopt_keys(other, NAME, 5)
+    assert journal.load_state(other, KEYS, 13)[0] == 2
+
+
 def test_no_keyframe_is_stored_before_the_frames_that_it_stands_for(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     job = Job.of(NAME, shot(13))
-    write, full = journal_module._write_file, True
+    write, full = disk.write, True
 
-    def failing(path: Path, messages: Any) -> None:
+    def failing(path: Path, pieces: Any) -> None:
         if full:
             raise OSError(errno.ENOSPC, "full")
-        write(path, messages)
+        write(path, pieces)
 
-    monkeypatch.setattr(journal_module, "_write_file", failing)
+    monkeypatch.setattr(disk, "write", failing)
     job.keep(painted(0))
     with pytest.raises(DiskFull):
         store_frame(journal, job, painted(0))

@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 
 from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.errors import BadPasses, SourceReplaced
-from paintover.bridge.frames import FrameReader
+from paintover.bridge.frames import Frame, FrameReader
 from paintover.bridge.live import LIVE_BY_NAME, LiveSettings
 from paintover.bridge.live_messages import (
     ERROR,
@@ -40,6 +39,7 @@ from paintover.server.fake_engine import color_of
 
 from ..bridge.conftest import make_passes
 from ..server_process import TOKEN, ServerProcess, running
+from ..waiting import wait_until
 from .live_client import LiveClient, color
 from .recovery import finish, of_type
 
@@ -183,11 +183,12 @@ def test_the_depth_that_a_picture_was_painted_from_goes_out_beside_it(tmp_path: 
             depth[:, : 16 * number] = 3.0
             live.send(number, passes=dataclasses.replace(live.passes, depth=depth))
             live.picture(lambda picture: picture.number == number)  # noqa: B023
-            until = time.monotonic() + 20
-            while (frame := beside.read()) is None or int((frame.image[0, :, 3] > 0).sum()) != 32 * number:
-                assert time.monotonic() < until, "it never came"
-                time.sleep(0.005)
-            assert frame.image.shape == (64, 128, 4)
+
+            def beside_it(wide: int = 32 * number) -> Frame | None:
+                frame = beside.read()
+                return frame if frame and int((frame.image[0, :, 3] > 0).sum()) == wide else None
+
+            assert wait_until(beside_it, 20).image.shape == (64, 128, 4)
             shown = picture.read()
             assert shown is not None
             assert shown.image.shape == (64, 128, 3)

@@ -13,6 +13,7 @@ from paintover.bridge.live_messages import FROZEN, LiveStatus, LiveTrigger, Live
 from paintover.bridge.messages import Ping, Pong
 
 from ..server_process import ServerProcess, running
+from ..waiting import wait_until
 from .live_client import LiveClient, color
 from .recovery import of_type
 from .test_stage import expected
@@ -35,9 +36,11 @@ def many_values(server: ServerProcess) -> dict[str, object]:
 
 
 def until_values(server: ServerProcess, **wanted: object) -> dict[str, object]:
-    limit = time.monotonic() + 20
-    while not wanted.items() <= (values := many_values(server)).items():
-        assert time.monotonic() < limit, {name: values[name] for name in wanted}
+    def found() -> dict[str, object] | None:
+        values = many_values(server)
+        return values if wanted.items() <= values.items() else None
+
+    values: dict[str, object] = wait_until(found, 20, lambda: many_values(server))
     return values
 
 

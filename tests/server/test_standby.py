@@ -24,8 +24,9 @@ from paintover.server.worker import apart, slowed
 from paintover.server.worker_messages import Beat, Run, ViewDone, Yield
 
 from ..server_process import running
+from ..waiting import eventually
 from . import sphere
-from .recovery import eventually, finish, of_type, submit, until
+from .recovery import finish, of_type, submit, until
 
 
 def test_the_standby_steps_in_and_is_replaced(tmp_path: Path) -> None:

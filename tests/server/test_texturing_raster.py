@@ -67,18 +67,15 @@ def test_a_mirrored_half_covers_its_texels_twice() -> None:
     assert (count == 2).sum() == 64
 
 
-def test_uvs_wrap_around_and_are_counted() -> None:
+def test_uvs_wrap_around() -> None:
     inside, moved = texels(SQUARE, 16), SQUARE + np.array([3.0, -2.0])
     np.testing.assert_array_equal(texels(moved, 16), inside)
-    assert UVRaster(moved.astype(np.float32), 16).wrapped == 2
-    assert UVRaster(SQUARE.astype(np.float32), 16).wrapped == 0
     across = texels(SQUARE + np.array([0.5, 0.0]), 16)
     np.testing.assert_array_equal(across, np.roll(inside, 8, axis=1))
 
 
-def test_triangles_without_area_are_skipped_and_counted() -> None:
+def test_triangles_without_area_are_skipped() -> None:
     flat = np.array([[[0.1, 0.1], [0.5, 0.5], [0.9, 0.9]], [[0.3, 0.3]] * 3])
-    assert UVRaster(flat.astype(np.float32), 64).degenerate == 2
     assert texels(flat, 64).sum() == 0
 
 

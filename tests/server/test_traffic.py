@@ -23,15 +23,20 @@ from paintover.bridge.messages import (
     Follow,
     Generate,
     JobState,
+    MeshesMissing,
+    MeshQuery,
+    MeshUpload,
     Ping,
     Pong,
     Probe,
+    ProbeAnswer,
     Submit,
     Texture,
     Trouble,
     ViewPainted,
 )
 from paintover.bridge.parameters import Settings
+from paintover.bridge.scene import MeshData, Passes
 from paintover.bridge.wire import Decoder, encode
 from paintover.server import front, jobs, traffic
 from paintover.server.jobs import Job
@@ -39,7 +44,7 @@ from paintover.server.journal import Journal
 from paintover.server.worker_messages import ViewDone
 
 from .. import hostile
-from ..bridge.conftest import make_passes
+from ..bridge.conftest import make_mesh, make_passes
 from ..server_process import TOKEN
 from .test_hostile_traffic import greeted
 
@@ -223,16 +228,71 @@ def test_a_bug_in_an_answer_costs_one_answer(server: InProcess, monkeypatch: pyt
         assert client.receive(30) == Pong(2)
 
 
+def keep_done(data: Path, name: str, image: np.ndarray) -> None:
+    """Have a job of 32 such views among those that are done."""
+    journal = Journal(data / "jobs")
+    job = Job.of(name, Texture(Settings(), (make_passes(64, 64),), ()))
+    job.state = DONE
+    views = (ViewDone(name, index, ViewPainted(name, str(index), image), image[..., 0]) for index in range(32))
+    journal.store(job.record(journal.owner), None, (), {f"view-{view.index:03}": view for view in views})
+
+
+def test_who_sends_more_and_more_while_an_answer_waits_for_it_is_let_go(
+    server: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "UNANSWERED_IN_ALL", 4 << 20)
+    keep_done(tmp_path, "ab" * 16, np.zeros((640, 512, 3), np.uint8))
+    with greeted(server) as raw, server.client() as honest:
+        raw.sendall(b"".join(encode(Follow("ab" * 16))))  # 32 MB that it does not read
+        with contextlib.suppress(ConnectionError):
+            for _ in range(8):
+                raw.sendall(b"".join(encode(Probe((np.zeros(1 << 20, np.uint8),), 8, 8))))
+        raw.settimeout(30)
+        words = b""
+        with contextlib.suppress(ConnectionError):
+            while data := raw.recv(1 << 16):
+                words = words[-1000:] + data
+        assert b"receiving too much" in words
+        honest.send(Probe((np.zeros(3 << 20, np.uint8),), 8, 8))
+        assert isinstance(honest.receive(30), ProbeAnswer)
+
+
+@pytest.mark.parametrize("checked", [MeshData, Passes])
+def test_nobody_waits_while_something_large_is_checked(
+    server: InProcess, monkeypatch: pytest.MonkeyPatch, checked: type
+) -> None:
+    begun, go_on, check = threading.Event(), threading.Event(), checked.check_values
+
+    def slow(self: Any) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        check(self)
+
+    mesh, settings = make_mesh(), Settings(steps=1)
+    with server.client() as sender, server.client() as other:
+        sender.send(MeshUpload(mesh))
+        sender.send(MeshQuery((mesh.content_hash(),)))
+        assert sender.receive(30) == MeshesMissing(())
+        monkeypatch.setattr(checked, "check_values", slow)
+        try:
+            if checked is MeshData:
+                sender.send(MeshUpload(mesh))
+            else:
+                sender.submit(Texture(settings, (make_passes(64, 64),), (mesh.content_hash(),)))
+            assert begun.wait(30)
+            other.send(Ping(1))
+            assert other.receive(30) == Pong(1)
+        finally:
+            go_on.set()
+
+
 def test_a_large_job_is_told_as_fast_as_it_is_read(
     server: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It neither counts as not reading, nor lies in memory whole."""
     monkeypatch.setattr(front, "UNREAD", (4096, 8 << 20))
-    journal, name, image = Journal(tmp_path / "jobs"), "ab" * 16, np.zeros((640, 512, 3), np.uint8)
-    job = Job.of(name, Texture(Settings(), (make_passes(64, 64),), ()))
-    job.state = DONE
-    views = (ViewDone(name, index, ViewPainted(name, str(index), image), image[..., 0]) for index in range(32))
-    journal.store(job.record(journal.owner), None, (), {f"view-{view.index:03}": view for view in views})
+    name, image = "ab" * 16, np.zeros((640, 512, 3), np.uint8)
+    keep_done(tmp_path, name, image)
     with greeted(server) as raw:
         raw.sendall(b"".join(encode(Follow(name))))
         (channel,) = server.front._traffic.clients

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from paintover.bridge.client import Client
+from paintover.bridge.connection import Connection
 from paintover.bridge.errors import Cancelled, OutOfMemory, WorkerDied
 from paintover.bridge.messages import (
     FAILED,
@@ -25,9 +27,12 @@ from paintover.bridge.messages import (
     ViewPainted,
 )
 from paintover.bridge.parameters import Settings
-from paintover.server import worker_process
+from paintover.bridge.wire import UNLIMITED, Decoder
+from paintover.server import worker, worker_process
+from paintover.server.engine import Held
+from paintover.server.fake_engine import FakeEngine
 from paintover.server.supervisor import Supervisor
-from paintover.server.worker_messages import Run
+from paintover.server.worker_messages import TO_FRONT, Beat, Run
 
 from ..server_process import ServerProcess, running
 from .recovery import finish, listed, of_type, state_after, submit, until
@@ -87,6 +92,36 @@ def test_a_worker_that_hangs_is_replaced(server: ServerProcess, client: Client) 
     assert of_type(messages, TextureResult)
     assert server.worker().pid != worker.pid
     assert "it did not answer for 30 seconds" in " ".join(server.log.read_text().split())
+
+
+def test_a_worker_that_cannot_measure_itself_still_says_that_it_lives(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is killed by the front otherwise."""
+
+    class Unmeasured(FakeEngine):
+        asked = 0
+
+        def held(self) -> Held:
+            self.asked += 1
+            if 2 <= self.asked <= 4:
+                raise RuntimeError("dictionary changed size during iteration")
+            return Held("mini")
+
+    monkeypatch.setattr(worker, "BEAT_INTERVAL", 0.01)
+    ours, theirs = socket.socketpair()
+    connection, front = Connection(theirs), Connection(ours, Decoder(UNLIMITED, TO_FRONT))
+    try:
+        engine = Unmeasured()
+        worker.beat(connection, engine)
+        while engine.asked < 6:
+            beat = front.receive(timeout=30)
+            assert isinstance(beat, Beat)
+            assert beat.model == "mini", "what it said last"
+    finally:
+        connection.close()
+        front.close()
+    assert "changed size" in caplog.text
 
 
 async def test_a_job_that_is_cancelled_before_there_is_a_worker_does_not_run() -> None:

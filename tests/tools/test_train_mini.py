@@ -22,6 +22,8 @@ from tests.capturable import Capturable  # noqa: E402
 from tools.train_mini import diffusion, graphs, hints, muon, words  # noqa: E402
 from tools.train_mini.run import OutOfTime, Run  # noqa: E402
 
+from ..waiting import wait_until  # noqa: E402
+
 
 def start(folder: Path) -> subprocess.Popen:
     command = [
@@ -52,10 +54,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder trained in two goes: the first was killed once the text encoder had been learned."""
     folder = tmp_path_factory.mktemp("mini")
     first = start(folder)
-    end = time.monotonic() + 120
-    while not (folder / "text_encoder" / "model.safetensors").exists() and time.monotonic() < end:
-        assert first.poll() is None, first.stdout.read()
-        time.sleep(0.05)
+    learned = folder / "text_encoder" / "model.safetensors"
+    wait_until(lambda: learned.exists() or first.poll() is not None)
+    assert learned.exists(), first.stdout.read()
     first.send_signal(signal.SIGKILL)
     first.communicate()
     second = start(folder)
