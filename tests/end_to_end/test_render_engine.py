@@ -284,8 +284,6 @@ def connected(*arguments, **options):
     clients.append(connect(*arguments, **options))
     return clients[-1]
 part("render_engine").Client.connect = connected
-scene.frame_end = 200_000
-tell(long=failure(lambda: bpy.ops.render.render(animation=True)), connections=len(clients))
 scene.frame_start, scene.frame_end, settings.prompt = 900_001, 1_000_000, "ü" * 30_000
 settings.negative_prompt = settings.prompt
 tell(wordy=failure(lambda: bpy.ops.render.render(animation=True)))
@@ -293,8 +291,6 @@ tell(ended=[client.ended.is_set() for client in clients])
 """,
         port=fake_server.port,
     )
-    assert "200,000 frames" in told["long"]
-    assert told["connections"] == 0, "it was known before"
     assert "description" in told["wordy"]
     assert told["ended"] == [True]
 
