@@ -206,7 +206,7 @@ def main() -> None:
     results += switches(engine, shots[0], prompts[0])
     if options.sheets:
         sheets(shots, prompts, options.sheets)
-    report("flicker", results)
+    report("flicker_full" if options.full else "flicker", results)
 
 
 if __name__ == "__main__":
