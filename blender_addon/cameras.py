@@ -37,6 +37,17 @@ def view_size(scene: bpy.types.Scene, longer: int) -> tuple[int, int]:
     return width, height
 
 
+def _pixel_aspect(render: bpy.types.RenderSettings, width: int, height: int) -> tuple[float, float]:
+    """How wide and how high a pixel is. An image that has the proportions of the render, but for its sides being
+    multiples of 8, has pixels a little wider or higher than the render's: so it shows the very same, and fits what
+    Blender's own engines make."""
+    x, y = render.pixel_aspect_x, render.pixel_aspect_y
+    over = (render.resolution_x * height) / (render.resolution_y * width)
+    if abs(over - 1) > 4 / min(width, height):
+        return x, y
+    return x * max(1.0, over), y * max(1.0, 1 / over)
+
+
 def from_scene(scene: bpy.types.Scene, longer: int) -> Camera:
     """The scene's active camera at `view_size`. Raises NoCamera, or SceneError as `from_object` does."""
     if scene.camera is None or scene.camera.type != "CAMERA":
@@ -64,7 +75,7 @@ def from_object(
 def evaluated_camera(
     camera: bpy.types.Object, depsgraph: bpy.types.Depsgraph, scene: bpy.types.Scene, width: int, height: int
 ) -> Camera:
-    """A Blender camera as it is evaluated in a depsgraph; `scene` says how wide pixels are. Raises SceneError."""
+    """A Blender camera as it is evaluated in a depsgraph, for `scene`'s render. Raises SceneError."""
     if camera.type != "CAMERA":
         raise SceneError(reason=f"{camera.name!r} is not a camera")
     if camera.data.type not in {"PERSP", "ORTHO"}:
@@ -82,13 +93,8 @@ def evaluated_camera(
     if not scale.all():
         raise SceneError(reason=f"the camera {camera.name!r} has a scale of zero", hint="Set its scale to 1.")
     to_world[:3, :3] /= scale
-    projection = camera.calc_matrix_camera(
-        depsgraph,
-        x=width,
-        y=height,
-        scale_x=scene.render.pixel_aspect_x,
-        scale_y=scene.render.pixel_aspect_y,
-    )
+    pixel_x, pixel_y = _pixel_aspect(scene.render, width, height)
+    projection = camera.calc_matrix_camera(depsgraph, x=width, y=height, scale_x=pixel_x, scale_y=pixel_y)
     try:
         view = np.linalg.inv(to_world)
     except np.linalg.LinAlgError as reason:

@@ -32,7 +32,6 @@ from ..bridge.messages import (
     FrameWanted,
     JobState,
     Progress,
-    Resume,
     Shot,
     Trouble,
 )
@@ -43,6 +42,7 @@ from ..passes.draw import Frame
 from .footage import Moment
 from .moments import Look, stable_ids
 from .parts import Part
+from .rest import Rest
 
 PATIENCE = 120.0
 """Seconds for which a connection that was lost is made again."""
@@ -69,7 +69,7 @@ class EngineShot:
         self._draw_with: Callable[..., Frame] | None = None
         self.last: Moment | None = None
         """Of the frame that Blender got last."""
-        self._over = self._resting = False
+        self._over = False
         self._at_key = False
         """Whether the frame that was painted last is a keyframe: the server can go on from there without loss."""
         self._connect = connect
@@ -79,6 +79,7 @@ class EngineShot:
         except BaseException:
             self._client.close()
             raise
+        self._rest = Rest(self._job, self._send)
 
     def awaits(self, number: int) -> bool:
         """Whether Blender may ask for this frame now: it lies ahead."""
@@ -120,18 +121,14 @@ class EngineShot:
 
     def rest(self) -> None:
         """Have the server do something else, until the next frame is asked for."""
-        if not self._over and not self._resting:
-            self._resting = True
-            self._send(Cancel(self._job))
+        if not self._over:
+            self._rest.begin()
 
-    def _send(self, message: Any) -> bool:
-        """Whether it could be sent. A connection that was lost is made again by whoever listens next, and the server
-        then says once more what it waits for."""
-        try:
+    def _send(self, message: Any) -> None:
+        """A connection that was lost is made again by whoever listens next, and the server then says once more what it
+        waits for."""
+        with contextlib.suppress(ConnectionLost):
             self._client.send(message)
-        except ConnectionLost:
-            return False
-        return True
 
     def _listen(self) -> None:
         """Take the next message, or wait a moment for one."""
@@ -150,11 +147,11 @@ class EngineShot:
             return
         if isinstance(message, FrameWanted):
             for place in range(message.place, min(message.place + message.count, len(self.numbers))):
-                if not self._resting:  # else that is from before
+                if not self._rest.resting:  # else that is from before
                     self._give(place)
         elif isinstance(message, FramePainted):
             self._painted[message.number] = message.image
-            if not self._resting:  # else it has stopped at an earlier frame, and goes on from there
+            if not self._rest.resting:  # else it has stopped at an earlier frame, and goes on from there
                 self._sent = {place: frame for place, frame in self._sent.items() if place > message.place}
             self._at_key = self._part.footage.places[message.place].key
             self._send(FrameKept(self._job, message.place))
@@ -162,15 +159,13 @@ class EngineShot:
             self._engine.update_stats("", message.stage)
             if len(self.numbers) == 1:
                 self._engine.update_progress(message.fraction)
-        elif isinstance(message, JobState) and message.state in ENDED:
+        elif isinstance(message, JobState) and not self._rest.takes(message) and message.state in ENDED:
             self._ended(message)
-        elif isinstance(message, JobState) and self._resting:
-            self._send(Cancel(self._job))  # the one before may have been lost with its connection
 
     def _ended(self, message: JobState) -> None:
         failure = message.failure.error() if message.failure else None
-        if (self._resting and message.state == CANCELLED) or isinstance(failure, SenderGone):
-            self._resting = not self._send(Resume(self._job))
+        if isinstance(failure, SenderGone):
+            self._rest.end()
             return
         self._over = True
         if failure or message.state == CANCELLED:

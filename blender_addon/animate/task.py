@@ -40,7 +40,6 @@ from ..bridge.messages import (
     FrameWanted,
     JobState,
     Progress,
-    Resume,
     Shot,
     Submit,
 )
@@ -55,6 +54,7 @@ from .files import Folder
 from .moments import Offstage
 from .pace import Pace
 from .parts import Part
+from .rest import Rest
 
 PREVIEW = 256
 """Longer side of the frame that the panel shows, in pixels."""
@@ -94,7 +94,7 @@ class ShotTask(Task):
         self._part: Part | None = None
         self._surveyed = False
         self._link: Link | None = None
-        self._submitted = self._over = self._spent = self._resting = False
+        self._submitted = self._over = self._spent = False
         self._continues = ""
         self._tries = 0
         self._alone_since = 0.0
@@ -102,6 +102,7 @@ class ShotTask(Task):
         notes = self.notes
         super().__init__(settings, scene)
         self.notes = notes
+        self._rest = Rest(self.job, self._send)
 
     # ------------------------------------------------------------ out
 
@@ -138,10 +139,11 @@ class ShotTask(Task):
             return
         if self._spent:
             self.job = uuid.uuid4().hex
+            self._rest = Rest(self.job, self._send)
         self._spent = True
         message = Submit(self.job, self.request(), self.origin())
         self.state, self.stage = TaskState.WAITING, "Waiting for the server"
-        self._over = self._submitted = self._resting = False
+        self._over = self._submitted = False
         try:
             link.send(message)
             self._submitted = True
@@ -189,7 +191,7 @@ class ShotTask(Task):
         self.pace.begin()
         for place in range(wanted.place, min(wanted.place + wanted.count, len(part.footage.places))):
             if bpy.app.is_job_running("RENDER"):
-                yield from self._rest()
+                yield from self._wait_for_render()
                 return
             try:
                 frame = yield from part.frame(place)
@@ -199,10 +201,9 @@ class ShotTask(Task):
             self._send(FrameGiven(self.job, place, frame))
             yield GO_ON
 
-    def _rest(self) -> Steps[None]:
+    def _wait_for_render(self) -> Steps[None]:
         """Have the server do something else while Blender renders: what it renders may wait for that server."""
-        self._resting = True
-        self._send(Cancel(self.job))
+        self._rest.begin()
         self.stage = "Waiting for Blender's render"
         while bpy.app.is_job_running("RENDER"):
             yield WAIT
@@ -253,10 +254,7 @@ class ShotTask(Task):
         failure = message.failure.error() if message.failure else None
         if message.state == DONE or (message.state == CANCELLED and self._over):
             self._next()
-        elif message.state == CANCELLED and self._resting:
-            self._resting = False
-            self._send(Resume(self.job))
-        elif failure and self._again_after(failure):
+        elif self._rest.takes(message) or (failure and self._again_after(failure)):
             pass
         else:
             self._submitted = self._submitted and not failure  # the server has ended it
@@ -320,7 +318,7 @@ class ShotTask(Task):
         super().fail(error)
 
     def cancel(self, link: Link) -> None:
-        if self.sent and self._submitted and not self._resting and self._alone_since == 0.0:
+        if self.sent and self._submitted and not self._rest.resting and self._alone_since == 0.0:
             super().cancel(link)
         else:
             self.fail(Cancelled())

@@ -55,6 +55,34 @@ def test_view_size_keeps_proportions(
     assert cameras.view_size(scene, longer) == expected
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("resolution", [(1000, 618), (429, 1024)])
+def test_a_picture_shows_all_that_the_render_does(
+    kind: str, resolution: tuple[int, int], scene: bpy.types.Scene
+) -> None:
+    """Though its sides are multiples of 8."""
+    camera = add_camera(scene, kind)
+    render = scene.render
+    render.resolution_x, render.resolution_y = resolution
+    whole = camera.calc_matrix_camera(
+        bpy.context.evaluated_depsgraph_get(),
+        x=render.resolution_x,
+        y=render.resolution_y,
+        scale_x=render.pixel_aspect_x,
+        scale_y=render.pixel_aspect_y,
+    )
+    ours = cameras.from_scene(scene, 256)
+    assert ours.width * resolution[1] != ours.height * resolution[0], "the sides are rounded"
+    np.testing.assert_allclose(ours.projection, np.array(whole), rtol=1e-5, atol=1e-6)
+
+
+def test_an_image_of_other_proportions_keeps_the_renders_pixels(scene: bpy.types.Scene) -> None:
+    add_camera(scene)
+    scene.render.resolution_x, scene.render.resolution_y = 1920, 1080
+    ours = cameras.from_object(scene, scene.camera, 512, 512)
+    assert ours.projection[0, 0] == pytest.approx(ours.projection[1, 1])
+
+
 def test_no_camera(scene: bpy.types.Scene) -> None:
     with pytest.raises(NoCamera):
         cameras.from_scene(scene, 64)

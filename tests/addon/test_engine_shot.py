@@ -11,7 +11,7 @@ import pytest
 
 from paintover.animate.engine_shot import EngineShot
 from paintover.bridge.errors import Cancelled, ConnectionLost
-from paintover.bridge.messages import CANCELLED, RUNNING, Cancel, Follow, FrameWanted, JobState, Resume
+from paintover.bridge.messages import CANCELLED, DONE, RUNNING, Cancel, Follow, FrameWanted, JobState, Resume
 from paintover.bridge.origin import Origin
 from paintover.bridge.parameters import Settings
 
@@ -80,6 +80,27 @@ def test_a_resumption_that_is_lost(shot: EngineShot, clients: list[ScriptedClien
     clients[1].events = [JobState(JOB, CANCELLED)]
     shot._listen()
     assert clients[1].sent == [Follow(JOB), Resume(JOB)]
-    clients[1].events = [JobState(JOB, CANCELLED)]
+    clients[1].events = [JobState(JOB, RUNNING), JobState(JOB, CANCELLED)]
+    shot._listen()
     with pytest.raises(Cancelled):  # now it is somebody else's doing
         shot._listen()
+
+
+def test_a_resumption_that_left_and_did_not_arrive(shot: EngineShot, clients: list[ScriptedClient]) -> None:
+    shot.rest()
+    clients[0].events = [JobState(JOB, CANCELLED)]
+    shot._listen()
+    assert clients[0].sent == [Cancel(JOB), Resume(JOB)]
+    clients[0].lost = True
+    shot._listen()
+    clients[1].events = [JobState(JOB, CANCELLED)]
+    shot._listen()
+    assert clients[1].sent == [Follow(JOB), Resume(JOB)]
+
+
+def test_a_shot_that_was_finished_although_it_was_to_rest(shot: EngineShot, clients: list[ScriptedClient]) -> None:
+    shot.rest()
+    clients[0].events = [JobState(JOB, DONE)]
+    shot._listen()
+    shot.rest()
+    assert clients[0].sent == [Cancel(JOB)], "it is over"

@@ -59,6 +59,33 @@ tell(rendered=list(bpy.ops.render.render(write_still=True)))
         assert name in head, f"{name!r} is not in the file"
 
 
+def test_passes_fit_what_other_engines_render(blender: Blender, fake_server: ServerProcess) -> None:
+    """Also where the render's proportions are none that a painting can have, whose sides are multiples of 8."""
+    told = blender.run(
+        ENGINE
+        + """
+import numpy as np
+engine, cameras, passes = part("render_engine"), part("cameras"), part("passes")
+found, old = [], engine._passes
+def caught(*arguments):
+    found.append(old(*arguments))
+    return found[-1]
+engine._passes = caught
+scene.render.resolution_x, scene.render.resolution_y = 250, 155
+bpy.ops.render.render()
+theirs = passes.render(scene, cameras.from_object(scene, scene.camera, 250, 155)).depth
+ours = found[0]["Depth"][..., 0]
+seen = np.isfinite(theirs)
+tell(share=float(seen.mean()), same=float(((ours < 1e9) == seen).mean()))
+tell(apart=float(np.median(abs(ours - theirs)[seen & (ours < 1e9)])))
+""",
+        port=fake_server.port,
+    )
+    assert told["share"] > 0.02
+    assert told["same"] > 0.9995
+    assert told["apart"] < 1e-4
+
+
 def test_f12_without_a_server_or_a_camera_says_so(blender: Blender, fake_server: ServerProcess) -> None:
     told = blender.run(
         ENGINE
