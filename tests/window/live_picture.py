@@ -1,7 +1,8 @@
 """Makes docs/images/live.jpg: the live viewport while the timeline plays, and the monitor page beside it.
 
 Run, where scripts/test has set everything up, with nothing beside it:
-  bash -c '. scripts/common.sh; window_env; PAINTOVER_WINDOW=$blender_window .venv/bin/python -m tests.window.live_picture'
+  bash -c '. scripts/common.sh; window_env
+           PAINTOVER_WINDOW=$blender_window .venv/bin/python -m tests.window.live_picture'
 """
 
 from __future__ import annotations
@@ -79,10 +80,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="paintover-") as name:
         folder, port = Path(name), free_port()
         zipped = build_addon.build(folder / "dist")
-        with running(folder / "server", "diffusers", "--http-port", str(port)) as server:
-            with host.windowed(folder, zipped, "live_scene.py", server.port) as blender:
-                left = viewport(blender, folder)
-                right = page(port)
+        with (
+            running(folder / "server", "diffusers", "--http-port", str(port)) as server,
+            host.windowed(folder, zipped, "live_scene.py", server.port) as blender,
+        ):
+            left, right = viewport(blender, folder), page(port)
         left = left.resize((round(left.width * HEIGHT / left.height), HEIGHT), Image.Resampling.LANCZOS)
         both = Image.new("RGB", (left.width + GAP + right.width, HEIGHT), "white")
         both.paste(left, (0, 0))
