@@ -95,9 +95,11 @@ def model(name: str) -> ModelInfo | None:
 
 
 def apply_defaults(properties: Any, model: ModelInfo) -> None:
-    """Set what the model recommends, but nothing that the user has set by hand."""
+    """Set what the model recommends, but nothing that the user has set by hand. What only the model before recommended
+    goes back to its default: a sampling method for few steps ruins pictures of a model that needs many."""
     before = json.loads(properties.recommended or "{}")
-    for name, value in model.defaults.items():
+    defaults = {name: BY_NAME[name].default for name in before if name in BY_NAME}
+    for name, value in {**defaults, **model.defaults}.items():
         untouched = not properties.is_property_set(name) or getattr(properties, name) == before.get(name)
         if untouched and getattr(properties, name) != value:
             setattr(properties, name, value)
