@@ -364,18 +364,12 @@ class Stage:
         self._wake.set()
 
     def _suit(self, model: str) -> None:
-        """Set what suits a model that was chosen. What suited only the one before goes back to its default."""
-        left: dict[str, Any] = {}
-        with contextlib.suppress(PaintoverError):  # that one may be gone
-            left = self._defaults_of(self._model)
+        """Set what suits a model that was chosen."""
         try:
             wanted = dict(self._defaults_of(model))
         except PaintoverError as error:  # it was there a moment ago; the worker says what becomes of it
             self._complain(Failure.of(error))
             wanted = {}
-        for name in left.keys() - wanted.keys() & LIVE_BY_NAME.keys():
-            if self.state.values[name] == left[name]:
-                wanted[name] = LIVE_BY_NAME[name].default
         if size := wanted.pop("size", None):
             wanted["output_width"] = wanted["output_height"] = min(size, MAX_OUTPUT)
         wanted = {name: value for name, value in wanted.items() if name in LIVE_BY_NAME}
