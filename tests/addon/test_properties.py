@@ -59,10 +59,12 @@ def test_what_the_buttons_say(registered: Any) -> None:
     try:
         for cls in operators.CLASSES:
             said = getattr(bpy.ops.paintover, cls.bl_idname.split(".")[1]).get_rna_type().description
-            assert said and "\n" not in said, f"{cls.bl_idname}: Blender breaks lines where they are broken"
+            assert said
+            assert "\n" not in said, f"{cls.bl_idname}: Blender breaks lines where they are broken"
         shot = next(cls for cls in operators.CLASSES if cls.bl_idname == "paintover.render_shot")
         said = [shot.description(bpy.context, SimpleNamespace(again=again)) for again in (False, True)]
         assert "are kept" in said[0]
-        assert "anew" in said[1] and "kept" not in said[1]
+        assert "anew" in said[1]
+        assert "kept" not in said[1]
     finally:
         operators.unregister()
