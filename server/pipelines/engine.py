@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from paintover.bridge.errors import BadModelFile, OutOfMemory, PaintoverError
 from paintover.bridge.messages import Generate
 
 from ..engine import Agree, Border, Coherence, Held, Monitor, Painting, Unfinished
+from .trouble import memory_watched
 
 if TYPE_CHECKING:
     from .painter import Painter
@@ -80,7 +79,7 @@ class DiffusersEngine:
     ) -> Iterator[Unfinished | Painting]:
         """See engine.Engine."""
         painter = self._ready(monitor)
-        with _memory_watched(_what(requests[0])):
+        with memory_watched(_what(requests[0])):
             yield from painter.paint_together(requests, agree, monitor, begin)
 
     def paint_clip(
@@ -88,7 +87,7 @@ class DiffusersEngine:
     ) -> Iterator[Painting | Border]:
         """See engine.Engine."""
         painter = self._ready(monitor)
-        with _memory_watched("a clip"):
+        with memory_watched("a clip"):
             from .clip import paint_clip
 
             yield from paint_clip(painter, requests, monitor, begin)
@@ -98,7 +97,7 @@ class DiffusersEngine:
     ) -> tuple[np.ndarray, dict[str, float]]:
         """float32 (H, W, 3) in 0…1 as the VAE decodes it, and the seconds of each stage."""
         painter = self._ready(monitor)
-        with _memory_watched(_what(request)):
+        with memory_watched(_what(request)):
             return painter.paint(request, monitor, coherence)
 
     def _ready(self, monitor: Monitor | None = None) -> Painter:
@@ -116,36 +115,5 @@ def _import_painter() -> type[Painter]:
     return Painter
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch's means that there is no memory left."""
-    signs = ("out of memory", "can't allocate memory", "Invalid buffer size")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
-
-
 def _what(request: Generate) -> str:
     return f"{request.width} × {request.height} with {request.settings.model}"
-
-
-@contextmanager
-def _memory_watched(what: str) -> Iterator[None]:
-    """Turn the many ways in which torch runs out of memory into OutOfMemory."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise OutOfMemory(reason=what) from error
-        raise
-
-
-@contextmanager
-def bad_file(source: str) -> Iterator[None]:
-    """Say which file it was when the libraries cannot read it, in whichever of their many ways they say so."""
-    try:
-        yield
-    except PaintoverError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise BadModelFile(name=source, reason=reason) from error

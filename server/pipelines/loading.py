@@ -29,8 +29,8 @@ from paintover.bridge.errors import BadModelFile
 from .. import model_files
 from ..model_files import SDXL
 from ..models import ModelEntry, config_folder, control_path, located
-from .engine import bad_file
 from .loras import Loras
+from .trouble import bad_file
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 

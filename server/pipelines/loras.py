@@ -25,7 +25,7 @@ from paintover.bridge.loras import Lora
 
 from .. import extras, model_files
 from ..model_files import SDXL
-from .engine import bad_file
+from .trouble import bad_file
 
 if TYPE_CHECKING:
     from .loading import Model

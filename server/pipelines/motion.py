@@ -30,9 +30,9 @@ from ..model_files import SD15
 from . import denoise, loading, schedulers
 from .blending import slerp
 from .conditioning import Conditioning
-from .engine import bad_file
 from .loading import Model
 from .loras import Loras
+from .trouble import bad_file
 
 WINDOW = 16
 """Frames that are painted together."""
