@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -95,9 +96,11 @@ def model(name: str) -> ModelInfo | None:
 
 
 def apply_defaults(properties: Any, model: ModelInfo) -> None:
-    """Set what the model recommends, but nothing that the user has set by hand."""
+    """Set what the model recommends, but nothing that the user has set by hand. What only the model before recommended
+    goes back to its default: a sampling method for few steps ruins pictures of a model that needs many."""
     before = json.loads(properties.recommended or "{}")
-    for name, value in model.defaults.items():
+    defaults = {name: BY_NAME[name].default for name in before if name in BY_NAME}
+    for name, value in {**defaults, **model.defaults}.items():
         untouched = not properties.is_property_set(name) or getattr(properties, name) == before.get(name)
         if untouched and getattr(properties, name) != value:
             setattr(properties, name, value)
@@ -108,6 +111,33 @@ def snapshot(scene: Any, *, words: str | None = None) -> Settings:
     """The scene's parameters as a request takes them; `words`: what a marker says in place of the prompt."""
     values = {row.name: _ranged(row, getattr(scene.paintover, row.name)) for row in PARAMETERS}
     return Settings(**{**values, "prompt": prompt(scene.paintover, words), "lora": lora(scene.paintover)})
+
+
+def held(properties: Any) -> Any:
+    """The scene's parameters as they are now, in a form that `animated` and `snapshot` take: whatever is typed into the
+    tab afterwards is not in it."""
+    lists = {
+        kind: [SimpleNamespace(text=one.text, weight=one.weight) for one in getattr(properties, kind)]
+        for kind in ("prompts", "loras")
+    }
+    return SimpleNamespace(**{row.name: getattr(properties, row.name) for row in PARAMETERS}, **lists)
+
+
+def animated(held: Any, properties: Any, paths: Iterable[str]) -> Any:
+    """What `held` gave, with that of `properties`, evaluated at a frame, to which the paths of curves or drivers
+    lead."""
+    found = SimpleNamespace(**vars(held))
+    for path in paths:
+        owner, _, name = path.partition(".")
+        kind = name.partition("[")[0]
+        if owner != "paintover":
+            continue
+        if name in BY_NAME:
+            setattr(found, name, getattr(properties, name))
+        elif kind in ("prompts", "loras"):
+            pairs = zip(getattr(held, kind), getattr(properties, kind), strict=False)
+            setattr(found, kind, [SimpleNamespace(text=one.text, weight=now.weight) for one, now in pairs])
+    return found
 
 
 def prompt(properties: Any, words: str | None = None) -> str:

@@ -49,7 +49,9 @@ def place(scene: bpy.types.Scene, folder: Folder, names: list[str]) -> str:
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     channel = max((strip.channel for strip in strips), default=0) + 1
     path = str(folder.path / names[0])
-    strip = strips.new_image(name=folder.name, filepath=path, channel=channel, frame_start=scene.frame_start)
+    strip = strips.new_image(
+        name=folder.name, filepath=path, channel=channel, frame_start=scene.frame_start, fit_method="FIT"
+    )
     for name in names[1:]:
         strip.elements.append(name)
     return str(strip.name)

@@ -157,8 +157,7 @@ class EngineShot:
             self._send(FrameKept(self._job, message.place))
         elif isinstance(message, Progress):
             self._engine.update_stats("", message.stage)
-            if len(self.numbers) == 1:
-                self._engine.update_progress(message.fraction)
+            self._engine.update_progress(message.fraction)  # of the whole shot
         elif isinstance(message, JobState) and not self._rest.takes(message) and message.state in ENDED:
             self._ended(message)
 

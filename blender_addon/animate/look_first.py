@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Sequence
@@ -12,16 +13,17 @@ import numpy as np
 
 from .. import images, png
 from ..bridge import shot
+from ..bridge.errors import SceneError
 from ..bridge.messages import FramePainted, FrameWanted, Shot
 from ..bridge.parameters import Settings
 from ..bridge.shot import interval_of
 from ..steps import Steps, in_thread
-from . import timeline
+from . import newest, timeline
 from .estimate import Sample, estimate
 from .moments import Offstage
 from .pace import duration
 from .parts import Part
-from .task import ShotTask, part_of
+from .task import ShotTask, folder_of, kept_seed, part_of
 
 SIZE, STEPS = 256, 8
 """Of a thumbnail, at the most."""
@@ -46,7 +48,12 @@ class LookTask(ShotTask):
         """Raises NoCamera, SceneError, NoGpu."""
         whole = timeline.numbers(scene)
         every = max(scene.paintover.look_every, -(-len(whole) // MOST))
-        seed = settings.seed if settings.seed >= 0 else random.randrange(2**31)
+        seed: int | None = settings.seed if settings.seed >= 0 else None
+        if seed is None:
+            with contextlib.suppress(SceneError):  # a file that was never saved has no folder yet
+                seed = kept_seed(scene, folder_of(scene))
+            seed = random.randrange(2**31) if seed is None else seed
+            newest.keep_seed(scene, seed)
         quick = replace(settings, seed=seed, steps=min(settings.steps, STEPS))
         small = replace(quick, size=min(settings.size, SIZE), animate_interval=1)
         self._again = self._seed_chosen = True
@@ -55,7 +62,9 @@ class LookTask(ShotTask):
         """uint8 (H, W, 3), once it is over."""
         self.seconds = 0.0
         """What the whole shot will take, roughly."""
-        self._begin(small, scene, whole[::every], fixed=("steps",))
+        shown = whole[::every]
+        self._shown = len(shown)
+        self._begin(small, scene, shown, fixed=("steps",))
         parts = timeline.parts(whole, lambda number: timeline.camera_at(scene, number))
         self._whole = [place for part in parts for place in shot.plan(part, interval_of(settings))]
         self._more_steps = settings.steps / quick.steps
@@ -97,8 +106,14 @@ class LookTask(ShotTask):
         self.seconds = estimate(self._samples, self._more_steps, self._whole, pace)
         super()._finish()
 
+    def words(self) -> str:
+        if self._samples:
+            return f"Timing the shot: frame {len(self._samples)} of {len(self._stretch.footage.numbers)}"
+        return f"Thumbnail {len(self._thumbnails)} of {self._shown}"
+
     def outcome(self) -> str:
-        return f"The whole shot will take roughly {duration(self.seconds)}. The sheet is the image “{IMAGE}”."
+        took = f"The whole shot will take roughly {duration(self.seconds)}."
+        return f"{took} The sheet is the image “{IMAGE}”: choose it in an Image Editor."
 
 
 def stretch(parts: Sequence[Sequence[int]], interval: int) -> Sequence[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import bpy
 
@@ -35,6 +36,7 @@ class Look:
         a sentence what no pass has."""
         self.width, self.height = cameras.view_size(scene, settings.size)
         self._settings, self._say, self._fixed = settings, say, (*FIXED, *fixed)
+        self._held = properties.held(scene.paintover)
 
     def evaluated(
         self, scene: bpy.types.Scene, depsgraph: bpy.types.Depsgraph, number: int, ids: dict[str, int]
@@ -52,8 +54,10 @@ class Look:
         return Moment(stage, camera, self.settings(shown, timeline.markers(scene), number))
 
     def settings(self, shown: bpy.types.Scene, markers: list[tuple[int, str]], number: int) -> Settings:
-        """All parameters as they are at a frame, of a scene that is evaluated there."""
-        found = properties.snapshot(shown, words=timeline.words_at(markers, number))
+        """All parameters as they are at a frame, of a scene that is evaluated there. What is not animated is that of
+        the shot's beginning: the tab is for other work, too, while a shot is painted."""
+        now = properties.animated(self._held, shown.paintover, originals.paths(shown.animation_data))
+        found = properties.snapshot(SimpleNamespace(paintover=now), words=timeline.words_at(markers, number))
         seed = found.seed if found.seed >= 0 else self._settings.seed
         return replace(found, seed=seed, **{name: getattr(self._settings, name) for name in self._fixed})
 

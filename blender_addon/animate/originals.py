@@ -40,15 +40,17 @@ def _animated() -> Iterator[tuple[Any, Any]]:
             for owner in (block, getattr(block, "node_tree", None)):
                 animation = getattr(owner, "animation_data", None)
                 if animation is not None:
-                    for path in _paths(animation):
+                    for path in paths(animation):
                         with contextlib.suppress(*UNREADABLE):
                             found = _resolved(owner, path)
                             _value(*found)
                             yield found
 
 
-def _paths(animation: bpy.types.AnimData) -> set[str]:
+def paths(animation: bpy.types.AnimData | None) -> set[str]:
     """RNA paths that an ID's curves and drivers write to."""
+    if animation is None:
+        return set()
     curves = [*animation.drivers, *_curves(animation.action, getattr(animation, "action_slot", None))]
     for track in animation.nla_tracks:
         for strip in track.strips:

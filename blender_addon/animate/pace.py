@@ -7,8 +7,10 @@ from collections import deque
 
 
 class Pace:
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, interval: int = 1) -> None:
+        """`interval`: frames from keyframe to keyframe."""
         self.total = total
+        self._interval = interval
         self.done = 0
         """Frames that are on disk."""
         self.painted = 0
@@ -39,9 +41,10 @@ class Pace:
         return 60 * (len(self._moments) - 1) / max(self._moments[-1] - self._moments[0], 1e-3)
 
     def words(self) -> str:
-        """“Frame 12 of 240: 8.2 a minute, 28 min left”."""
+        """“Frame 12 of 240: 8.2 a minute, 28 min left”. Of the time nothing is said before there are frames between
+        keyframes: keyframes, which come first, take several times as long."""
         text = f"Frame {self.done} of {self.total}"
-        if self.per_minute and self.done < self.total:
+        if self.painted > self._interval and self.per_minute and self.done < self.total:
             text += f": {self.per_minute:.1f} a minute, {duration(60 * self.left / self.per_minute)} left"
         return text
 

@@ -77,7 +77,11 @@ class ShotTask(Task):
         self.folder = folder_of(scene)
         self.folder.check()
         self._again = again
-        seed = settings.seed if settings.seed >= 0 else self._kept_seed(scene)
+        seed = settings.seed
+        if seed < 0:
+            found = None if again else kept_seed(scene, self.folder)
+            looked = None if again else newest.seed_of(scene)
+            seed = next((one for one in (found, looked) if one is not None), random.randrange(2**31))
         self._seed_chosen = settings.seed < 0
         self._begin(replace(settings, seed=seed), scene, timeline.numbers(scene))
 
@@ -98,7 +102,7 @@ class ShotTask(Task):
         self._continues = ""
         self._tries = 0
         self._alone_since = 0.0
-        self.pace = Pace(len(numbers))
+        self.pace = Pace(len(numbers), interval_of(settings))
         notes = self.notes
         super().__init__(settings, scene)
         self.notes = notes
@@ -218,7 +222,7 @@ class ShotTask(Task):
             self.pace.count()
             self.finished = self.pace.done
             self.fraction = self.pace.done / self.pace.total
-            self.stage = self.pace.words()
+            self.stage = self.words()
         step = max(1, max(painted.image.shape) // PREVIEW)
         self.preview = np.ascontiguousarray(painted.image[::step, ::step])
         newest.keep(self._scene, painted.image)
@@ -305,6 +309,10 @@ class ShotTask(Task):
         self.note(self.outcome())
         self.release()
 
+    def words(self) -> str:
+        """How far it is."""
+        return self.pace.words()
+
     def outcome(self) -> str:
         """What there is now, in a sentence."""
         kept = self.pace.total - self.pace.painted
@@ -331,14 +339,14 @@ class ShotTask(Task):
                 for layer in find_scene(self._scene).view_layers:
                     layer.update()
 
-    def _kept_seed(self, scene: bpy.types.Scene) -> int:
-        """The seed that the frames in the folder were painted with, if it was chosen for them; else another."""
-        if not self._again:
-            for number in timeline.numbers(scene):
-                request = self.folder.request(number) or {}
-                if request.get("seed_chosen") and isinstance(request.get("shot_seed"), int):
-                    return int(request["shot_seed"])
-        return random.randrange(2**31)
+
+def kept_seed(scene: bpy.types.Scene, folder: Folder) -> int | None:
+    """The seed that the frames in the folder were painted with, if it was chosen for them."""
+    for number in timeline.numbers(scene):
+        request = folder.request(number) or {}
+        if request.get("seed_chosen") and isinstance(request.get("shot_seed"), int):
+            return int(request["shot_seed"])
+    return None
 
 
 def part_of(scene: bpy.types.Scene, look: Offstage, settings: Settings, numbers: Sequence[int]) -> Part:

@@ -115,7 +115,9 @@ def place(scene: bpy.types.Scene, path: Path, files: list[str], frame: int) -> s
     editor = scene.sequence_editor or scene.sequence_editor_create()
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     channel = max((strip.channel for strip in strips), default=0) + 1
-    strip = strips.new_image(name=path.name, filepath=str(path / files[0]), channel=channel, frame_start=frame)
+    strip = strips.new_image(
+        name=path.name, filepath=str(path / files[0]), channel=channel, frame_start=frame, fit_method="FIT"
+    )
     for name in files[1:]:
         strip.elements.append(name)
     return str(strip.name)

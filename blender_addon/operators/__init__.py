@@ -22,6 +22,8 @@ CLASSES = (
 
 def register() -> None:
     for cls in CLASSES:
+        # Blender shows a docstring with its line breaks, and wraps what is longer than a tooltip once more.
+        cls.bl_description = " ".join((cls.__doc__ or "").split())
         bpy.utils.register_class(cls)
 
 

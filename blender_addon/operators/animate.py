@@ -105,6 +105,12 @@ class PAINTOVER_OT_render_shot(_Paints):
         name="From Scratch", description="Paint all frames anew, also those that are there", options={"SKIP_SAVE"}
     )
 
+    @classmethod
+    def description(cls, context: Context, properties: Any) -> str:
+        if properties.again:
+            return "Paint all frames anew, also those that are there and have not changed. Esc stops"
+        return str(cls.bl_description)
+
     def task(self, context: Context) -> ShotTask:
         return ShotTask(properties.snapshot(context.scene), context.scene, again=self.again)
 

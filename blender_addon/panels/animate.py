@@ -42,7 +42,7 @@ class PAINTOVER_PT_animate(Tab, bpy.types.Panel):
             draw_progress(row, task)
         else:
             row.operator("paintover.look_first", icon="IMAGE_ALPHA")
-        row.prop(settings, "look_every")
+            row.prop(settings, "look_every")
         row = layout.row(align=True)
         row.scale_y = 1.3
         if task and not isinstance(task, LookTask):

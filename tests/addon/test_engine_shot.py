@@ -11,7 +11,17 @@ import pytest
 
 from paintover.animate.engine_shot import EngineShot
 from paintover.bridge.errors import Cancelled, ConnectionLost
-from paintover.bridge.messages import CANCELLED, DONE, RUNNING, Cancel, Follow, FrameWanted, JobState, Resume
+from paintover.bridge.messages import (
+    CANCELLED,
+    DONE,
+    RUNNING,
+    Cancel,
+    Follow,
+    FrameWanted,
+    JobState,
+    Progress,
+    Resume,
+)
 from paintover.bridge.origin import Origin
 from paintover.bridge.parameters import Settings
 
@@ -104,3 +114,12 @@ def test_a_shot_that_was_finished_although_it_was_to_rest(shot: EngineShot, clie
     shot._listen()
     shot.rest()
     assert clients[0].sent == [Cancel(JOB)], "it is over"
+
+
+def test_blender_shows_how_far_the_animation_is(shot: EngineShot, clients: list[ScriptedClient]) -> None:
+    shown: list[float] = []
+    shot._engine.update_progress = shown.append
+    clients[0].events = [Progress(JOB, "Painting frame 2", 0.3), Progress(JOB, "Painting frame 3", 0.4)]
+    shot._listen()
+    shot._listen()
+    assert shown == [0.3, 0.4]

@@ -240,6 +240,9 @@ def test_a_recording_plays_as_fast_as_it_was_seen(session: Session, tmp_path: Pa
     editor = scene.sequence_editor
     strip = (editor.strips if hasattr(editor, "strips") else editor.sequences)[name]
     assert len(strip.elements) == len(files)
+    width, height = bpy.data.images.load(str(recording.path / files[0])).size
+    fits = min(scene.render.resolution_x / width, scene.render.resolution_y / height)
+    assert strip.transform.scale_x == pytest.approx(fits), "it fills the scene's picture"
 
 
 def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: Path) -> None:

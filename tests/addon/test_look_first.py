@@ -18,7 +18,7 @@ from paintover.bridge.shot import ShotFrame, plan
 from paintover.session import Session
 from paintover.tasks import TaskState
 
-from .shots import Server, film
+from .shots import Server, film, render
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -91,6 +91,37 @@ def test_a_look_at_every_nth_frame_first(
     # 4 keyframes with five times the steps, and 6 others.
     assert task.seconds == pytest.approx(4 * (1.2 + 4) + 6 * 0.1)
     assert "take roughly 21 s" in task.notes[-1]
+
+
+def test_a_shot_becomes_what_was_looked_at(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    """With a seed of −1, too, which is chosen once: for the look or, where there are frames already, for these."""
+
+    def look() -> int:
+        task, server = LookTask(properties.snapshot(scene), scene), Server(session)
+        session.start(task)
+        server.run(task)
+        assert task.state is TaskState.DONE, task.error
+        return task.settings.seed
+
+    film(scene, tmp_path, frames=4)
+    scene.paintover.seed = -1
+    assert look() != (seed := look()), "another one at each look"
+    assert render(session)[0].settings.seed == seed
+    assert look() == seed, "as long as there are frames"
+    assert render(session, again=True)[0].settings.seed != seed
+
+
+def test_a_look_says_how_far_it_is(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    film(scene, tmp_path, frames=10)
+    scene.paintover.look_every = 4
+    task, server = LookTask(properties.snapshot(scene), scene), Server(session)
+    session.start(task)
+    said: list[str] = []
+    server.run(task, until=lambda: said.append(task.stage))
+    assert task.state is TaskState.DONE, task.error
+    assert "Thumbnail 3 of 3" in said
+    assert [words for words in said if words.startswith("Timing the shot: frame ") and words.endswith(" of 4")]
+    assert not [words for words in said if "of 7" in words], "which is no number of frames that anybody knows"
 
 
 def test_a_look_goes_on_where_the_server_gave_it_up(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ def test_frames_as_a_strip_and_as_a_video(session: Session, scene: bpy.types.Sce
     editor = scene.sequence_editor
     found = (editor.strips if hasattr(editor, "strips") else editor.sequences)[strip]
     assert (int(found.frame_start), len(found.elements)) == (1, 6)
+    fits = min(scene.render.resolution_x / 96, scene.render.resolution_y / 64)
+    assert found.transform.scale_x == pytest.approx(fits), "it fills the scene's picture, not its middle"
     before = len(bpy.data.scenes), len(bpy.data.images)
     for codec in cutting_room.codecs():
         path = cutting_room.video(scene, folder, names, codec)

@@ -12,9 +12,10 @@ from paintover.animate import timeline
 from paintover.bridge import loras
 from paintover.operators import animate as operators
 from paintover.session import Session
+from paintover.tasks import TaskState
 
 from .scenes import add_camera
-from .shots import film, numbers, render
+from .shots import Server, film, numbers, render, start
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -126,3 +127,27 @@ def test_timeline_words() -> None:
     assert [timeline.words_at(markers, frame) for frame in (9, 10, 29, 30)] == [
         None, "red brick", "red brick", "blue ice",
     ]  # fmt: skip
+
+
+def test_what_is_typed_meanwhile_is_not_for_this_shot(session: Session, scene: bpy.types.Scene, tmp_path: Path) -> None:
+    """The tab's fields are also those of pictures, textures and Live; an undo takes them back, another model brings its
+    own."""
+    film(scene, tmp_path)
+    settings = scene.paintover
+    settings.driver_add("control_depth_scale").driver.expression = "frame / 10"
+    ice = settings.prompts.add()
+    ice.text = "blue ice"
+    for number, weight in ((1, 1.0), (6, 0.5)):
+        ice.weight = weight
+        ice.keyframe_insert("weight", frame=number)
+    task, server = start(session), Server(session)
+    server.run(task, until=lambda: len(server.kept) >= 1)
+    settings.prompt, settings.guidance, settings.negative_prompt = "gold", 1.5, "dust"
+    ice.text = "lava"
+    server.run(task)
+    assert task.state is TaskState.DONE, task.error
+    found = {frame.number: frame.settings for frame in server.frames}
+    assert len(found) == 6
+    assert {(one.guidance, one.negative_prompt) for one in found.values()} == {(found[1].guidance, "")}
+    assert [found[n].prompt for n in (1, 6)] == ["moss::1.0000 blue ice::1.0000", "moss::1.0000 blue ice::0.5000"]
+    assert [round(found[n].control_depth_scale, 3) for n in range(1, 7)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]

@@ -152,6 +152,28 @@ def test_both_at_once(blender: host.Windowed) -> None:
     quit_blender(blender)
 
 
+def test_the_window_of_a_render_may_be_closed(blender: host.Windowed) -> None:
+    """What was drawn on the graphics card while it was there must not take Blender along, when it is freed later."""
+    connect(blender)
+    blender.do("bpy.context.scene.render.engine = 'PAINTOVER'")
+    blender.do("bpy.context.scene.frame_end = 3")
+    blender.do("bpy.context.scene.render.filepath = '/mnt/rendered/'")
+    blender.do("bpy.context.preferences.view.render_display_type = 'WINDOW'")
+    blender.do("bpy.ops.wm.save_as_mainfile(filepath='/mnt/film.blend')")  # of one window
+    blender.do("bpy.ops.wm.open_mainfile(filepath='/mnt/film.blend')")
+    viewport = blender.look()["viewport"]
+    blender.move(viewport["left"] + 300, viewport["top"] + 300)
+    blender.x("xdotool", "key", "ctrl+F12")
+    rendered = blender.work / "rendered"
+    blender.wait_for(lambda state: len(list(rendered.glob("*.png"))) == 3 and not state["rendering"], "the animation")
+    assert blender.look()["windows"] == 2
+    blender.do("bpy.ops.wm.open_mainfile(filepath='/mnt/film.blend')")
+    blender.wait_for(lambda state: state["windows"] == 1, "the end of the render's window")
+    blender.do("bpy.ops.paintover.render_shot('INVOKE_DEFAULT')")
+    blender.wait_for(lambda state: last(state).get("state") == "DONE", "a shot")
+    quit_blender(blender)
+
+
 def jobs(server: ServerProcess) -> list[JobSummary]:
     with server.client() as client:
         client.send(ListJobs())
