@@ -56,7 +56,8 @@ def trigger(layout: Any, address: str, icon: str) -> None:
 def draw_state(layout: Any, live: Any) -> None:
     """How the stage does, and what is wrong."""
     state = live.status.state if session.online else "reconnecting"
-    words = f"{state.capitalize()}   {live.rate:.1f} fps   {1000 * live.latency:.0f} ms"
+    rate = f"{live.rate:.1f}" if live.rate else "–"  # nothing changes, so nothing is painted
+    words = f"{state.capitalize()}   {rate} fps   {1000 * live.latency:.0f} ms"
     layout.label(text=words, icon=ICONS.get(state, "SORTTIME"))
     if 0 < live.status.progress < 1:
         layout.progress(factor=live.status.progress, text=live.status.text or f"{live.status.progress:.0%}")
