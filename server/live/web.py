@@ -31,7 +31,7 @@ from .connections import IDLE, Site, parting
 from .guard import Guard
 from .jpeg import JpegSink
 from .page_client import PageClient
-from .state import LiveState
+from .state import LiveState, in_order
 
 log = logging.getLogger("paintover.live")
 
@@ -263,7 +263,11 @@ class Web:
             page.ask()
         values = message.get("set")
         state, now = self._sources.state, time.monotonic()
-        for name, value in values.items() if isinstance(values, dict) else ():
+        try:
+            wanted = in_order(values) if isinstance(values, dict) else []
+        except PaintoverError as error:
+            return page.line(time.time(), "error", "", error.message)
+        for name, value in wanted:
             try:
                 if (used := state.set(name, value, origin=page, now=now)) != value or name == "seed":
                     page.value(name, used)
