@@ -48,8 +48,8 @@ def _new(path: Path, make: Callable[[Path], object]) -> Path:
                 break
             path = path.with_name(f"{name} {count}{path.suffix}")
     except OSError as reason:
-        words = f"{path} cannot be made ({reason.strerror})"
-        raise RenderFailed(reason=words, hint="Choose another folder.") from reason
+        words = f"{path} cannot be made ({reason.strerror})."
+        raise RenderFailed(words, hint="Choose another folder.") from reason
     return path
 
 
@@ -109,8 +109,8 @@ class Recording:
             try:
                 data = png.encode(image)
             except Exception as error:  # noqa: BLE001 - whoever ends the recording waits for this thread
-                reason = f"a painting of the recording cannot be saved ({type(error).__name__}: {error})"
-                self.error = self.error or RenderFailed(reason=reason)
+                words = f"A painting of the recording cannot be saved ({type(error).__name__}: {error})."
+                self.error = self.error or RenderFailed(words)
         if data:
             self._write(data, self.frames + 1)
 
@@ -121,7 +121,7 @@ class Recording:
                 (self.path / _name(self.frames + 1)).write_bytes(data)
             except OSError as reason:
                 self.error = RenderFailed(
-                    reason=f"the recording in {self.path} cannot be written ({reason.strerror})",
+                    f"The recording in {self.path} cannot be written ({reason.strerror}).",
                     hint="Free some space or choose another folder, then record again.",
                 )
                 return
@@ -137,6 +137,8 @@ def place(scene: bpy.types.Scene, path: Path, files: list[str], frame: int) -> s
     SceneError if there is nothing to put there."""
     if not files:
         raise SceneError(reason="nothing was recorded", hint="Record while paintings arrive.")
+    if not (path / files[0]).is_file():
+        raise SceneError(reason=f"the recording is no longer in {path}", hint="Put it back, or record again.")
     editor = scene.sequence_editor or scene.sequence_editor_create()
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     channel = max((strip.channel for strip in strips), default=0) + 1

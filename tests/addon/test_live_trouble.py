@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
-import numpy as np
 import pytest
 
+from paintover.bridge.errors import SceneError
 from paintover.bridge.live_messages import LiveValues
 from paintover.live import record
 from paintover.session import Session
@@ -62,6 +62,11 @@ def test_two_recordings_of_one_second_are_two(
         paths.append(recording.path)
     first, second, third = (bpy.data.images.load(str(path / "00001.png")).pixels[0] * 255 for path in paths)
     assert (round(first), round(second), round(third)) == (10, 200, 90)
+
+
+def test_a_recording_whose_folder_is_gone_is_no_strip(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match="no longer in"):
+        record.place(scene, tmp_path / "gone", ["00001.png", "00002.png"], 1)
 
 
 def test_two_snapshots_of_one_second_are_two(scene: bpy.types.Scene, tmp_path: Path) -> None:

@@ -18,14 +18,14 @@ from .live_client import LiveClient
 
 FEW = """
 import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, ({}))
 from paintover.server import cli
 cli.main()
 """
 
 
 class FewFiles(ServerProcess):
-    PROGRAM: ClassVar[tuple[str, ...]] = ("-c", FEW)
+    PROGRAM: ClassVar[tuple[str, ...]] = ("-c", FEW.format("200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there can another process's limit be read")
@@ -39,7 +39,7 @@ def test_a_server_has_more_files_than_a_system_that_gives_few(tmp_path: Path) ->
 
 
 class HardlyAny(ServerProcess):
-    PROGRAM: ClassVar[tuple[str, ...]] = ("-c", FEW.replace("200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]", "64, 64"))
+    PROGRAM: ClassVar[tuple[str, ...]] = ("-c", FEW.format("64, 64"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")

@@ -126,6 +126,28 @@ def test_playing_the_timeline(blender: host.Windowed) -> None:
     quit_blender(blender)
 
 
+def test_it_stays_live_when_it_is_maximised_or_out_of_sight(blender: host.Windowed) -> None:
+    state = go_live(blender)
+    viewport = state["viewport"]
+    blender.do("scene.in_viewport(bpy.ops.screen.screen_full_area)")
+    blender.wait_for(lambda now: now["viewport"]["height"] > viewport["height"], "the viewport over the whole window")
+    before = blender.look()
+    orbit(blender)
+    state = blender.wait_for(lambda now: now["number"] > before["number"] and not now["flying"], "its paintings")
+    assert state["draws"] > before["draws"]
+    shown = middle(blender.screenshot(OUT / "live-maximised.png"), state["place"])
+    assert np.abs(shown - state["color"]).max() <= 2
+    blender.do("bpy.ops.screen.back_to_previous()")
+    blender.wait_for(lambda now: now["viewport"]["height"] == viewport["height"], "the layout as it was")
+
+    blender.do("bpy.context.window.workspace = next(one for one in bpy.data.workspaces if one.name != 'Layout')")
+    state = blender.wait_for(lambda now: "not on the screen" in now["trouble"], "why nothing is painted")
+    assert state["live"]
+    blender.do("bpy.context.window.workspace = bpy.data.workspaces['Layout']")
+    blender.wait_for(lambda now: now["number"] > state["number"] and not now["trouble"], "its paintings again")
+    quit_blender(blender)
+
+
 @pytest.mark.parametrize("kind", ["plain", "modifiers"])
 def test_sculpting(blender: host.Windowed, kind: str) -> None:
     """A stroke is painted while it goes on, not only when it ends."""
