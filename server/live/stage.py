@@ -12,7 +12,6 @@ import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,6 +46,7 @@ from ..supervisor import Supervisor
 from ..worker_messages import StreamControl, StreamPicture, StreamSettings, StreamState
 from .audience import Audience, report
 from .measure import Measure
+from .picture import Depths, Picture
 from .stall import STALLED, Stall
 from .state import LiveState, in_order
 
@@ -56,8 +56,6 @@ MAX_SIDE = 4096
 """Pixels of a control frame's longer side."""
 MAX_OUTPUT = 512
 """Pixels of a frame's side that choosing a model sets at most: live, rate counts for more."""
-KEPT = 64 << 20
-"""Bytes of depth, of control frames that may still be painted."""
 MOVING = 1 / 60
 """Seconds between settings while something changes by itself."""
 COALESCE = 1 / 240
@@ -73,21 +71,6 @@ _ELSEWHERE = ("tempo", "camera", "prompts")
 PAINTED = tuple(row.name for row in LIVE if row.group not in _ELSEWHERE and row.name not in ("blackout", "output_fps"))
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A painted frame."""
-
-    image: np.ndarray
-    """uint8 (H, W, 3), sRGB."""
-    number: int
-    """Counts up."""
-    seed: int
-    arrived: float
-    """On the monotonic clock."""
-    depth: np.ndarray | None = None
-    """float32 (h, w): the depth that it was painted from, if `keeps_depth`."""
-
-
 class Stage:
     """See above. Belongs to the front's event loop; `work` is its own task there."""
 
@@ -98,8 +81,7 @@ class Stage:
         self.on_picture: list[Callable[[Picture], None]] = []
         self.on_event: list[Callable[[LiveTrouble | LiveEvent], None]] = []
         self.keeps_depth = False  # somebody wants it beside the picture
-        self._depths: dict[int, np.ndarray] = {}
-        """Control number -> its depth: of frames that are not painted yet, and the last that is."""
+        self._depths = Depths()
         self._supervisor = supervisor
         supervisor.on_stream, supervisor.on_worker, supervisor.on_trouble = self._hear, self._worker, self._no_worker
         self._defaults_of = defaults_of
@@ -185,9 +167,7 @@ class Stage:
         self._number += 1
         self._control, self._control_kept = StreamControl(self._number, passes, image, core()), False
         if self.keeps_depth and passes:
-            self._depths[self._number] = passes.depth.copy()
-            while len(self._depths) * passes.depth.nbytes > KEPT:
-                del self._depths[next(iter(self._depths))]
+            self._depths.keep(self._number, passes.depth)
         self.start()
         if not self._control_leaves:
             self._control_leaves = True
@@ -365,9 +345,8 @@ class Stage:
             channel.send(self._shown_to(channel, message.image, message.seed))
         if (image := board.copy_of(message.image) if board else message.image) is None:
             return  # the loop was late: a newer one waits
-        self._depths = {number: depth for number, depth in self._depths.items() if number >= message.control}
         count = self.picture.number + 1 if self.picture else 0
-        self.picture = Picture(image, count, message.seed, now, self._depths.get(message.control))
+        self.picture = Picture(image, count, message.seed, now, self._depths.of(message.control))
         for listener in self.on_picture:
             listener(self.picture)
         keep_off(message.core)

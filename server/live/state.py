@@ -105,7 +105,7 @@ class LiveState:
         """Counts up with every change of anything that is kept, and with every step of a transition."""
         self.latency = 0.0
         """Seconds from a change to its picture, as measured: by so much `tempo_compensate` is early."""
-        self.tempo = Tempo(float(self.values["tempo_bpm"]), float(LIVE_BY_NAME["tempo_bpm"].maximum))
+        self.tempo = Tempo(float(self.values["tempo_bpm"]), LIVE_BY_NAME["tempo_bpm"].maximum or math.inf)
         self.listeners: list[Callable[[str, Value, object], None]] = []
         """Called with name, value and origin at each change. What comes of itself, as in a morph, has no origin."""
         self.triggered: list[Callable[[str, tuple[float, ...], object], None]] = []
