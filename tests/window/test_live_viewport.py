@@ -148,6 +148,28 @@ def test_it_stays_live_when_it_is_maximised_or_out_of_sight(blender: host.Window
     quit_blender(blender)
 
 
+def test_a_render_by_the_engine_while_it_is_live(blender: host.Windowed) -> None:
+    """Each window has a graphics context of its own, so that with the render's window drawing begins anew: what the old
+    one had must not be left to Python's garbage collector, which frees it in an order that Blender does not survive."""
+    go_live(blender)
+    blender.do("bpy.ops.paintover.texture()")
+    blender.wait_for(lambda state: state["painted"], "the painted texture")
+    blender.do("bpy.context.scene.render.engine = 'PAINTOVER'")
+    blender.do("bpy.context.scene.render.resolution_x = bpy.context.scene.render.resolution_y = 128")
+    orbit(blender)
+    blender.key("F12")
+    blender.wait_for(lambda state: state["windows"] == 2, "the render's window")
+    blender.do("import gc")
+    for _ in range(10):
+        blender.do("gc.collect()")
+        before = blender.look()["number"]
+    blender.key("Escape")
+    orbit(blender)
+    blender.wait_for(lambda state: state["number"] > before and not state["flying"], "its paintings")
+    blender.do("gc.collect()")
+    quit_blender(blender)
+
+
 @pytest.mark.parametrize("kind", ["plain", "modifiers"])
 def test_sculpting(blender: host.Windowed, kind: str) -> None:
     """A stroke is painted while it goes on, not only when it ends."""
