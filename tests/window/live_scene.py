@@ -102,6 +102,7 @@ def watch():
     image = bpy.data.objects["Suzanne"].get("paintover", {}).get("image") if "Suzanne" in bpy.data.objects else None
     found = {
         "live": live is not None,
+        "rendering": bpy.app.is_job_running("RENDER"),
         "prompt": settings.prompt,
         "frame": bpy.context.scene.frame_current,
         "steps": settings.live_steps,

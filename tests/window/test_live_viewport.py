@@ -149,8 +149,8 @@ def test_it_stays_live_when_it_is_maximised_or_out_of_sight(blender: host.Window
 
 
 def test_a_render_by_the_engine_while_it_is_live(blender: host.Windowed) -> None:
-    """Each window has a graphics context of its own, so that with the render's window drawing begins anew: what the old
-    one had must not be left to Python's garbage collector, which frees it in an order that Blender does not survive."""
+    """The render's window has a graphics context of its own: with it drawing begins anew, and nothing of the old one
+    may be left to bring Blender down later."""
     go_live(blender)
     blender.do("bpy.ops.paintover.texture()")
     blender.wait_for(lambda state: state["painted"], "the painted texture")
@@ -158,15 +158,13 @@ def test_a_render_by_the_engine_while_it_is_live(blender: host.Windowed) -> None
     blender.do("bpy.context.scene.render.resolution_x = bpy.context.scene.render.resolution_y = 128")
     orbit(blender)
     blender.key("F12")
-    blender.wait_for(lambda state: state["windows"] == 2, "the render's window")
-    blender.do("import gc")
-    for _ in range(10):
-        blender.do("gc.collect()")
-        before = blender.look()["number"]
+    blender.wait_for(lambda state: state["windows"] == 2 and state["rendering"], "the render's window")
+    blender.wait_for(lambda state: not state["rendering"], "the end of the render")
+    before = blender.look()["number"]
     blender.key("Escape")
     orbit(blender)
     blender.wait_for(lambda state: state["number"] > before and not state["flying"], "its paintings")
-    blender.do("gc.collect()")
+    blender.do("import gc; gc.collect()")
     quit_blender(blender)
 
 
