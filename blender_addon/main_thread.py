@@ -59,9 +59,12 @@ def do(work: Callable[[], T], stopped: Callable[[], bool]) -> T:
     while not asked.done.wait(LOOK):
         if stopped() and asked.give_up():
             raise Cancelled()
-    if asked.error:
-        raise asked.error
-    return asked.result  # type: ignore[no-any-return]
+    try:
+        if asked.error:
+            raise asked.error
+        return asked.result  # type: ignore[no-any-return]
+    finally:
+        asked.error = None  # it came through `run`, and so holds on to `asked`, and to all that was drawn with
 
 
 def serve() -> None:

@@ -70,6 +70,8 @@ class Connection:
         """Where those of frames go that say so (`on_board`), once the board's proof has left."""
         self._boards: dict[str, board.BoardWriter] = {}
         """Nonce -> a board whose proof has not left yet."""
+        self.reading_seconds = 0.0
+        """Processor time that receiving has taken."""
         self._patience = patience
         self._share = share
         self._lane: lane.Lane | None = None
@@ -163,6 +165,7 @@ class Connection:
                     self._join_board(message)
                 elif message != Pong(_OUR_PING):
                     self.inbox.put(message)
+            self.reading_seconds = time.thread_time()
             try:
                 count = self._socket.recv_into(self._decoder.get_buffer())
             except TimeoutError:

@@ -123,6 +123,7 @@ class Front:
     async def serve(self, host: str, port: int, started: Callable[[int], None]) -> None:
         """Listen until cancelled. `started` gets the port (useful with port 0). Raises PortInUse."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._traffic.complain)
         self._runner.open()
 
         def accept() -> Channel:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from paintover.bridge.aio import Channel
 from paintover.bridge.errors import PaintoverError, ProtocolError
@@ -35,6 +36,8 @@ SLOWEST = 64 << 10
 """Bytes a second that it must have come with, on average, beyond that."""
 WATCH = 1.0
 """Seconds between looks at what comes in too slowly."""
+KIND = 60
+"""Characters by which complaints of the event loop are told from each other."""
 TOO_MUCH = "The server is receiving too much at once.", "Send less at a time, or try again later."
 LINES = 20
 """Lines about clients that a minute may add to the log, which nobody should be able to fill."""
@@ -56,6 +59,8 @@ class Traffic:
         self._channels: dict[Channel, _Incoming | None] = {}
         self._strangers: dict[Channel, None] = {}
         self._minute, self._lines = 0, 0
+        self._complaints: dict[str, float] = {}
+        """What the event loop has said lately -> when."""
 
     def add(self, channel: Channel) -> None:
         """Look after a new connection until `remove`."""
@@ -92,6 +97,15 @@ class Traffic:
         self._lines += 1
         if self._lines <= LINES:
             log.log(level, "%s", text[:500])
+
+    def complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What the event loop says of its own accord, each kind once a minute. As long as a process has no file
+        descriptors left, asyncio says so a hundred times for each connection that it cannot accept."""
+        kind, now = f"{type(context.get('exception')).__name__}: {context.get('message')}"[:KIND], time.monotonic()
+        self._complaints = {one: at for one, at in self._complaints.items() if now - at < 60}
+        if kind not in self._complaints:
+            self._complaints[kind] = now
+            loop.default_exception_handler(context)
 
     @property
     def may_share_memory(self) -> bool:

@@ -237,7 +237,7 @@ def beat(connection: Connection, engine: Engine) -> None:
         said, well = Beat(), True
         while not connection.ended.wait(BEAT_INTERVAL):
             try:
-                said, well = measure(engine), True
+                said, well = measure(engine, connection.reading_seconds), True
             except Exception as error:
                 if well:
                     log.error("The worker cannot measure itself", exc_info=error)
@@ -248,15 +248,15 @@ def beat(connection: Connection, engine: Engine) -> None:
     threading.Thread(target=run, name="paintover-beat", daemon=True).start()
 
 
-def measure(engine: Engine) -> Beat:
-    """What this worker holds, and what is left."""
+def measure(engine: Engine, reading: float) -> Beat:
+    """What this worker holds, and what is left. `reading`: processor time that was no work, but came with messages."""
     process = psutil.Process()
     ram_used, ram_free, cpu = process.memory_info().rss, available_ram(), process.cpu_times()
     held = engine.held()
     device_used, device_free = held.device_memory or (ram_used, ram_free)
     return Beat(
         held.model, held.controls, held.model_bytes, device_used, device_free, ram_used, ram_free,
-        cpu.user + cpu.system, bool(slowed()),
+        cpu.user + cpu.system - reading, bool(slowed()),
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class Beat:
     ram_used: int = 0
     ram_free: int = 0
     cpu_seconds: float = 0.0
-    """Processor time of the worker so far."""
+    """Processor time of the worker so far, but for what receiving messages took."""
     slowed: bool = False
     """Some of its threads are at low priority: it loads something while a job runs elsewhere, or did, and its system
     does not let them be raised again."""

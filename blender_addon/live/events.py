@@ -76,9 +76,11 @@ class Rig:
         self._placed = np.array(camera.matrix_world)
 
     def _look(self, scene: bpy.types.Scene, camera: bpy.types.Object, before: tuple[float, ...]) -> None:
-        """Find out what the camera looks at, and from where."""
+        """Find out what the camera looks at, and from where. Raises SceneError if that cannot be said."""
         place = camera.matrix_world.translation.copy()
         ahead = -camera.matrix_world.to_3x3().col[2].normalized()
+        if not ahead.length > 0.5:  # its scale is zero, or a driver makes it no number
+            raise SceneError(reason=f"the camera {camera.name!r} looks nowhere", hint="Give it a scale of 1.")
         layer = scene.view_layers[0]
         hit, pivot, *_ = scene.ray_cast(layer.depsgraph, place, ahead)
         self._pivot = pivot if hit else place + ahead * (max(0.0, -place.dot(ahead)) or UNKNOWN_DISTANCE)

@@ -133,7 +133,7 @@ class LiveView:
         scene = self.scene
         if scene is None:
             raise SceneError(reason="the scene that was live is gone", hint="Start Live again.")
-        if self._viewport and self._viewport.find() is None:
+        if self._viewport and not (self._viewport.find() or self._viewport.exists):
             raise SceneError(reason="the viewport that was live was closed", hint="Start Live in another one.")
         if self.recording and self.recording.error:
             self.error = self.recording.error
@@ -189,7 +189,12 @@ class LiveView:
         if self._viewport is None or scene.paintover.live_camera == "SCENE":
             return view.scene_camera(scene, width, height)
         found = self._viewport.find()
-        if found is None or found[0].scene != scene:
+        if found is None:
+            raise SceneError(
+                reason="the viewport that is live is not on the screen",
+                hint="Go back to its workspace, or turn Live off and on again in another viewport.",
+            )
+        if found[0].scene != scene:
             return None
         space, region = found[1].spaces.active, view.canvas(found[1])
         if space.region_quadviews:

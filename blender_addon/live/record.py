@@ -3,9 +3,12 @@ seen."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import queue
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
@@ -23,6 +26,33 @@ def folder(scene: bpy.types.Scene) -> Path:
     return folders.chosen(scene.paintover.live_folder, "recordings", "Live > Record")
 
 
+def snapshot(scene: bpy.types.Scene, picture: bytes, stamp: str) -> Path:
+    """Save a PNG to the scene's folder. Raises SceneError, or RenderFailed."""
+
+    def write(path: Path) -> None:
+        with path.open("xb") as file:
+            file.write(picture)
+
+    return _new(folder(scene) / f"snapshot {stamp}.png", write)
+
+
+def _new(path: Path, make: Callable[[Path], object]) -> Path:
+    """Make a file or folder that is not there yet: what has this name, of the same second or of another Blender, is
+    kept, and the new one gets a number. Raises RenderFailed."""
+    name = path.stem
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for count in itertools.count(2):
+            with contextlib.suppress(FileExistsError):
+                make(path)
+                break
+            path = path.with_name(f"{name} {count}{path.suffix}")
+    except OSError as reason:
+        words = f"{path} cannot be made ({reason.strerror})."
+        raise RenderFailed(words, hint="Choose another folder.") from reason
+    return path
+
+
 class Recording:
     """Writes an image sequence in a thread.
 
@@ -32,12 +62,7 @@ class Recording:
 
     def __init__(self, scene: bpy.types.Scene) -> None:
         """Raises SceneError, or RenderFailed if the folder cannot be made."""
-        self.path = folder(scene) / time.strftime("live %Y-%m-%d %H-%M-%S")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as reason:
-            words = f"{self.path} cannot be made ({reason.strerror})"
-            raise RenderFailed(reason=words, hint="Choose another folder.") from reason
+        self.path = _new(folder(scene) / time.strftime("live %Y-%m-%d %H-%M-%S"), Path.mkdir)
         self.rate = scene.render.fps / scene.render.fps_base
         self.first_frame = scene.frame_current
         """Of the scene when the recording began."""
@@ -84,8 +109,8 @@ class Recording:
             try:
                 data = png.encode(image)
             except Exception as error:  # noqa: BLE001 - whoever ends the recording waits for this thread
-                reason = f"a painting of the recording cannot be saved ({type(error).__name__}: {error})"
-                self.error = self.error or RenderFailed(reason=reason)
+                words = f"A painting of the recording cannot be saved ({type(error).__name__}: {error})."
+                self.error = self.error or RenderFailed(words)
         if data:
             self._write(data, self.frames + 1)
 
@@ -96,7 +121,7 @@ class Recording:
                 (self.path / _name(self.frames + 1)).write_bytes(data)
             except OSError as reason:
                 self.error = RenderFailed(
-                    reason=f"the recording in {self.path} cannot be written ({reason.strerror})",
+                    f"The recording in {self.path} cannot be written ({reason.strerror}).",
                     hint="Free some space or choose another folder, then record again.",
                 )
                 return
@@ -112,6 +137,8 @@ def place(scene: bpy.types.Scene, path: Path, files: list[str], frame: int) -> s
     SceneError if there is nothing to put there."""
     if not files:
         raise SceneError(reason="nothing was recorded", hint="Record while paintings arrive.")
+    if not (path / files[0]).is_file():
+        raise SceneError(reason=f"the recording is no longer in {path}", hint="Put it back, or record again.")
     editor = scene.sequence_editor or scene.sequence_editor_create()
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     channel = max((strip.channel for strip in strips), default=0) + 1

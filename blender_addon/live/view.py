@@ -21,21 +21,31 @@ WHOLE: Rectangle = (0.0, 0.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Viewport:
-    """A 3D viewport, known by numbers that are only compared: areas come and go."""
+    """A 3D viewport, known by a number that is only compared: that of what it shows. One that is maximised, or back
+    again, shows that in another area."""
 
-    area: int
+    space: int
 
     @classmethod
     def of(cls, area: bpy.types.Area) -> Viewport:
-        return cls(area.as_pointer())
+        return cls(area.spaces.active.as_pointer())
 
     def find(self) -> tuple[bpy.types.Window, bpy.types.Area] | None:
-        """The window and the area; None once it is closed or shows something else."""
+        """The window and the area; None while no window shows it."""
         for window in bpy.context.window_manager.windows:
             for area in window.screen.areas:
-                if area.as_pointer() == self.area and area.type == "VIEW_3D":
+                if self._is(area):
                     return window, area
         return None
+
+    @property
+    def exists(self) -> bool:
+        """False once it is closed or shows something else: it may be in another workspace, or behind an area that is
+        maximised."""
+        return any(self._is(area) for screen in bpy.data.screens for area in screen.areas)
+
+    def _is(self, area: bpy.types.Area) -> bool:
+        return area.type == "VIEW_3D" and area.spaces.active.as_pointer() == self.space
 
 
 def canvas(area: bpy.types.Area) -> bpy.types.Region:

@@ -124,11 +124,7 @@ class PAINTOVER_OT_live_snapshot(_NeedsPainting):
         picture = png.encode(session.live.picture)
         name = images.show(f"Paintover Live {stamp}", picture, properties.snapshot(scene))
         try:
-            path = record.folder(scene) / f"snapshot {stamp}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture)
-        except OSError as reason:
-            self.report({"WARNING"}, f"Kept as the image “{name}” alone: {reason.filename} ({reason.strerror})")
+            path = record.snapshot(scene, picture, stamp)
         except PaintoverError as error:
             self.report({"WARNING"}, f"Kept as the image “{name}” alone: {error}")
         else:

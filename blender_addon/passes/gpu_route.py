@@ -111,13 +111,16 @@ def _shared() -> tuple[Drawer, Reprojector]:
 def _twice(work: Callable[[], T]) -> T:
     if gpu_context.ensure():
         forget()
+    words = ""
     for _ in range(2):
         try:
             return work()
         except (RuntimeError, SystemError, ShaderError) as reason:
-            error = reason
+            # Its words alone: an error holds on to all that it came through, and in a circle with it the batches in
+            # there are left to the garbage collector, which Blender 4.3 does not survive.
+            words = str(reason)
             forget()
-    raise NoGpu(reason=str(error)) from error
+    raise NoGpu(reason=words)
 
 
 def culls(scene: bpy.types.Scene) -> bool:

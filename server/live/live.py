@@ -38,7 +38,8 @@ from .osc_addresses import HTTP_PORT, OSC_PORT, OSC_REPLY, ROOT
 from .oscquery import OscQuery
 from .output import Output
 from .outside import Outside
-from .stage import Picture, Stage
+from .picture import Picture
+from .stage import Stage
 from .state import LiveState
 from .store import Store
 from .web import Sources, Web

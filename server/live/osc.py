@@ -161,6 +161,7 @@ class Osc:
     async def run(self) -> None:
         """The heartbeat and the status, until cancelled."""
         next_alive = next_status = time.monotonic()
+        failed = False
         while True:
             now = time.monotonic()
             if now >= next_alive:
@@ -170,7 +171,7 @@ class Osc:
                 self._report_lost()
             if now >= next_status:
                 next_status = max(next_status + 0.2, now)
-                self._tell_status()
+                failed = not self._try_to_tell_status(failed)
             await asyncio.sleep(max(0.01, min(next_alive, next_status) - time.monotonic()))
 
     def close(self) -> None:
@@ -363,6 +364,16 @@ class Osc:
         for listener in self.echo.listeners:
             self.echo.error(listener, self.root, BUSY, error.message, again=True)
         self.errors.append(Heard(time.time(), "", self.root, error.message, BUSY))
+
+    def _try_to_tell_status(self, failed: bool) -> bool:
+        """Whether it was told. `failed`: the last time it was not, which is in the log."""
+        try:
+            self._tell_status()
+        except Exception as error:  # listeners have what they were told last, and hear that the server lives
+            if not failed:
+                log.error("The status cannot be told over OSC", exc_info=error)
+            return False
+        return True
 
     def _tell_status(self) -> None:
         status = self._status()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
 import sys
 import threading
@@ -19,6 +20,8 @@ from typing import NamedTuple
 from paintover.bridge.errors import PortInUse
 
 from .osc_codec import MAX_PACKET, address_of, asks, due, split
+
+log = logging.getLogger("paintover.live")
 
 BUFFER = 16 << 20
 """Bytes asked of the system for packets that wait; Linux gives at most net.core.rmem_max."""
@@ -154,8 +157,13 @@ class Inbox:
                 continue
             if self._closing:
                 return
-            if self._may(sender[0]):
-                self._take(bytes(view[:size]), (sender[0], sender[1]))
+            try:
+                if self._may(sender[0]):
+                    self._take(bytes(view[:size]), (sender[0], sender[1]))
+            except Exception as error:  # no memory, or a bug: this packet is lost, and the next one is read
+                if not self.refused:
+                    log.error("A packet could not be taken", exc_info=error)
+                self.refused += 1
 
     def _take(self, packet: bytes, sender: Sender) -> None:
         if self._later and (at := due(packet)):

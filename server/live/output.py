@@ -103,6 +103,8 @@ class Output:
         self._times: deque[tuple[float, float]] = deque(maxlen=2048)
         """When frames went out, and the interval that was wanted before each."""
         self._failed: set[str] = set()
+        self._fails = False
+        """The image to send could not be made the last time."""
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -177,7 +179,7 @@ class Output:
     def _send(self, interval: float) -> None:
         now = time.perf_counter()
         self._number += 1
-        fresh = self._make()
+        fresh = self._try_to_make()
         self._times.append((now, interval))
         depth = self._held.depth if self._held else None
         frame = OutputFrame(self._number, time.time(), self._image, fresh, depth)
@@ -192,26 +194,37 @@ class Output:
             else:
                 self._failed.discard(sink.name)
 
+    def _try_to_make(self) -> bool:
+        """`_make`; where that fails, as without memory, the last image goes out once more, and it is tried again."""
+        try:
+            fresh = self._make()
+        except Exception as error:
+            if not self._fails:
+                log.error("The frame that goes out could not be made; the last one is repeated", exc_info=error)
+            self._fails = True
+            return False
+        self._fails = False
+        return fresh
+
     def _make(self) -> bool:
         """The image to send now; whether it is another one than last time."""
-        picture = self._stage.picture
-        if picture is not None and not (self._values["freeze"] and self._held is not None):
+        picture, frozen = self._stage.picture, self._values["freeze"] and self._held is not None
+        if picture is not None and not frozen:
             self._held = picture
         source: Any = self._held
-        if self._fallback is not None and (self._held is None or self._stage.down):
+        if self._fallback is not None and (self._held is None or (self._stage.down and not frozen)):
             source = self._fallback
         dark = min(1.0, max(0.0, float(self._values["blackout"])))
         size = (int(self._values["output_height"]), int(self._values["output_width"]))
         of = (size if source is None else source, dark)
         if self._shown is not None and _same(of, self._shown):
             return False
-        self._shown = of
         if source is None:
             image = np.zeros((*size, 3), np.uint8)
         else:
             image = darkened(source if isinstance(source, np.ndarray) else source.image, dark).view()
         image.flags.writeable = False
-        self._image = image
+        self._image, self._shown = image, of
         return True
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from paintover.bridge.live_messages import (
     OFF,
     RECOVERING,
     RUNNING,
+    WARMING,
     LiveEvent,
     LiveFrame,
     LiveJoin,
@@ -45,7 +46,9 @@ from ..supervisor import Supervisor
 from ..worker_messages import StreamControl, StreamPicture, StreamSettings, StreamState
 from .audience import Audience, report
 from .measure import Measure
-from .state import LiveState
+from .picture import Depths, Picture
+from .stall import STALLED, Stall
+from .state import LiveState, in_order
 
 log = logging.getLogger("paintover.front")
 
@@ -53,8 +56,6 @@ MAX_SIDE = 4096
 """Pixels of a control frame's longer side."""
 MAX_OUTPUT = 512
 """Pixels of a frame's side that choosing a model sets at most: live, rate counts for more."""
-KEPT = 64 << 20
-"""Bytes of depth, of control frames that may still be painted."""
 MOVING = 1 / 60
 """Seconds between settings while something changes by itself."""
 COALESCE = 1 / 240
@@ -64,27 +65,10 @@ TELL = 1 / 30
 STATUS = 0.2
 REPEATED = 2.0
 """Seconds for which the same trouble is not told again: it may come with every frame."""
-STALLED = 20.0
-"""Seconds after which a worker that has something new to paint, and says nothing, is replaced."""
 
 # What no painted frame depends on, and so wakes no worker: the rest goes to it. Slots and transition come as prompts.
 _ELSEWHERE = ("tempo", "camera", "prompts")
 PAINTED = tuple(row.name for row in LIVE if row.group not in _ELSEWHERE and row.name not in ("blackout", "output_fps"))
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A painted frame."""
-
-    image: np.ndarray
-    """uint8 (H, W, 3), sRGB."""
-    number: int
-    """Counts up."""
-    seed: int
-    arrived: float
-    """On the monotonic clock."""
-    depth: np.ndarray | None = None
-    """float32 (h, w): the depth that it was painted from, if `keeps_depth`."""
 
 
 class Stage:
@@ -97,8 +81,7 @@ class Stage:
         self.on_picture: list[Callable[[Picture], None]] = []
         self.on_event: list[Callable[[LiveTrouble | LiveEvent], None]] = []
         self.keeps_depth = False  # somebody wants it beside the picture
-        self._depths: dict[int, np.ndarray] = {}
-        """Control number -> its depth: of frames that are not painted yet, and the last that is."""
+        self._depths = Depths()
         self._supervisor = supervisor
         supervisor.on_stream, supervisor.on_worker, supervisor.on_trouble = self._hear, self._worker, self._no_worker
         self._defaults_of = defaults_of
@@ -108,6 +91,8 @@ class Stage:
         self._wake = asyncio.Event()
         # What the worker has, or will have next.
         self._control: StreamControl | None = None
+        self._control_kept = True
+        """It lies in memory of our own."""
         self._control_leaves = False
         """It is going to be handed on."""
         self._outside: np.ndarray | None = None
@@ -120,8 +105,9 @@ class Stage:
         self._seconds: dict[str, float] = {}
         self._complained: dict[Failure, float] = {}
         """Trouble that came lately -> when it was told."""
-        self._changed_at = self._last_word = self._last_cpu = 0.0
-        """When the worker was given something last, when it last said something, and its processor time then."""
+        self._stall = Stall()
+        self._loads = False
+        """The worker says that it loads or prepares something: that may take any time."""
         self._model = str(state.values["model"])
         self._before_model: dict[str, Value] = {}
         """What choosing the model has changed."""
@@ -132,6 +118,7 @@ class Stage:
     # ------------------------------------------------------------ clients
 
     def join(self, channel: Channel, message: LiveJoin) -> None:
+        self._keep_control()
         self._audience.join(channel, message, self.state.values)
         if message.source or message.pictures:
             self.start()
@@ -140,6 +127,7 @@ class Stage:
             channel.send(self._shown_to(channel, self.picture.image, self.picture.seed))
 
     def leave(self, channel: Channel) -> None:
+        self._keep_control()
         self._audience.leave(channel)
         self._measure.forget(lambda origin: origin[0] is channel)
 
@@ -154,10 +142,17 @@ class Stage:
                 raise BadSize(width=width, height=height, minimum=1, maximum=MAX_SIDE, reason="of a live frame")
             message.passes.check_values()
         except PaintoverError as error:
+            self._keep_control()
             channel.send(LiveTrouble(Failure.of(error)))
             return
         self._paint_from(message.passes, self._outside if message.image is None else message.image)
         self._measure.control(self._number, (channel, message.number))
+
+    def _keep_control(self) -> None:
+        """Its source's board has the frame that is painted from only until some more were written there, which may be
+        none to paint from."""
+        if not self._control_kept:
+            self._control, self._control_kept = copy.deepcopy(self._control), True
 
     def outside(self, frame: np.ndarray | Passes) -> None:
         """Take a frame of another program (outside.py): what image-to-image starts from, or depth."""
@@ -170,11 +165,9 @@ class Stage:
 
     def _paint_from(self, passes: Passes | None, image: np.ndarray | None) -> None:
         self._number += 1
-        self._control = StreamControl(self._number, passes, image, core())
+        self._control, self._control_kept = StreamControl(self._number, passes, image, core()), False
         if self.keeps_depth and passes:
-            self._depths[self._number] = passes.depth.copy()
-            while len(self._depths) * passes.depth.nbytes > KEPT:
-                del self._depths[next(iter(self._depths))]
+            self._depths.keep(self._number, passes.depth)
         self.start()
         if not self._control_leaves:
             self._control_leaves = True
@@ -191,9 +184,14 @@ class Stage:
             self._hand_on(self._control)
 
     def set(self, channel: Channel, message: LiveSet) -> None:
-        """Set values, the model's first, since it brings others with it; answer what they are."""
+        """Set values; answer what they are."""
         now, effective = time.monotonic(), {}
-        for name, value in sorted(message.values.items(), key=lambda item: item[0] != "model"):
+        try:
+            values = in_order(message.values)
+        except PaintoverError as error:
+            report(error, "", channel)
+            return
+        for name, value in values:
             try:
                 effective[name] = self.state.set(name, value, origin=channel, now=now)
             except PaintoverError as error:
@@ -214,7 +212,7 @@ class Stage:
         if not self._on:
             self._on = True
             self._do(LOADING)
-            self._changed_at = self._last_word = time.monotonic()
+            self._stall.heard(time.monotonic())
             self._wake.set()
 
     async def work(self) -> None:
@@ -261,9 +259,12 @@ class Stage:
         if changed:
             self._audience.tell_status(self.status())
 
+    @property
+    def _held(self) -> bool:
+        return bool(self.state.values["freeze"] or not self.state.values["play"])
+
     def _state(self) -> str:
-        held = self.state.values["freeze"] or not self.state.values["play"]
-        return FROZEN if self._doing == RUNNING and held else self._doing if self._on else OFF
+        return FROZEN if self._doing == RUNNING and self._held else self._doing if self._on else OFF
 
     # ------------------------------------------------------------ to the worker
 
@@ -284,15 +285,18 @@ class Stage:
         self._hand_on(self._settings)
 
     def _hand_on(self, message: StreamControl | StreamSettings) -> None:
-        self._changed_at = time.monotonic()
+        self._stall.given()
         self._supervisor.stream(message)
 
     def _worker(self, there: bool) -> None:
         """Another worker has taken over, or the one that was there has died."""
         if not self._on:
             return
+        self._loads = False
+        self._stall.heard(time.monotonic())
         if not there or self._doing != LOADING:  # the first one is no recovery
-            self._do(RECOVERING)
+            # While the picture is held nothing is painted: another worker is all that there is to wait for.
+            self._do(RUNNING if there and self._held and self.picture else RECOVERING)
         if there:
             self._measure.rest()
             for message in (self._control, self._settings):
@@ -306,21 +310,21 @@ class Stage:
             self._complain(Failure.of(error))
 
     def _look_after(self, now: float) -> None:
-        """Replace a worker whose stream hangs: it is given something, says nothing, and does not work at it."""
-        cpu = self._supervisor.beat.cpu_seconds
-        waits = self._state() == RUNNING and self._changed_at > self._last_word and not self._supervisor.busy
-        if not waits or cpu - self._last_cpu > 0.02 * (now - self._last_word):
-            self._last_word, self._last_cpu = now if not waits else self._last_word, cpu
-        elif now - max(self._changed_at, self._last_word) > STALLED:
+        """Replace a worker whose stream hangs."""
+        rests = self._loads or self._held or self._state() in (OFF, LOADING) or self._supervisor.busy
+        if self._stall.hangs(now, self._supervisor.beat.cpu_seconds, rests):
             self._supervisor.replace(f"it painted no frame for {STALLED:.0f} seconds")
 
     # ------------------------------------------------------------ from the worker
 
     def _hear(self, message: StreamPicture | StreamState) -> None:
-        now = self._last_word = time.monotonic()
+        now = time.monotonic()
+        self._stall.heard(now)
         if isinstance(message, StreamPicture):
+            self._loads = False
             self._painted(message, now)
             return
+        self._loads = message.state in (LOADING, WARMING)
         # Whoever waits for the picture to come back is not told of each step.
         state = RECOVERING if self._doing == RECOVERING and message.state != ERROR else message.state
         self._do(state, message.text, message.progress)
@@ -341,9 +345,8 @@ class Stage:
             channel.send(self._shown_to(channel, message.image, message.seed))
         if (image := board.copy_of(message.image) if board else message.image) is None:
             return  # the loop was late: a newer one waits
-        self._depths = {number: depth for number, depth in self._depths.items() if number >= message.control}
         count = self.picture.number + 1 if self.picture else 0
-        self.picture = Picture(image, count, message.seed, now, self._depths.get(message.control))
+        self.picture = Picture(image, count, message.seed, now, self._depths.of(message.control))
         for listener in self.on_picture:
             listener(self.picture)
         keep_off(message.core)

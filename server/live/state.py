@@ -25,6 +25,8 @@ _LOOK = frozenset(LOOK)
 _TEXTS = frozenset(TEXTS)
 SHOWN = 60
 """Characters of a value in an error."""
+MOST = 16
+"""Arguments of a trigger."""
 
 
 def coerce(row: Parameter, value: Any) -> tuple[Value, bool]:
@@ -80,6 +82,14 @@ def _shown(value: object) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
+def in_order(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What somebody sets, the model first, since it brings other values with it. Raises BadParameter for more than
+    there are parameters: to say of each what is wrong with it would take long."""
+    if len(values) > len(LIVE):
+        raise BadParameter(name=f"{len(values):,} values", reason=f"there are {len(LIVE)} live parameters")
+    return sorted(values.items(), key=lambda item: item[0] != "model")
+
+
 class LiveState:
     """The values now, and what changes them over time: call `advance` while `busy`."""
 
@@ -95,7 +105,7 @@ class LiveState:
         """Counts up with every change of anything that is kept, and with every step of a transition."""
         self.latency = 0.0
         """Seconds from a change to its picture, as measured: by so much `tempo_compensate` is early."""
-        self.tempo = Tempo(float(self.values["tempo_bpm"]))
+        self.tempo = Tempo(float(self.values["tempo_bpm"]), LIVE_BY_NAME["tempo_bpm"].maximum or math.inf)
         self.listeners: list[Callable[[str, Value, object], None]] = []
         """Called with name, value and origin at each change. What comes of itself, as in a morph, has no origin."""
         self.triggered: list[Callable[[str, tuple[float, ...], object], None]] = []
@@ -150,19 +160,23 @@ class LiveState:
         return used
 
     def trigger(self, address: str, arguments: tuple[Any, ...] = (), *, origin: object, now: float) -> None:
-        """Do something once (bridge.live.TRIGGERS). Raises BadParameter, WrongType, NoPreset."""
+        """Do something once (bridge.live.TRIGGERS). Raises BadParameter, WrongType, NoPreset.
+
+        The arguments are numbers; beyond MOST they are left out.
+        """
         if address not in TRIGGERS_BY_ADDRESS:
             raise BadParameter(name=_shown(address), reason="there is no such trigger")
+        arguments = tuple(_number(address, one) for one in arguments[:MOST])
         if address.startswith("preset/"):
             number = self._preset_number(address, arguments, origin)
             if address == "preset/store":
                 self.store(number)
             else:
-                seconds = _number(address, arguments[1]) if len(arguments) > 1 else 0.0
+                seconds = arguments[1] if len(arguments) > 1 else 0.0
                 self.recall(number, min(max(seconds, 0.0), 3600.0), now)
         elif address == "tempo/tap":
             if (bpm := self.tempo.tap(now)) is not None:
-                self._put("tempo_bpm", coerce(LIVE_BY_NAME["tempo_bpm"], bpm)[0], None, now, tapped=True)
+                self._put("tempo_bpm", bpm, None, now, tapped=True)
             self._rehold(now)
         elif address == "reset":
             self.resets += 1
@@ -286,15 +300,14 @@ class LiveState:
         self._held, self._held_recall = {}, None
         if recall:
             self._begin(*recall, now)
-        # The model first: it brings others along.
-        for name, (value, origin) in sorted(held.items(), key=lambda item: item[0] != "model"):
+        for name, (value, origin) in in_order(held):
             self._leave_morph(name)
             self._put(name, value, origin, now)
 
     def _preset_number(self, address: str, arguments: tuple[Any, ...], origin: object) -> int:
         if not arguments:
             raise WrongType(name=address, reason="it needs the preset's number")
-        given = _number(address, arguments[0])
+        given = arguments[0]
         number = round(min(max(given, 1), COUNT))
         if abs(number - given) > 0.5:
             self._report(Clamped(name=address, given=_shown(given), used=number), address, origin)

@@ -63,7 +63,7 @@ class Store:
 
     async def _try(self, tell: Callable[[PaintoverError], None]) -> bool:
         try:
-            await asyncio.to_thread(self._write, *self._snapshot())
+            await self._write_in_thread()
         except PaintoverError as error:
             if not self._broken:
                 log.warning("%s", error)
@@ -72,6 +72,16 @@ class Store:
             return False
         self._broken = False
         return True
+
+    async def _write_in_thread(self) -> None:
+        """Raises DiskFull or NotStored, whatever it was: no memory and no thread left may pass, too."""
+        try:
+            await asyncio.to_thread(self._write, *self._snapshot())
+        except PaintoverError:
+            raise
+        except Exception as error:
+            words = f"What is set on the stage could not be stored ({type(error).__name__}: {error})."
+            raise NotStored(words, hint="It is tried again.") from error
 
     def save(self) -> None:
         """Write now. Raises DiskFull or NotStored."""

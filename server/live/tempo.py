@@ -11,8 +11,10 @@ TAPS = 8
 
 
 class Tempo:
-    def __init__(self, bpm: float) -> None:
+    def __init__(self, bpm: float, fastest: float) -> None:
+        """`fastest`: beats a minute that taps make at the most, as when a pad bounces."""
         self.bpm = bpm
+        self._fastest = fastest
         self._anchor = 0.0
         """When beat 0 was; bars count from it."""
         self._taps: list[float] = []
@@ -38,7 +40,7 @@ class Tempo:
             del self._taps[0]
             self._first += 1
         count = len(self._taps) - 1
-        bpm = 60.0 * count / (now - self._taps[0]) if count else None
+        bpm = min(60.0 * count / (now - self._taps[0]), self._fastest) if count else None
         self.bpm = bpm or self.bpm
         self._anchor = now - (self._first + count) * 60.0 / self.bpm
         return bpm

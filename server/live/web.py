@@ -12,6 +12,7 @@ import errno
 import io
 import json
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -31,9 +32,11 @@ from .connections import IDLE, Site, parting
 from .guard import Guard
 from .jpeg import JpegSink
 from .page_client import PageClient
-from .state import LiveState
+from .state import LiveState, in_order
 
 log = logging.getLogger("paintover.live")
+requests = logging.getLogger("paintover.live.requests")
+"""What the web server says of requests that are none, each with where it noticed that."""
 
 PAGE = Path(__file__).parent / "page"
 MAX_VIEWERS = 64
@@ -45,6 +48,27 @@ DEAF = 30.0
 """Seconds for which a viewer may take nothing."""
 TICK = 0.2
 """Seconds between what pages are told of the status."""
+
+
+class Seldom(logging.Filter):
+    """Lets a record through now and then: whoever asks for nonsense must not fill the log."""
+
+    REST = 10.0
+    """Seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        due = now >= self._next
+        if due:
+            self._next = now + self.REST
+        return due
+
+
+requests.addFilter(Seldom())
 
 
 @dataclass
@@ -93,8 +117,9 @@ class Web:
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises PortInUse."""
         self._runner = web.AppRunner(
-            self._app, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=IDLE
-        )
+            self._app, access_log=None, logger=requests, handle_signals=False, shutdown_timeout=1.0,
+            keepalive_timeout=IDLE,
+        )  # fmt: skip
         await self._runner.setup()
         self._site = Site(self._runner, host, port)
         try:
@@ -263,7 +288,11 @@ class Web:
             page.ask()
         values = message.get("set")
         state, now = self._sources.state, time.monotonic()
-        for name, value in values.items() if isinstance(values, dict) else ():
+        try:
+            wanted = in_order(values) if isinstance(values, dict) else []
+        except PaintoverError as error:
+            return page.line(time.time(), "error", "", error.message)
+        for name, value in wanted:
             try:
                 if (used := state.set(name, value, origin=page, now=now)) != value or name == "seed":
                     page.value(name, used)

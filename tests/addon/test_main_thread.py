@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -64,3 +66,22 @@ def test_what_has_begun_is_waited_for() -> None:
 
     asked = Elsewhere(work, begun.is_set)
     assert asked.finish() == "done"
+
+
+def test_an_error_keeps_nothing_that_it_came_through() -> None:
+    """What the garbage collector has to free is freed in any order: Blender's batches do not survive that."""
+    kept: list[weakref.ref[Any]] = []
+
+    def work() -> None:
+        drawn = threading.Event()  # anything that can be referred to weakly
+        kept.append(weakref.ref(drawn))
+        raise ValueError("for a test")
+
+    gc.disable()
+    try:
+        elsewhere = Elsewhere(work)
+        assert isinstance(elsewhere.finish(), ValueError)
+        elsewhere.outcome = None
+        assert kept[0]() is None
+    finally:
+        gc.enable()

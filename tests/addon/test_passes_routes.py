@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import threading
+import weakref
 from typing import Any
 
 import bpy
@@ -179,3 +183,24 @@ def test_drawn_as_cycles_does(change: Any, scene: bpy.types.Scene) -> None:
     (ours,), (theirs,) = gpu_route.render(scene, [camera]), cycles.render(scene, [camera])
     assert ours.names == theirs.names
     assert (ours.object_id == theirs.object_id).mean() > 0.998
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_try_that_fails_keeps_nothing_that_it_drew_with(failures: int) -> None:
+    """What the garbage collector has to free is freed in any order: Blender's batches do not survive that."""
+    kept: list[weakref.ref[Any]] = []
+
+    def work() -> str:
+        drawn = threading.Event()  # anything that can be referred to weakly
+        kept.append(weakref.ref(drawn))
+        if len(kept) <= failures:
+            raise SystemError("for a test")
+        return "drawn"
+
+    gc.disable()
+    try:
+        with contextlib.suppress(NoGpu):
+            assert gpu_route._twice(work) == "drawn"
+        assert not any(one() for one in kept)
+    finally:
+        gc.enable()

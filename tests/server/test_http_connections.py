@@ -131,3 +131,12 @@ def test_a_proxy_of_this_machine_needs_the_token_as_who_it_asks_for(server: WebS
         assert answer(sock).startswith(b"HTTP/1.1 401")
     with asked(server.port, "GET", f"/app.js?token={TOKEN}", f"{header}\r\nConnection: close\r\n") as sock:
         assert answer(sock).startswith(b"HTTP/1.1 200")
+
+
+def test_requests_that_are_none_do_not_fill_the_log(server: WebServer, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(200):
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.settimeout(30)
+            sock.sendall(b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n")
+            assert answer(sock).startswith(b"HTTP/1.0 400")
+    assert 1 <= caplog.text.count("Got more than") <= 2, "that there are such is said"

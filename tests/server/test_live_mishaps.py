@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
 
+from paintover.bridge.errors import NotStored, PaintoverError
 from paintover.bridge.frames import FrameWriter
+from paintover.bridge.live_messages import LiveStatus
 from paintover.bridge.scene import Passes
 from paintover.server.live import outside
 from paintover.server.live.outside import Outside
+from paintover.server.live.state import LiveState
+from paintover.server.live.store import Store
 
-from ..waiting import wait_until
+from ..waiting import eventually, wait_until
+from .osc_peer import endpoint
 from .test_live_outside import name_of_its_own
 from .test_live_web import Page, part, pixel
 from .web_server import serving
@@ -80,3 +87,63 @@ async def test_a_frame_that_cannot_be_taken_costs_no_later_one(
     finally:
         reading.close()
         writer.close()
+
+
+async def test_a_packet_that_cannot_be_taken_costs_no_later_one(caplog: pytest.LogCaptureFixture) -> None:
+    async with endpoint() as (osc, live, peer):
+        one, inbox = peer(), osc._inbox
+        await one.join()
+        assert inbox is not None
+
+        def broken(packet: bytes, sender: tuple[str, int]) -> None:
+            inbox.put = put  # type: ignore[method-assign]
+            raise MemoryError("no room for a packet")
+
+        put, inbox.put = inbox.put, broken  # type: ignore[method-assign]
+        one.send("/paintover/strength", 0.25)
+        await eventually(lambda: "no room for a packet" in caplog.text)
+        one.send("/paintover/strength", 0.5)
+        await eventually(lambda: live.values["strength"] == 0.5)
+        about, code, _ = await one.hears("/paintover/error")
+        assert (about, code) == ("/paintover", 4), "its sender hears that something was lost"
+
+
+async def test_a_status_that_cannot_be_told_over_osc_costs_no_later_one(caplog: pytest.LogCaptureFixture) -> None:
+    async with endpoint() as (osc, _, peer):
+        one, status = peer(), osc._status
+        await one.join()
+
+        def broken() -> LiveStatus:
+            osc._status = status
+            raise RuntimeError("no status today")
+
+        await one.hears("/paintover/status/fps")
+        osc._status = broken
+        await eventually(lambda: "no status today" in caplog.text)
+        alive, told = len(one.of("/paintover/status/alive")), len(one.of("/paintover/status/fps"))
+        await one.until(lambda heard: len(one.of("/paintover/status/alive")) > alive)
+        await one.until(lambda heard: len(one.of("/paintover/status/fps")) > told)
+
+
+async def test_what_cannot_be_kept_for_any_reason_is_tried_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, live = tmp_path / "live.json", LiveState()
+    troubles: list[PaintoverError] = []
+
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    keeping = asyncio.ensure_future(Store(path, live).keep(troubles.append))
+    try:
+        with monkeypatch.context() as change:
+            change.setattr("paintover.server.live.store.asyncio.to_thread", broken)
+            await eventually(lambda: bool(troubles))
+        live.set("prompt", "moss", origin=None, now=0)
+        await eventually(lambda: path.exists() and "moss" in path.read_text(encoding="utf-8"))
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+    (trouble,) = troubles
+    assert isinstance(trouble, NotStored)
+    assert "can't start new thread" in trouble.message

@@ -166,6 +166,41 @@ def test_a_chosen_fallback_holds_while_the_stage_is_down(stage: Stage, sink: Sin
         output.close()
 
 
+def test_freeze_holds_the_picture_although_the_stage_is_down(stage: Stage, sink: Sink) -> None:
+    settings = values()
+    output = Output(stage, settings, [sink], fallback=np.full((8, 8, 3), 77, np.uint8))
+    stage.paint(10)
+    output.start()
+    try:
+        wait_until(lambda: bool(sink.frames) and sink.shows()[0] == 10)
+        settings["freeze"] = True
+        stage.down = True
+        count = len(sink.frames)
+        wait_until(lambda: len(sink.frames) > count + 5)
+        assert {int(frame.image[0, 0, 0]) for frame in sink.frames[count:]} == {10}
+        settings["freeze"] = False
+        wait_until(lambda: sink.shows()[0] == 77)
+    finally:
+        output.close()
+
+
+def test_a_frame_that_cannot_be_made_costs_no_later_one(
+    output: Output, stage: Stage, sink: Sink, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(image: np.ndarray, dark: float) -> np.ndarray:
+        raise MemoryError("no room for it")
+
+    stage.paint(200)
+    wait_until(lambda: bool(sink.frames) and sink.shows()[0] == 200)
+    with monkeypatch.context() as change:
+        change.setattr(output_module, "darkened", broken)
+        settings["blackout"] = 0.5
+        count = len(sink.frames)
+        wait_until(lambda: len(sink.frames) > count + 5)
+        assert sink.shows()[0] == 200, "the last one goes out meanwhile"
+    wait_until(lambda: sink.shows()[0] == 100)
+
+
 def test_without_a_fallback_the_last_picture_holds(output: Output, stage: Stage, sink: Sink) -> None:
     stage.paint(10)
     wait_until(lambda: bool(sink.frames) and sink.shows()[0] == 10)

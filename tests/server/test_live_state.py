@@ -11,7 +11,7 @@ import pytest
 from paintover.bridge.errors import BadParameter, Clamped, MissingModel, NoPreset, PaintoverError, WrongType
 from paintover.bridge.live import LIVE
 from paintover.server.live.presets import LOOK
-from paintover.server.live.state import LiveState
+from paintover.server.live.state import LiveState, in_order
 from paintover.server.live.tempo import Tempo
 
 
@@ -273,10 +273,12 @@ def test_taps_make_a_tempo() -> None:
     assert tempo.beat(100) == pytest.approx(0)
     live.trigger("tempo/tap", (), origin="pad", now=100.001)
     assert live.values["tempo_bpm"] == 999.0
+    assert tempo.bpm == 999.0, "the beat goes as it is shown, also where a pad bounces"
+    assert tempo.next(1, 100.001) == pytest.approx(100.001 + 60 / 999)
 
 
 def test_a_new_tempo_keeps_the_phase() -> None:
-    tempo = Tempo(120)
+    tempo = Tempo(120, 999)
     beat = tempo.beat(7.3)
     tempo.set(90, 7.3)
     assert tempo.beat(7.3) == pytest.approx(beat)
@@ -293,6 +295,19 @@ def test_reset_and_a_clients_triggers_are_passed_on() -> None:
     assert fired == [("reset", (), "pad"), ("texture/run", (1.0,), "pad")]
     with pytest.raises(BadParameter):
         live.trigger("format/disk", origin="pad", now=0)
+    for argument in ("x", [], None, {}, float("nan"), 10**400):
+        with pytest.raises(WrongType):
+            live.trigger("reset", (argument,), origin="pad", now=0)
+    assert live.resets == 1
+    live.trigger("texture/run", tuple(range(100_000)), origin="pad", now=0)
+    assert len(fired[-1][1]) == 16
+
+
+def test_what_is_set_at_once_begins_with_the_model_and_is_no_more_than_there_is() -> None:
+    assert list(dict(in_order({"steps": 3, "model": "mini", "seed": 1}))) == ["model", "steps", "seed"]
+    assert len(in_order({row.name: row.default for row in LIVE})) == len(LIVE)
+    with pytest.raises(BadParameter, match="50,000"):
+        in_order(dict.fromkeys(map(str, range(50_000)), 1))
 
 
 def test_a_restart_finds_everything_and_what_was_on_its_way_has_arrived() -> None:

@@ -230,7 +230,9 @@ async def test_what_is_wrong_is_said_and_costs_nothing(server: WebServer, page: 
         (json.dumps({"set": {"nothing": 1}}), "no such live parameter"),
         (json.dumps({"set": {"guidance": "much"}}), "not a number"),
         (json.dumps({"set": {"guidance": float("nan")}}), "not a finite number"),
+        (json.dumps({"set": {f"nothing {number}": 1 for number in range(20_000)}}), "20,000 values"),
         (json.dumps({"trigger": "explode"}), "no such trigger"),
+        (json.dumps({"trigger": "reset", "arguments": ["x"]}), "number"),
         (json.dumps({"trigger": "preset/recall", "arguments": [77]}), "empty"),
         (json.dumps({"trigger": "preset/recall", "arguments": ["x"]}), "number"),
     ):

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from paintover.bridge.live_messages import FROZEN, LiveStatus, LiveTrigger, LiveTrouble, LiveValues
+from paintover.bridge.aio import Channel
+from paintover.bridge.live_messages import (
+    FROZEN,
+    LiveFrame,
+    LiveJoin,
+    LiveStatus,
+    LiveTrigger,
+    LiveTrouble,
+    LiveValues,
+)
 from paintover.bridge.messages import Ping, Pong
+from paintover.server.live.stage import Stage
+from paintover.server.live.state import LiveState
+from paintover.server.supervisor import Supervisor
 
+from ..bridge.conftest import make_passes
 from ..server_process import ServerProcess, running
 from ..waiting import wait_until
 from .live_client import LiveClient, color
@@ -116,3 +131,34 @@ def test_trouble_that_comes_with_every_frame_is_told_now_and_then(server: Server
     often = 1 + (time.monotonic() - begun) / 2
     assert len(of_type(seen, LiveTrouble)) <= often
     assert server.log.read_text().count("The stream:") - said <= often + 1
+
+
+def test_a_flood_of_names_is_said_once_and_holds_nobody_up(server: ServerProcess, live: LiveClient) -> None:
+    live.set(**{f"nothing {number}": 1 for number in range(20_000)})
+    assert live.until(LiveTrouble).failure.code == "bad_parameter"
+    live.client.send(Ping(1))
+    seen: list[object] = []
+    while Pong(1) not in seen:
+        seen.append(live.client.receive(60))
+    assert not of_type(seen, LiveTrouble)
+
+
+@pytest.mark.parametrize("what", ["bad frames", "another source", "it leaves"])
+async def test_the_frame_that_is_painted_from_stays_whatever_its_source_writes_then(what: str) -> None:
+    """It lies where its source writes its frames, round and round: also those that are not painted from."""
+    stage, source, passes = Stage(LiveState(), Supervisor("fake"), lambda model: {}), Channel(), make_passes(8, 8)
+    stage.join(source, LiveJoin(source=True))
+    stage.frame(source, LiveFrame(1, passes, np.full((8, 8, 3), 9, np.uint8)))
+    before = passes.depth.copy()
+    if what == "bad frames":
+        stage.frame(source, LiveFrame(2, dataclasses.replace(passes, depth=np.full_like(passes.depth, np.nan))))
+    elif what == "another source":
+        stage.join(Channel(), LiveJoin(source=True))
+    else:
+        stage.leave(source)
+    passes.depth[:] = np.nan
+    control = stage._control
+    assert control is not None
+    assert control.passes is not None
+    assert np.array_equal(control.passes.depth, before)
+    assert (control.image == 9).all()

@@ -35,6 +35,12 @@ def viewport():
     return next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
 
 
+def in_viewport(operator):
+    area = viewport()
+    with bpy.context.temp_override(area=area, region=next(one for one in area.regions if one.type == "WINDOW")):
+        operator()
+
+
 def sculpt(kind):
     """Into Sculpt Mode, on a mesh that is "plain", has "modifiers", or is sculpted with "dyntopo" or on "multires"."""
     suzanne = bpy.data.objects["Suzanne"]
@@ -96,6 +102,7 @@ def watch():
     image = bpy.data.objects["Suzanne"].get("paintover", {}).get("image") if "Suzanne" in bpy.data.objects else None
     found = {
         "live": live is not None,
+        "rendering": bpy.app.is_job_running("RENDER"),
         "prompt": settings.prompt,
         "frame": bpy.context.scene.frame_current,
         "steps": settings.live_steps,

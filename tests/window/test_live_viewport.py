@@ -126,6 +126,48 @@ def test_playing_the_timeline(blender: host.Windowed) -> None:
     quit_blender(blender)
 
 
+def test_it_stays_live_when_it_is_maximised_or_out_of_sight(blender: host.Windowed) -> None:
+    state = go_live(blender)
+    viewport = state["viewport"]
+    blender.do("scene.in_viewport(bpy.ops.screen.screen_full_area)")
+    blender.wait_for(lambda now: now["viewport"]["height"] > viewport["height"], "the viewport over the whole window")
+    before = blender.look()
+    orbit(blender)
+    state = blender.wait_for(lambda now: now["number"] > before["number"] and not now["flying"], "its paintings")
+    assert state["draws"] > before["draws"]
+    shown = middle(blender.screenshot(OUT / "live-maximised.png"), state["place"])
+    assert np.abs(shown - state["color"]).max() <= 2
+    blender.do("bpy.ops.screen.back_to_previous()")
+    blender.wait_for(lambda now: now["viewport"]["height"] == viewport["height"], "the layout as it was")
+
+    blender.do("bpy.context.window.workspace = next(one for one in bpy.data.workspaces if one.name != 'Layout')")
+    state = blender.wait_for(lambda now: "not on the screen" in now["trouble"], "why nothing is painted")
+    assert state["live"]
+    blender.do("bpy.context.window.workspace = bpy.data.workspaces['Layout']")
+    blender.wait_for(lambda now: now["number"] > state["number"] and not now["trouble"], "its paintings again")
+    quit_blender(blender)
+
+
+def test_a_render_by_the_engine_while_it_is_live(blender: host.Windowed) -> None:
+    """The render's window has a graphics context of its own: with it drawing begins anew, and nothing of the old one
+    may be left to bring Blender down later."""
+    go_live(blender)
+    blender.do("bpy.ops.paintover.texture()")
+    blender.wait_for(lambda state: state["painted"], "the painted texture")
+    blender.do("bpy.context.scene.render.engine = 'PAINTOVER'")
+    blender.do("bpy.context.scene.render.resolution_x = bpy.context.scene.render.resolution_y = 128")
+    orbit(blender)
+    blender.key("F12")
+    blender.wait_for(lambda state: state["windows"] == 2 and state["rendering"], "the render's window")
+    blender.wait_for(lambda state: not state["rendering"], "the end of the render")
+    before = blender.look()["number"]
+    blender.key("Escape")
+    orbit(blender)
+    blender.wait_for(lambda state: state["number"] > before and not state["flying"], "its paintings")
+    blender.do("import gc; gc.collect()")
+    quit_blender(blender)
+
+
 @pytest.mark.parametrize("kind", ["plain", "modifiers"])
 def test_sculpting(blender: host.Windowed, kind: str) -> None:
     """A stroke is painted while it goes on, not only when it ends."""
