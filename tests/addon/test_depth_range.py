@@ -140,6 +140,7 @@ def test_contrast_before_a_floor_that_never_ends(scene: bpy.types.Scene) -> None
     add_plane(scene, size=4000, location=(0, 0, -1))
     camera = add_camera(scene, location=(0, -6, 0.6))
     camera.data.clip_end = 1e5
+    scene.render.resolution_x, scene.render.resolution_y = 128, 88  # a row lies just below the horizon
     seen = passes.render(scene, cameras.from_scene(scene, 128))
     ball = seen.object_id == next(int(number) for number, name in seen.names.items() if name == "Sphere")
     assert seen.depth[np.isfinite(seen.depth)].max() > 500
