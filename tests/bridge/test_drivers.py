@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -31,6 +32,21 @@ def test_blocking_to_blocking() -> None:
             right.receive(10)
     with pytest.raises(ConnectionLost):
         right.send(Ping(1))
+    right.close()
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="this system does not tell")
+def test_what_receiving_takes_of_the_processor_is_told_apart() -> None:
+    left, right = map(Connection, socket.socketpair())
+    left.send(Ping(1))
+    right.receive(10)
+    before = right.reading_seconds
+    assert 0 < before < time.process_time()
+    for number in range(50):
+        left.send(Preview("j", np.full((1, 60_000, 3), number, np.uint8)))
+        right.receive(10)
+    assert right.reading_seconds > before
+    left.close()
     right.close()
 
 
