@@ -1,4 +1,4 @@
-"""Makes docs/images/live.jpg: the live viewport while the timeline plays, and the monitor page beside it.
+"""Makes docs/images/live.jpg: the live viewport when the timeline has just played, and the monitor page beside it.
 
 Run, where scripts/test has set everything up, with nothing beside it:
   bash -c '. scripts/common.sh; window_env
@@ -55,9 +55,9 @@ def viewport(blender: host.Windowed, folder: Path) -> Image.Image:
     blender.wait_for(lambda state: state.get("pictures", 0) > 2, "the first paintings")
     blender.do("bpy.ops.screen.animation_play()")
     painted = blender.look()["pictures"]
-    seen = blender.wait_for(
-        lambda state: state["pictures"] > painted + 30 and 10 < state["frame"] < 25, "paintings at full pace"
-    )["viewport"]
+    blender.wait_for(lambda state: state["pictures"] > painted + 30 and 10 < state["frame"] < 25, "its full pace")
+    blender.do("bpy.ops.screen.animation_cancel(restore_frame=False)")
+    seen = blender.wait_for(lambda state: state["flying"] == 0, "the newest painting")["viewport"]
     blender.screenshot(folder / "screen.png")
     with Image.open(folder / "screen.png") as screen:
         box = (seen["left"], seen["top"], seen["left"] + seen["width"], seen["top"] + seen["height"])
