@@ -43,7 +43,7 @@ def _pixel_aspect(render: bpy.types.RenderSettings, width: int, height: int) -> 
     Blender's own engines make."""
     x, y = render.pixel_aspect_x, render.pixel_aspect_y
     over = (render.resolution_x * height) / (render.resolution_y * width)
-    if abs(over - 1) > 4 / min(width, height):
+    if abs(over - 1) > 4 / min(width, height):  # by 4 pixels at the most is a side rounded
         return x, y
     return x * max(1.0, over), y * max(1.0, 1 / over)
 

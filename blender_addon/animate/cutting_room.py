@@ -6,6 +6,7 @@ from pathlib import Path
 
 import bpy
 
+from .. import strips
 from ..bridge.errors import RenderFailed, SceneError
 from .files import Folder
 
@@ -44,17 +45,8 @@ def held(scene: bpy.types.Scene, folder: Folder) -> tuple[list[str], int]:
 
 
 def place(scene: bpy.types.Scene, folder: Folder, names: list[str]) -> str:
-    """Lay the frames out on the first free channel of the scene's sequencer; returns the strip's name."""
-    editor = scene.sequence_editor or scene.sequence_editor_create()
-    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
-    channel = max((strip.channel for strip in strips), default=0) + 1
-    path = str(folder.path / names[0])
-    strip = strips.new_image(
-        name=folder.name, filepath=path, channel=channel, frame_start=scene.frame_start, fit_method="FIT"
-    )
-    for name in names[1:]:
-        strip.elements.append(name)
-    return str(strip.name)
+    """Lay the frames out in the scene's sequencer; returns the strip's name."""
+    return strips.lay(scene, folder.name, folder.path, names, scene.frame_start)
 
 
 def video(scene: bpy.types.Scene, folder: Folder, names: list[str], codec: str) -> Path:

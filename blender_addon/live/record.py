@@ -14,7 +14,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from .. import folders, png
+from .. import folders, png, strips
 from ..bridge.errors import PaintoverError, RenderFailed, SceneError
 
 WAITING = 16
@@ -139,12 +139,4 @@ def place(scene: bpy.types.Scene, path: Path, files: list[str], frame: int) -> s
         raise SceneError(reason="nothing was recorded", hint="Record while paintings arrive.")
     if not (path / files[0]).is_file():
         raise SceneError(reason=f"the recording is no longer in {path}", hint="Put it back, or record again.")
-    editor = scene.sequence_editor or scene.sequence_editor_create()
-    strips = editor.strips if hasattr(editor, "strips") else editor.sequences
-    channel = max((strip.channel for strip in strips), default=0) + 1
-    strip = strips.new_image(
-        name=path.name, filepath=str(path / files[0]), channel=channel, frame_start=frame, fit_method="FIT"
-    )
-    for name in files[1:]:
-        strip.elements.append(name)
-    return str(strip.name)
+    return strips.lay(scene, path.name, path, files, frame)
