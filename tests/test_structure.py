@@ -99,8 +99,8 @@ def between_parts(folder: str) -> Iterator[tuple[str, str, str]]:
 LAYERS = {
     "blender_addon": (
         "panels", "operators", "render_engine", "overlay", "pump", "preferences", "session", "live", "animate",
-        "takeover_task", "texture_task", "tasks", "away", "dressing", "images", "textures", "png", "folders", "strips", "uvs",
-        "unwrap", "cameras", "meshes", "passes", "steps", "main_thread", "link", "server_process", "environment",
+        "takeover_task", "texture_task", "tasks", "away", "dressing", "images", "textures", "png", "folders", "strips",
+        "uvs", "unwrap", "cameras", "meshes", "passes", "steps", "main_thread", "link", "server_process", "environment",
         "properties",
     ),
     "server": (
