@@ -91,7 +91,7 @@ class Rig:
 
 
 class Timecode:
-    """Has the scene's timeline follow the stage's `timeline`, but while Blender plays: then it has a time of its own."""
+    """Has the scene's timeline follow the stage's `timeline`, but not while Blender plays: it has its own time then."""
 
     def __init__(self) -> None:
         self._seconds: float | None = None
