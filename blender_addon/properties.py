@@ -237,6 +237,12 @@ class PAINTOVER_PG_lora(bpy.types.PropertyGroup):
 class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
     live_camera: bpy.props.EnumProperty(name="View", description="What is painted live", items=LIVE_CAMERAS)  # type: ignore[valid-type]
+    live_match: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Match Camera",
+        description="Give the painted frames the proportions of the scene's camera, with about as many pixels as now. "
+        "Another Width or Height, set here or over OSC, switches this off",
+        default=True,
+    )
     live_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Folder",
         description="Where snapshots and recordings are saved",

@@ -139,7 +139,7 @@ class LiveView:
             self.error = self.recording.error
         if not self.joined:
             return False
-        if changed := self._parameters.outgoing(scene):
+        if changed := self._parameters.outgoing(scene, of_camera=self.of_camera(scene)):
             link.send(LiveSet(changed))
         try:
             self._rig.move(scene, self._parameters.values)
@@ -186,9 +186,9 @@ class LiveView:
     def _present_camera(self, scene: bpy.types.Scene) -> Camera | None:
         """What is to be painted now; None while there is nothing to see it in."""
         width, height = self.size
-        if self._viewport is None or scene.paintover.live_camera == "SCENE":
+        if self.of_camera(scene):
             return view.scene_camera(scene, width, height)
-        found = self._viewport.find()
+        found = self.viewport
         if found is None:
             raise SceneError(
                 reason="the viewport that is live is not on the screen",
@@ -203,6 +203,10 @@ class LiveView:
             return None
         whole = view.camera_of(space.region_3d, region.width, region.height)
         return view.part_of(whole, view.frame_in(region.width, region.height, width, height), width, height)
+
+    def of_camera(self, scene: bpy.types.Scene) -> bool:
+        """Whether it is the scene's camera that is painted."""
+        return self._viewport is None or bool(scene.paintover.live_camera == "SCENE")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -225,7 +229,7 @@ class LiveView:
             for number in sorted(self._flying)[:-IN_FLIGHT]:
                 del self._flying[number]
         elif isinstance(message, LiveValues) and scene:
-            if mine := self._parameters.incoming(scene, message.values):
+            if mine := self._parameters.incoming(scene, message.values, of_camera=self.of_camera(scene)):
                 link.send(LiveSet(mine))
         elif isinstance(message, LiveEvent) and scene:
             try:

@@ -14,7 +14,7 @@ from ..bridge.live import TRIGGERS_BY_ADDRESS
 from ..bridge.live_messages import LiveTrigger
 from ..live import mesh_paint, record
 from ..live.painter import LiveView
-from ..live.view import canvas
+from ..live.view import canvas, sized
 from ..session import session
 from .common import needs_server, refuse, run
 
@@ -92,10 +92,8 @@ class PAINTOVER_OT_live_fit(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         settings, region = context.scene.paintover, canvas(context.area)
-        aspect = max(region.width, 1) / max(region.height, 1)
-        side = (settings.output_width * settings.output_height) ** 0.5
-        settings.output_width = max(64, round(side * aspect**0.5 / 64) * 64)
-        settings.output_height = max(64, round(side / aspect**0.5 / 64) * 64)
+        size = sized(settings.output_width, settings.output_height, max(region.width, 1), max(region.height, 1))
+        settings.output_width, settings.output_height = size
         return {"FINISHED"}
 
 

@@ -136,7 +136,10 @@ class PAINTOVER_PT_live_output(_Group, bpy.types.Panel):
 
     def draw(self, context: Context) -> None:
         super().draw(context)
-        self.layout.operator("paintover.live_fit", icon="FULLSCREEN_ENTER")
+        if context.scene.paintover.live_camera == "SCENE":
+            self.layout.prop(context.scene.paintover, "live_match")
+        else:
+            self.layout.operator("paintover.live_fit", icon="FULLSCREEN_ENTER")
 
 
 class PAINTOVER_PT_live_tempo(_Group, bpy.types.Panel):
