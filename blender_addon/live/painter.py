@@ -260,6 +260,13 @@ class LiveView:
         if scene := self.scene:
             self._parameters.restore(scene)
 
+    def stop_recording(self) -> Recording | None:
+        """End the recording, if there is one; returns it."""
+        recording, self.recording = self.recording, None
+        if recording:
+            recording.finish()
+        return recording
+
     def close(self, link: Link | None = None) -> None:
         """Stop being live: leave the stage, and let go of everything."""
         if self.closed:
@@ -270,8 +277,7 @@ class LiveView:
         self._strokes.close()
         self._live.close()
         self._sender.close()
-        if self.recording:
-            self.recording.finish()
+        self.stop_recording()
         if link and self.joined:
             with contextlib.suppress(ConnectionLost):
                 link.send(LiveLeave())

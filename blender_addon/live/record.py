@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import bpy
 import numpy as np
@@ -60,6 +61,9 @@ class Recording:
     before is written again. So the sequence has no gaps, and plays at the speed at which it was seen.
     """
 
+    last: ClassVar[Recording | None] = None
+    """The one that ended last in this Blender, by whatever."""
+
     def __init__(self, scene: bpy.types.Scene) -> None:
         """Raises SceneError, or RenderFailed if the folder cannot be made."""
         self.path = _new(folder(scene) / time.strftime("live %Y-%m-%d %H-%M-%S"), Path.mkdir)
@@ -86,6 +90,7 @@ class Recording:
         """Write what is waiting, and end."""
         self._ended.set()
         self._thread.join()
+        Recording.last = self
 
     def files(self) -> list[str]:
         """Names of the files, in their order."""

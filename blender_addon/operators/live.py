@@ -21,10 +21,6 @@ from .common import needs_server, refuse, run
 if TYPE_CHECKING:
     from bpy.types import Context
 
-_last: record.Recording | None = None
-"""The recording that ended last."""
-
-
 class PAINTOVER_OT_live_toggle(bpy.types.Operator):
     """Paint over this viewport as you orbit, sculpt or play the timeline"""
 
@@ -38,7 +34,6 @@ class PAINTOVER_OT_live_toggle(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         if session.live:
-            _stop_recording()
             session.end_live()
             return {"FINISHED"}
         area = context.area if context.area and context.area.type == "VIEW_3D" else None
@@ -146,9 +141,7 @@ class PAINTOVER_OT_live_record(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         assert session.live is not None
-        if session.live.recording:
-            recording = _stop_recording()
-            assert recording is not None
+        if recording := session.live.stop_recording():
             if recording.error:
                 return refuse(self, recording.error)
             left = f"; {recording.left_out} were left out: the disk is too slow" if recording.left_out else ""
@@ -161,21 +154,6 @@ class PAINTOVER_OT_live_record(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _stop_recording() -> record.Recording | None:
-    global _last
-    recording = session.live.recording if session.live else None
-    if recording and session.live:
-        session.live.recording = None
-        recording.finish()
-        _last = recording
-    return recording
-
-
-def last_recording() -> record.Recording | None:
-    """The one that ended last in this session."""
-    return _last
-
-
 class PAINTOVER_OT_live_to_timeline(bpy.types.Operator):
     """Put the last recording into the scene's Video Sequencer, where it began on the timeline"""
 
@@ -185,18 +163,19 @@ class PAINTOVER_OT_live_to_timeline(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        if _last is None:
+        if record.Recording.last is None:
             cls.poll_message_set("Nothing was recorded yet")
             return False
         return True
 
     def execute(self, context: Context) -> set[Any]:
-        assert _last is not None
+        last = record.Recording.last
+        assert last is not None
         try:
-            strip = record.place(context.scene, _last.path, _last.files(), _last.first_frame)
+            strip = record.place(context.scene, last.path, last.files(), last.first_frame)
         except PaintoverError as error:
             return refuse(self, error)
-        self.report({"INFO"}, f"“{strip}” is in the Video Sequencer, at frame {_last.first_frame}")
+        self.report({"INFO"}, f"“{strip}” is in the Video Sequencer, at frame {last.first_frame}")
         return {"FINISHED"}
 
 

@@ -8,7 +8,7 @@ import bpy
 
 from ..bridge.live import LIVE, LIVE_BY_NAME, SLOTS, TRIGGERS_BY_ADDRESS
 from ..bridge.live_messages import FROZEN, OFF, RUNNING
-from ..operators.live import last_recording
+from ..live.record import Recording
 from ..passes.sculpting import kept_apart
 from ..properties import live_name
 from ..session import session
@@ -80,7 +80,8 @@ class PAINTOVER_PT_live_record(Tab, bpy.types.Panel):
         text = f"Stop ({recording.frames} frames)" if recording else "Record"
         row.operator("paintover.live_record", text=text, icon="REC", depress=bool(recording))
         layout.operator("paintover.live_to_mesh", icon="TPAINT_HLT")
-        if last_recording():
+        if last := Recording.last:
+            draw_text(layout, f"{last.frames} frames are in {last.path.name}", "INFO")
             layout.operator("paintover.live_to_timeline", icon="SEQUENCE")
         row = layout.row(align=True)
         row.prop(context.scene.paintover, "live_folder", text="")

@@ -196,6 +196,21 @@ def test_it_ends_with_its_scene_its_file_and_its_connection(session: Session) ->
     assert live.closed
 
 
+def test_a_recording_is_kept_whatever_ends_it(session: Session, tmp_path: Path) -> None:
+    bpy.context.scene.paintover.live_folder = str(tmp_path)
+    live = go(session)
+    (frame,) = settle(session)
+    live.recording = recording = record.Recording(bpy.context.scene)
+    arrive(session, picture(frame.number))
+    session.leave_file()
+    assert "another file" in str(session.error)
+    assert "Go Live" in session.error.hint  # type: ignore[union-attr]
+    assert record.Recording.last is recording, "it can be put on the timeline"
+    assert recording.frames >= 1
+    assert len(list(recording.path.iterdir())) == recording.frames
+    assert record.place(bpy.context.scene, recording.path, recording.files(), 1)
+
+
 def test_a_closed_viewport_ends_it(session: Session) -> None:
     area = next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
     live = LiveView(bpy.context.scene, area)
@@ -224,8 +239,8 @@ def test_a_recording_plays_as_fast_as_it_was_seen(session: Session, tmp_path: Pa
         arrive(session, picture(frame.number, color))
         while time.monotonic() < begun + color / 100:
             session.tick()
-    recording, live.recording = live.recording, None
-    recording.finish()
+    recording = live.stop_recording()
+    assert recording is not None
     seconds = time.monotonic() - begun
     files = recording.files()
     assert 15 <= len(files) <= 100 * seconds + 2

@@ -124,7 +124,7 @@ def watch():
         "steps": settings.live_steps,
         "trouble": str((live and live.error) or session.error or ""),
         "painted": image.name if image else "",
-        "recorded": part("operators.live").last_recording() and part("operators.live").last_recording().frames,
+        "recorded": part("live.record").Recording.last and part("live.record").Recording.last.frames,
         "view": [round(value, 4) for row in viewport().spaces.active.region_3d.view_matrix for value in row],
     }
     if live:
