@@ -71,6 +71,7 @@ class LiveView:
         """Up to which number the stage has said something to the frames."""
         self._camera: Camera | None = None
         self._edges: EdgeStyle | None = None
+        self._layer = ""
         """Of the frame that was sent last."""
         self._changed = True
         self.closed = False
@@ -106,6 +107,11 @@ class LiveView:
     @property
     def viewport(self) -> tuple[bpy.types.Window, bpy.types.Area] | None:
         return self._viewport.find() if self._viewport else None
+
+    def layer(self, scene: bpy.types.Scene) -> bpy.types.ViewLayer:
+        """What is drawn of the scene: the view layer that the viewport's window shows."""
+        found = self.viewport
+        return found[0].view_layer if found and found[0].scene == scene else scene.view_layers[layer_name(scene)]
 
     @property
     def passes(self) -> Live:
@@ -149,7 +155,7 @@ class LiveView:
             self.error = failed
         if bpy.app.is_job_running("RENDER"):
             return False  # the graphics card is Blender's until that is done
-        brought = self._strokes.bring(scene, scene.view_layers[layer_name(scene)])
+        brought = self._strokes.bring(scene, self.layer(scene))
         _, anything, _ = self._changes.take()
         self._changed = self._changed or anything or brought
         return self._send(scene, link)
@@ -162,13 +168,14 @@ class LiveView:
         try:
             camera = self._present_camera(scene)
             edges = properties.snapshot(scene).edges if values["control_edge"] else None
-            same = view.same(camera, self._camera) and edges == self._edges
+            layer = self.layer(scene).name
+            same = view.same(camera, self._camera) and edges == self._edges and layer == self._layer
             if camera is None or (same and not self._changed):
                 return False
             begun = time.monotonic()
-            found = self._viewport.find() if self._viewport else None
+            found = self.viewport
             space = found[1].spaces.active if found and scene.paintover.live_camera == "VIEWPORT" else None
-            stage = self._live.read(space)
+            stage = self._live.read(space, view_layer=layer)
             frame = self._live.draw(stage, camera, edges=edges)
             known = Known.of(stage, frame)
             image = Capture.image(found, camera) if float(values["strength"]) < 1 and found else None
@@ -177,7 +184,7 @@ class LiveView:
             new = str(error) != str(self.error)
             self.error, self._camera = error, None
             return new
-        self._changed, self._camera, self._edges = False, camera, edges
+        self._changed, self._camera, self._edges, self._layer = False, camera, edges, layer
         self._number += 1
         self._flying[self._number] = known, begun
         self._sender.send(link, self._number, frame, image)
@@ -187,7 +194,7 @@ class LiveView:
         """What is to be painted now; None while there is nothing to see it in."""
         width, height = self.size
         if self.of_camera(scene):
-            return view.scene_camera(scene, width, height)
+            return view.scene_camera(scene, self.layer(scene).name, width, height)
         found = self.viewport
         if found is None:
             raise SceneError(
@@ -195,7 +202,10 @@ class LiveView:
                 hint="Go back to its workspace, or turn Live off and on again in another viewport.",
             )
         if found[0].scene != scene:
-            return None
+            raise SceneError(
+                reason="the window of the viewport that is live shows another scene",
+                hint=f"Go back to {scene.name!r}, or turn Live off and on again in this one.",
+            )
         space, region = found[1].spaces.active, view.canvas(found[1])
         if space.region_quadviews:
             raise SceneError(reason="a quad view cannot be live", hint="Leave it: View > Area > Toggle Quad View.")

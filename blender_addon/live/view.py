@@ -95,11 +95,14 @@ def part_of(whole: Camera, part: Rectangle, width: int, height: int) -> Camera:
     return Camera(whole.name, whole.view, window @ whole.projection, width, height)
 
 
-def scene_camera(scene: bpy.types.Scene, width: int, height: int, *, evaluated: bool = False) -> Camera:
-    """The scene's camera; `evaluated`, as while Blender draws, it is not again. Raises NoCamera or SceneError."""
+def scene_camera(
+    scene: bpy.types.Scene, layer: str, width: int, height: int, *, evaluated: bool = False
+) -> Camera:
+    """The scene's camera in a view layer; `evaluated`, as while Blender draws, it is not again. Raises NoCamera or
+    SceneError."""
     if scene.camera is None or scene.camera.type != "CAMERA":
         raise NoCamera(hint="Add one with Add > Camera, or paint the viewport: View > Viewport.")
-    return cameras.from_object(scene, scene.camera, width, height, evaluated=evaluated)
+    return cameras.from_object(scene, scene.camera, width, height, view_layer=layer, evaluated=evaluated)
 
 
 def place_of(camera: Camera, whole: Camera) -> Rectangle | None:

@@ -14,7 +14,7 @@ from paintover import cameras
 from paintover.bridge.errors import NoCamera, OutOfMemory
 from paintover.bridge.live_messages import LiveEvent, LiveJoin, LiveLeave, LiveTrouble, LiveValues
 from paintover.bridge.messages import Failure
-from paintover.live import events, painter, record
+from paintover.live import events, painter, record, view
 from paintover.live.capture import Capture
 from paintover.live.painter import LiveView
 from paintover.passes import gpu_context
@@ -177,6 +177,10 @@ def test_a_camera_stays_where_it_is_when_the_stage_is_joined(session: Session) -
 # ------------------------------------------------------------ the end
 
 
+def viewport() -> bpy.types.Area:
+    return next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
+
+
 def test_it_ends_with_its_scene_its_file_and_its_connection(session: Session) -> None:
     go(session)
     scene = bpy.data.scenes.new("Other")
@@ -196,6 +200,38 @@ def test_it_ends_with_its_scene_its_file_and_its_connection(session: Session) ->
     assert live.closed
 
 
+def test_a_renamed_scene_and_view_layer_stay_live(session: Session) -> None:
+    live = go(session)
+    (frame,) = settle(session)
+    arrive(session, picture(frame.number))
+    bpy.context.scene.name = "Renamed"
+    bpy.context.view_layer.name = "Renamed, too"
+    turn()
+    assert len(settle(session)) >= 2
+    assert live.error is None
+
+
+def test_what_another_view_layer_shows_is_painted(session: Session) -> None:
+    live = go(session)
+    live._viewport = view.Viewport.of(viewport())
+    (frame,) = settle(session)
+    arrive(session, picture(frame.number))
+    layer = bpy.context.scene.view_layers.new("Empty")
+    bpy.data.objects["Sphere"].hide_set(True, view_layer=layer)
+    frame = settle(session)[-1]
+    arrive(session, picture(frame.number))
+    assert np.isfinite(frame.passes.depth).any()
+    bpy.context.window_manager.windows[0].view_layer = layer
+    frame = settle(session)[-1]
+    assert np.isinf(frame.passes.depth).all()
+    arrive(session, picture(frame.number))
+    bpy.context.window_manager.windows[0].scene = bpy.data.scenes.new("Other")
+    bpy.data.scenes["Scene"].paintover.live_camera = "VIEWPORT"
+    settle(session)
+    assert "another scene" in str(live.error)
+    assert "'Scene'" in live.error.hint  # type: ignore[union-attr]
+
+
 def test_a_recording_is_kept_whatever_ends_it(session: Session, tmp_path: Path) -> None:
     bpy.context.scene.paintover.live_folder = str(tmp_path)
     live = go(session)
@@ -212,7 +248,7 @@ def test_a_recording_is_kept_whatever_ends_it(session: Session, tmp_path: Path) 
 
 
 def test_a_closed_viewport_ends_it(session: Session) -> None:
-    area = next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
+    area = viewport()
     live = LiveView(bpy.context.scene, area)
     session.start_live(live)
     session.tick()
