@@ -148,7 +148,7 @@ class LiveView:
         if changed := self._parameters.outgoing(scene, of_camera=self.of_camera(scene)):
             link.send(LiveSet(changed))
         try:
-            self._rig.move(scene, self._parameters.values)
+            self._rig.move(scene, self.layer(scene), self._parameters.values)
         except PaintoverError as error:
             self.error = error
         if failed := self._sender.failed():

@@ -222,7 +222,8 @@ class PAINTOVER_OT_live_folder(bpy.types.Operator):
         except PaintoverError as error:
             return refuse(self, error)
         except OSError as reason:
-            return refuse(self, RenderFailed(reason=f"{reason.filename} cannot be made ({reason.strerror})"))
+            words = f"{reason.filename} cannot be made ({reason.strerror})."
+            return refuse(self, RenderFailed(words, hint="Choose another folder."))
         return bpy.ops.wm.path_open(filepath=str(path))
 
 

@@ -56,8 +56,8 @@ def trigger(layout: Any, address: str, icon: str) -> None:
 def draw_state(layout: Any, live: Any) -> None:
     """How the stage does, and what is wrong."""
     state = live.status.state if session.online else "reconnecting"
-    rate = f"{live.rate:.1f}" if live.rate else "–"  # nothing changes, so nothing is painted
-    words = f"{state.capitalize()}   {rate} fps   {1000 * live.latency:.0f} ms"
+    rate = f"{live.rate:.1f} fps" if live.rate else "at rest"  # nothing changes, so nothing is painted
+    words = f"{state.capitalize()}   {rate}   {1000 * live.latency:.0f} ms behind"
     layout.label(text=words, icon=ICONS.get(state, "SORTTIME"))
     if 0 < live.status.progress < 1:
         layout.progress(factor=live.status.progress, text=live.status.text or f"{live.status.progress:.0%}")
@@ -70,7 +70,6 @@ def draw_state(layout: Any, live: Any) -> None:
 class PAINTOVER_PT_live_record(Tab, bpy.types.Panel):
     bl_label = "Record"
     bl_parent_id = PAINTOVER_PT_live.__name__
-    bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context: Context) -> None:
         layout = self.layout

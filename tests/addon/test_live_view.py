@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,8 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import cameras
-from paintover.bridge.errors import NoCamera, OutOfMemory
+from paintover import cameras, png
+from paintover.bridge.errors import NoCamera, OutOfMemory, RenderFailed
 from paintover.bridge.live_messages import LiveEvent, LiveJoin, LiveLeave, LiveTrouble, LiveValues
 from paintover.bridge.messages import Failure
 from paintover.live import events, painter, record, view
@@ -168,9 +169,9 @@ def test_a_camera_stays_where_it_is_when_the_stage_is_joined(session: Session) -
     add_camera(scene)
     rig = events.Rig()
     before = scene.camera.matrix_world.copy()
-    rig.move(scene, {"camera_orbit": 45.0})
+    rig.move(scene, scene.view_layers[0], {"camera_orbit": 45.0})
     assert scene.camera.matrix_world == before
-    rig.move(scene, {"camera_orbit": 45.0, "camera_distance": 3.0})
+    rig.move(scene, scene.view_layers[0], {"camera_orbit": 45.0, "camera_distance": 3.0})
     assert scene.camera.matrix_world != before
 
 
@@ -307,8 +308,28 @@ def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: 
     with pytest.raises(Exception, match="never saved"):
         record.Recording(scene)
     scene.paintover.live_folder = " "  # else it would be written to wherever Blender was started
-    with pytest.raises(Exception, match="no folder"):
+    with pytest.raises(Exception, match="No folder"):
         record.Recording(scene)
+
+
+def test_a_full_disk_leaves_whole_files_alone(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    scene.paintover.live_folder = str(tmp_path)
+    recording = record.Recording(scene)
+    small, large = (np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8) for side in (8, 64))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        recording.add(small)
+        wait_until(lambda: recording.frames, 5)
+        recording.add(large)
+        wait_until(lambda: recording.error, 5)
+        with pytest.raises(RenderFailed):
+            record.snapshot(scene, png.encode(large), "now")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    recording.finish()
+    assert sorted(path.name for path in recording.path.iterdir()) == recording.files()
+    assert [path.name for path in tmp_path.iterdir()] == [recording.path.name]
 
 
 def test_a_recording_says_what_ended_it(tmp_path: Path) -> None:
