@@ -239,7 +239,7 @@ class LiveView:
             for number in sorted(self._flying)[:-IN_FLIGHT]:
                 del self._flying[number]
         elif isinstance(message, LiveValues) and scene:
-            if mine := self._parameters.incoming(scene, message.values, of_camera=self.of_camera(scene)):
+            if mine := self._parameters.incoming(scene, message.values):
                 link.send(LiveSet(mine))
         elif isinstance(message, LiveEvent) and scene:
             try:

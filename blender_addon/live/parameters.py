@@ -14,7 +14,6 @@ from . import view
 
 SWITCHES = {"play", "freeze", "blackout"}
 """Whoever joins the stage leaves these as they are."""
-SIZE = ("output_width", "output_height")
 
 
 class Parameters:
@@ -41,37 +40,35 @@ class Parameters:
         if self._agreed is None:  # the stage has not said yet what it has
             return {}
         now = properties.live_values(scene)
-        if of_camera:
-            if any(now[name] != self._agreed[name] for name in SIZE):
-                self._note_size(scene, now)
-            if scene.paintover.live_match:
-                properties.show_live(scene, size := _matching(scene, now))
-                now |= size
+        if of_camera and scene.paintover.live_match:
+            properties.show_live(scene, size := _matching(scene, now))
+            now |= size
         self._matches = scene.paintover.live_match
         changed = {name: value for name, value in now.items() if value != self._agreed[name]}
         self._agreed = now
         self._of_stage.update(changed)
         return changed
 
-    def incoming(self, scene: Any, values: dict[str, Value], *, of_camera: bool = False) -> dict[str, Value]:
+    def incoming(self, scene: Any, values: dict[str, Value]) -> dict[str, Value]:
         """Show what the stage has; returns what it is to have instead: when it tells all for the first time, what was
         set in this scene; later, what was changed here while there was no connection; and after a new beginning
         (`rejoined`) what the stage has lost."""
         lost = self._lost(values) if self._rejoined else {}
-        told = not values.keys().isdisjoint(SIZE)
+        told = not values.keys().isdisjoint(properties.LIVE_SIZE)
         of_model = self._model != values.get("model", self._of_stage.get("model"))
         by_hand = told and not of_model and not self._rejoined and self._agreed is not None
         self._rejoined = False
         self._of_stage.update(values)
         if told:
             self._model = self._of_stage.get("model")
-        if by_hand and of_camera:
-            self._note_size(scene, self._of_stage)
+        if by_hand:
+            scene.paintover.live_match = False
         if self._agreed is None:
             chosen = properties.live_choices(scene)
             kept = {name: value for name, value in chosen.items() if name in values and name not in SWITCHES}
         else:
             kept = lost | self.outgoing(scene)
+        self._of_stage.update(kept)  # it is told, and does not say so again
         properties.show_live(scene, {name: value for name, value in values.items() if name not in kept})
         self._agreed = properties.live_values(scene)
         return {name: value for name, value in kept.items() if value != values.get(name)}
@@ -95,15 +92,9 @@ class Parameters:
             scene.paintover.live_match = self._matches
             self._agreed = properties.live_values(scene)
 
-    @staticmethod
-    def _note_size(scene: Any, values: dict[str, Value]) -> None:
-        """Somebody has set a size: it counts, also if it has not the proportions of the scene's camera."""
-        if any(value != values[name] for name, value in _matching(scene, values).items()):
-            scene.paintover.live_match = False
-
 
 def _matching(scene: Any, values: dict[str, Value]) -> dict[str, Value]:
     """The size with the proportions of the scene's camera, and about as many pixels as it has now."""
-    width, height = (int(values[name]) for name in SIZE)
+    width, height = (int(values[name]) for name in properties.LIVE_SIZE)
     size = view.sized(width, height, scene.render.resolution_x, scene.render.resolution_y)
-    return dict(zip(SIZE, size, strict=True))
+    return dict(zip(properties.LIVE_SIZE, size, strict=True))

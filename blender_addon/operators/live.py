@@ -88,7 +88,7 @@ class PAINTOVER_OT_live_fit(bpy.types.Operator):
     def execute(self, context: Context) -> set[Any]:
         settings, region = context.scene.paintover, canvas(context.area)
         size = sized(settings.output_width, settings.output_height, max(region.width, 1), max(region.height, 1))
-        settings.output_width, settings.output_height = size
+        properties.show_live(context.scene, dict(zip(properties.LIVE_SIZE, size, strict=True)))
         return {"FINISHED"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
@@ -14,7 +15,9 @@ from paintover.bridge.errors import ConnectionLost
 from paintover.bridge.live import LIVE, LIVE_BY_NAME
 from paintover.bridge.live_messages import LiveSet, LiveValues
 from paintover.link import LinkState
+from paintover.live import view
 from paintover.live.painter import LiveView
+from paintover.operators import live as operators
 from paintover.session import Session
 
 from .live_session import DEFAULTS, arrive, go, picture, scripted, settle
@@ -158,21 +161,28 @@ def test_a_size_that_somebody_has_set_is_kept(session: Session, who: str) -> Non
     assert shape(session) == (512, 256), "an undo does not reach the stage"
     settings.live_match = True
     assert shape(session) == (480, 272)
-    arrive(session, LiveValues({"output_width": 1280, "output_height": 720}))
-    assert shape(session) == (1280, 720)
-    assert settings.live_match, "it has the camera's proportions"
+    arrive(session, LiveValues(DEFAULTS | {"output_width": 256, "output_height": 256}))
+    assert not settings.live_match
 
 
-def test_what_the_size_is_for_a_viewport_is_nobodys_for_the_camera(session: Session) -> None:
+def test_a_size_that_was_set_before_is_kept(session: Session) -> None:
+    bpy.context.scene.paintover.output_width = 128
+    go(session, WIDE, output_width=256, output_height=256)
+    assert shape(session) == (128, 256)
+
+
+def test_a_viewports_proportions_are_not_for_the_camera(session: Session) -> None:
     scene = bpy.context.scene
     area = next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
     go(session, WIDE)
     session.start_live(LiveView(scene, area))
     scene.paintover.live_camera = "VIEWPORT"
-    arrive(session, LiveValues({"output_width": 512, "output_height": 512}))
+    with bpy.context.temp_override(area=area):
+        operators.PAINTOVER_OT_live_fit.execute(SimpleNamespace(), bpy.context)
     settle(session)
     assert session.live is not None
-    assert session.live.size == (512, 512)
+    region = view.canvas(area)
+    assert view.of_proportions(*session.live.size, region.width, region.height)
     scene.paintover.live_camera = "SCENE"
     settle(session)
-    assert session.live.size == (680, 384)
+    assert session.live.size == view.sized(*session.live.size, *WIDE)
