@@ -19,7 +19,6 @@ from .bridge.live_messages import Value
 from .bridge.messages import ModelInfo
 from .bridge.parameters import BLENDER_UNITS, BY_NAME, PARAMETERS, Parameter, Settings
 
-
 LIVE_SIZE = ("output_width", "output_height")
 
 

@@ -180,7 +180,8 @@ class Session:
         """Another file was opened: what is under way belongs to the old one, and must not reach the new one. Jobs that
         the server has go on there, and the old file can take them over."""
         if self.live:
-            self.end_live(SceneError(reason="another file was opened while it was live", hint="Press Go Live in this one."))
+            reason = "another file was opened while it was live"
+            self.end_live(SceneError(reason=reason, hint="Press Go Live in this one."))
         for task in self.active:
             if task.sent and not task.needs_file:
                 task.release()

@@ -5,6 +5,7 @@ The properties are looked at, not listened to: so keyframes, drivers and scripts
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from .. import properties
@@ -26,6 +27,8 @@ class Parameters:
         self._rejoined = False
         self._model: Value | None = None
         """For which the stage has told a size last."""
+        self._made: deque[dict[str, Value]] = deque(maxlen=16)
+        """Sizes that matched the camera lately: the stage answers with them."""
         self._matches = True
         """Whether the size follows the scene's camera: an undo does not change that."""
 
@@ -43,6 +46,8 @@ class Parameters:
         if of_camera and scene.paintover.live_match:
             properties.show_live(scene, size := _matching(scene, now))
             now |= size
+            if size not in self._made:
+                self._made.append(size)
         self._matches = scene.paintover.live_match
         changed = {name: value for name, value in now.items() if value != self._agreed[name]}
         self._agreed = now
@@ -54,24 +59,29 @@ class Parameters:
         set in this scene; later, what was changed here while there was no connection; and after a new beginning
         (`rejoined`) what the stage has lost."""
         lost = self._lost(values) if self._rejoined else {}
-        told = not values.keys().isdisjoint(properties.LIVE_SIZE)
-        of_model = self._model != values.get("model", self._of_stage.get("model"))
-        by_hand = told and not of_model and not self._rejoined and self._agreed is not None
+        if self._is_by_hand(values):
+            scene.paintover.live_match = False
         self._rejoined = False
         self._of_stage.update(values)
-        if told:
+        if not values.keys().isdisjoint(properties.LIVE_SIZE):
             self._model = self._of_stage.get("model")
-        if by_hand:
-            scene.paintover.live_match = False
         if self._agreed is None:
             chosen = properties.live_choices(scene)
             kept = {name: value for name, value in chosen.items() if name in values and name not in SWITCHES}
         else:
             kept = lost | self.outgoing(scene)
-        self._of_stage.update(kept)  # it is told, and does not say so again
+        self._of_stage.update(kept)
         properties.show_live(scene, {name: value for name, value in values.items() if name not in kept})
         self._agreed = properties.live_values(scene)
         return {name: value for name, value in kept.items() if value != values.get(name)}
+
+    def _is_by_hand(self, values: dict[str, Value]) -> bool:
+        """Whether somebody else has set a size: it comes neither with a model, nor with joining, nor from here."""
+        now = self._of_stage | values
+        size = {name: now[name] for name in properties.LIVE_SIZE if name in now}
+        if self._agreed is None or self._rejoined or size == {name: self._of_stage[name] for name in size}:
+            return False
+        return now.get("model") == self._model and size not in self._made
 
     def rejoined(self) -> None:
         """The next values come from a stage that was joined anew: it may be another server's."""

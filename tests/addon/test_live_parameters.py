@@ -133,7 +133,11 @@ def test_the_scenes_camera_is_painted_in_its_own_proportions(session: Session) -
     exact = camera.calc_matrix_camera(bpy.context.view_layer.depsgraph, x=1920, y=1080)
     np.testing.assert_allclose(live._camera.projection, np.array(exact), atol=1e-6)  # type: ignore[union-attr]
     scene.render.resolution_x, scene.render.resolution_y = 1080, 1920
+    session.tick()
+    arrive(session, LiveValues({"output_width": 344, "output_height": 192}))  # the stage's answer, a little late
+    arrive(session, LiveValues({"output_width": 192, "output_height": 344}))
     assert shape(session) == (192, 344)
+    assert scene.paintover.live_match
     scene.render.resolution_x, scene.render.resolution_y = 200, 100
     width, height = shape(session)
     assert (width, width % 8, height % 8) == (2 * height, 0, 0)
