@@ -128,8 +128,8 @@ def picture(frame: Frame, what: str, limits: Limits, back: float = 0.0) -> np.nd
     return pictures.object_colors(frame.object_id)
 
 
-def _of(scene: bpy.types.Scene, layer: bpy.types.ViewLayer, what: str) -> tuple[str, str, bool]:
-    return scene.name, layer.name, what == "uv"
+def _of(scene: bpy.types.Scene, layer: bpy.types.ViewLayer, what: str) -> tuple[int, str, bool]:
+    return scene.session_uid, layer.name, what == "uv"
 
 
 _LEVELS = np.arange(256) / 255

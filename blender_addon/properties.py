@@ -19,6 +19,8 @@ from .bridge.live_messages import Value
 from .bridge.messages import ModelInfo
 from .bridge.parameters import BLENDER_UNITS, BY_NAME, PARAMETERS, Parameter, Settings
 
+LIVE_SIZE = ("output_width", "output_height")
+
 
 def _property(parameter: Parameter, *, live: bool = False) -> Any:
     """The Blender property for a row of the table; for the stage it may be one apart."""
@@ -65,6 +67,8 @@ def _rounded(parameter: Parameter) -> Any:
         value = getattr(self, parameter.name)
         if value % step:
             setattr(self, parameter.name, min(round(value / step) * step, int(parameter.maximum or value)))
+        if parameter.name in LIVE_SIZE:
+            self.live_match = False  # somebody has chosen a size
 
     return update
 
@@ -192,12 +196,14 @@ def live_choices(scene: Any) -> dict[str, Value]:
 
 def show_live(scene: Any, values: dict[str, Value]) -> None:
     """Make the stage's values the scene's. What is the same already is not touched; what is unknown is skipped."""
-    properties = scene.paintover
+    properties, matches = scene.paintover, scene.paintover.live_match
     for row in LIVE:
         if row.name in values:
             value = str(values[row.name]) if row.choices else row.type(values[row.name])
             if getattr(properties, live_name(row)) != value:
                 setattr(properties, live_name(row), value)
+    if properties.live_match != matches:
+        properties.live_match = matches
 
 
 LIVE_CAMERAS = (
@@ -237,6 +243,12 @@ class PAINTOVER_PG_lora(bpy.types.PropertyGroup):
 class PAINTOVER_PG_settings(bpy.types.PropertyGroup):
     shading: bpy.props.EnumProperty(name="Shading", description="How painted objects are shaded", items=SHADING)  # type: ignore[valid-type]
     live_camera: bpy.props.EnumProperty(name="View", description="What is painted live", items=LIVE_CAMERAS)  # type: ignore[valid-type]
+    live_match: bpy.props.BoolProperty(  # type: ignore[valid-type]
+        name="Match Camera",
+        description="Give the painted frames the proportions of the scene's camera, with about as many pixels as now. "
+        "A Width or Height that is set here or over OSC switches this off",
+        default=True,
+    )
     live_folder: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Folder",
         description="Where snapshots and recordings are saved",

@@ -205,7 +205,7 @@ def _place(context: bpy.types.Context, width: int, height: int) -> view.Rectangl
     """Where a picture of that size is in the viewport that is being drawn."""
     region, seen = context.region, context.region_data
     if seen.view_perspective == "CAMERA" and context.scene.camera:
-        camera = view.scene_camera(context.scene, width, height, evaluated=True)
+        camera = view.scene_camera(context.scene, context.view_layer.name, width, height, evaluated=True)
         if found := view.place_of(camera, view.camera_of(seen, region.width, region.height)):
             return found
     return view.frame_in(region.width, region.height, width, height)

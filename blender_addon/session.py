@@ -179,7 +179,9 @@ class Session:
     def leave_file(self) -> None:
         """Another file was opened: what is under way belongs to the old one, and must not reach the new one. Jobs that
         the server has go on there, and the old file can take them over."""
-        self.end_live()
+        if self.live:
+            reason = "another file was opened while it was live"
+            self.end_live(SceneError(reason=reason, hint="Press Go Live in this one."))
         for task in self.active:
             if task.sent and not task.needs_file:
                 task.release()

@@ -31,8 +31,11 @@ def check_paintable(ob: bpy.types.Object) -> None:
     """Raise NoMesh, LinkedData or SceneError if `apply` could not paint this object."""
     if ob.type != "MESH":
         raise NoMesh(f"{ob.name!r} is not a mesh.", hint="Convert it first: Object > Convert > Mesh.")
-    if ob.library or (ob.data.library and not ob.material_slots):
+    if ob.library:
         raise LinkedData(name=ob.name)
+    if ob.data.library and not ob.material_slots:  # of a library override, say
+        hint = "Make it local: Object > Relations > Make Local > Selected Objects and Data."
+        raise LinkedData(f"The mesh of {ob.name!r} is linked from another file and has no material slot.", hint=hint)
     uvs.check_mode(ob)
 
 

@@ -113,11 +113,11 @@ class LiveSettings(Settings):
     )  # fmt: skip
     output_width: int = _live(
         256, "Width", "Width of the painted frames", "stage",
-        "output/width", minimum=64, maximum=2048, unit="px", step=64,
+        "output/width", minimum=64, maximum=2048, unit="px", step=8,
     )  # fmt: skip
     output_height: int = _live(
         256, "Height", "Height of the painted frames", "stage",
-        "output/height", minimum=64, maximum=2048, unit="px", step=64,
+        "output/height", minimum=64, maximum=2048, unit="px", step=8,
     )  # fmt: skip
     tempo_bpm: float = _live(
         120.0, "Tempo", "Beats a minute", "tempo", "tempo/bpm", minimum=20.0, maximum=999.0, unit="bpm"

@@ -47,7 +47,7 @@ class Rig:
         self._start = (0.0, 0.0, 0.0)
         """Azimuth and elevation in degrees, and distance, less the parameters of then."""
 
-    def move(self, scene: bpy.types.Scene, values: Mapping[str, Value]) -> None:
+    def move(self, scene: bpy.types.Scene, layer: bpy.types.ViewLayer, values: Mapping[str, Value]) -> None:
         """Follow the parameters, if they changed. Raises SceneError if the camera cannot be moved."""
         if not values:
             return  # the stage has not told them yet
@@ -58,7 +58,7 @@ class Rig:
             return
         matrix = np.array(camera.matrix_world)
         if self._placed is None or not np.allclose(matrix, self._placed, atol=1e-5):
-            self._look(scene, camera, before)
+            self._look(scene, layer, camera, before)
         azimuth, elevation = np.radians(self._start[0] + wanted[0]), self._start[1] + wanted[1]
         elevation = np.radians(np.clip(elevation, -89.0, 89.0))
         distance = wanted[2] or self._start[2]
@@ -75,13 +75,14 @@ class Rig:
             raise SceneError(reason=f"the camera {camera.name!r} cannot be moved ({reason})") from reason
         self._placed = np.array(camera.matrix_world)
 
-    def _look(self, scene: bpy.types.Scene, camera: bpy.types.Object, before: tuple[float, ...]) -> None:
+    def _look(
+        self, scene: bpy.types.Scene, layer: bpy.types.ViewLayer, camera: bpy.types.Object, before: tuple[float, ...]
+    ) -> None:
         """Find out what the camera looks at, and from where. Raises SceneError if that cannot be said."""
         place = camera.matrix_world.translation.copy()
         ahead = -camera.matrix_world.to_3x3().col[2].normalized()
         if not ahead.length > 0.5:  # its scale is zero, or a driver makes it no number
             raise SceneError(reason=f"the camera {camera.name!r} looks nowhere", hint="Give it a scale of 1.")
-        layer = scene.view_layers[0]
         hit, pivot, *_ = scene.ray_cast(layer.depsgraph, place, ahead)
         self._pivot = pivot if hit else place + ahead * (max(0.0, -place.dot(ahead)) or UNKNOWN_DISTANCE)
         back = place - self._pivot

@@ -43,8 +43,8 @@ class MeshPaintTask(Task):
         meshes = [ob for ob in objects if ob.type == "MESH"]
         for ob in meshes:
             textures.check_paintable(ob)
-        ids, shown = object_ids(), set(np.unique(known.seen[..., 1]).astype(int).tolist())
-        self._uids = [ob.session_uid for ob in meshes if ids[ob.name_full] in shown]
+        shown = known.shown
+        self._uids = [ob.session_uid for ob in meshes if ob.session_uid in shown]
         if not self._uids:
             raise SceneError(reason="the painting shows none of the selected objects", hint="Select what is in view.")
         self._source: tuple[Known, np.ndarray] | None = (known, picture)

@@ -77,12 +77,13 @@ class Overlay:
             return
         camera = view.camera_of(space.region_3d, region.width, region.height)
         follows = scene.paintover.live_camera == "VIEWPORT"
-        stage = live.passes.read(space if follows else None, evaluated=True)
+        layer = live.layer(scene).name
+        stage = live.passes.read(space if follows else None, evaluated=True, view_layer=layer)
         reprojector = gpu_route.reproject(stage, camera, self._upload)
         if follows:
             place = view.frame_in(region.width, region.height, *live.size)
         elif space.region_3d.view_perspective == "CAMERA":
-            place = view.place_of(view.scene_camera(scene, *live.size, evaluated=True), camera)
+            place = view.place_of(view.scene_camera(scene, layer, *live.size, evaluated=True), camera)
         else:
             place = None
         blend, test = gpu.state.blend_get(), gpu.state.depth_test_get()

@@ -72,6 +72,7 @@ class LiveView:
         """Up to which number the stage has said something to the frames."""
         self._camera: Camera | None = None
         self._edges: EdgeStyle | None = None
+        self._layer = ""
         """Of the frame that was sent last."""
         self._changed = True
         self.closed = False
@@ -108,6 +109,11 @@ class LiveView:
     def viewport(self) -> tuple[bpy.types.Window, bpy.types.Area] | None:
         return self._viewport.find() if self._viewport else None
 
+    def layer(self, scene: bpy.types.Scene) -> bpy.types.ViewLayer:
+        """What is drawn of the scene: the view layer that the viewport's window shows."""
+        found = self.viewport
+        return found[0].view_layer if found and found[0].scene == scene else scene.view_layers[layer_name(scene)]
+
     @property
     def passes(self) -> Live:
         return self._live
@@ -140,10 +146,10 @@ class LiveView:
             self.error = self.recording.error
         if not self.joined:
             return False
-        if changed := self._parameters.outgoing(scene):
+        if changed := self._parameters.outgoing(scene, of_camera=self.of_camera(scene)):
             link.send(LiveSet(changed))
         try:
-            self._rig.move(scene, self._parameters.values)
+            self._rig.move(scene, self.layer(scene), self._parameters.values)
             self._timecode.follow(scene, self._parameters.values)
         except PaintoverError as error:
             self.error = error
@@ -151,7 +157,7 @@ class LiveView:
             self.error = failed
         if bpy.app.is_job_running("RENDER"):
             return False  # the graphics card is Blender's until that is done
-        brought = self._strokes.bring(scene, scene.view_layers[layer_name(scene)])
+        brought = self._strokes.bring(scene, self.layer(scene))
         _, anything, _ = self._changes.take()
         self._changed = self._changed or anything or brought
         return self._send(scene, link)
@@ -164,13 +170,14 @@ class LiveView:
         try:
             camera = self._present_camera(scene)
             edges = properties.snapshot(scene).edges if values["control_edge"] else None
-            same = view.same(camera, self._camera) and edges == self._edges
+            layer = self.layer(scene).name
+            same = view.same(camera, self._camera) and edges == self._edges and layer == self._layer
             if camera is None or (same and not self._changed):
                 return False
             begun = time.monotonic()
-            found = self._viewport.find() if self._viewport else None
+            found = self.viewport
             space = found[1].spaces.active if found and scene.paintover.live_camera == "VIEWPORT" else None
-            stage = self._live.read(space)
+            stage = self._live.read(space, view_layer=layer)
             frame = self._live.draw(stage, camera, edges=edges)
             known = Known.of(stage, frame)
             image = Capture.image(found, camera) if float(values["strength"]) < 1 and found else None
@@ -179,7 +186,7 @@ class LiveView:
             new = str(error) != str(self.error)
             self.error, self._camera = error, None
             return new
-        self._changed, self._camera, self._edges = False, camera, edges
+        self._changed, self._camera, self._edges, self._layer = False, camera, edges, layer
         self._number += 1
         self._flying[self._number] = known, begun
         self._sender.send(link, self._number, frame, image)
@@ -188,16 +195,19 @@ class LiveView:
     def _present_camera(self, scene: bpy.types.Scene) -> Camera | None:
         """What is to be painted now; None while there is nothing to see it in."""
         width, height = self.size
-        if self._viewport is None or scene.paintover.live_camera == "SCENE":
-            return view.scene_camera(scene, width, height)
-        found = self._viewport.find()
+        if self.of_camera(scene):
+            return view.scene_camera(scene, self.layer(scene).name, width, height)
+        found = self.viewport
         if found is None:
             raise SceneError(
                 reason="the viewport that is live is not on the screen",
                 hint="Go back to its workspace, or turn Live off and on again in another viewport.",
             )
         if found[0].scene != scene:
-            return None
+            raise SceneError(
+                reason="the window of the viewport that is live shows another scene",
+                hint=f"Go back to {scene.name!r}, or turn Live off and on again in this one.",
+            )
         space, region = found[1].spaces.active, view.canvas(found[1])
         if space.region_quadviews:
             raise SceneError(reason="a quad view cannot be live", hint="Leave it: View > Area > Toggle Quad View.")
@@ -205,6 +215,10 @@ class LiveView:
             return None
         whole = view.camera_of(space.region_3d, region.width, region.height)
         return view.part_of(whole, view.frame_in(region.width, region.height, width, height), width, height)
+
+    def of_camera(self, scene: bpy.types.Scene) -> bool:
+        """Whether it is the scene's camera that is painted."""
+        return self._viewport is None or bool(scene.paintover.live_camera == "SCENE")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -258,6 +272,13 @@ class LiveView:
         if scene := self.scene:
             self._parameters.restore(scene)
 
+    def stop_recording(self) -> Recording | None:
+        """End the recording, if there is one; returns it."""
+        recording, self.recording = self.recording, None
+        if recording:
+            recording.finish()
+        return recording
+
     def close(self, link: Link | None = None) -> None:
         """Stop being live: leave the stage, and let go of everything."""
         if self.closed:
@@ -268,8 +289,7 @@ class LiveView:
         self._strokes.close()
         self._live.close()
         self._sender.close()
-        if self.recording:
-            self.recording.finish()
+        self.stop_recording()
         if link and self.joined:
             with contextlib.suppress(ConnectionLost):
                 link.send(LiveLeave())

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import bpy
 import numpy as np
@@ -29,11 +30,20 @@ def folder(scene: bpy.types.Scene) -> Path:
 def snapshot(scene: bpy.types.Scene, picture: bytes, stamp: str) -> Path:
     """Save a PNG to the scene's folder. Raises SceneError, or RenderFailed."""
 
-    def write(path: Path) -> None:
-        with path.open("xb") as file:
-            file.write(picture)
+    return _new(folder(scene) / f"snapshot {stamp}.png", lambda path: _write(path, picture))
 
-    return _new(folder(scene) / f"snapshot {stamp}.png", write)
+
+def _write(path: Path, data: bytes) -> None:
+    """Make a file, whole or not at all. Raises OSError; FileExistsError if there is one."""
+    with path.open("xb") as file:
+        try:
+            file.write(data)
+            file.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # what is wrong was said
+                file.close()
+            path.unlink(missing_ok=True)
+            raise
 
 
 def _new(path: Path, make: Callable[[Path], object]) -> Path:
@@ -59,6 +69,9 @@ class Recording:
     A frame's number is the time that has passed, in frames of the scene's rate; while nothing newer came, the one
     before is written again. So the sequence has no gaps, and plays at the speed at which it was seen.
     """
+
+    last: ClassVar[Recording | None] = None
+    """The one that ended last in this Blender, by whatever."""
 
     def __init__(self, scene: bpy.types.Scene) -> None:
         """Raises SceneError, or RenderFailed if the folder cannot be made."""
@@ -86,6 +99,7 @@ class Recording:
         """Write what is waiting, and end."""
         self._ended.set()
         self._thread.join()
+        Recording.last = self
 
     def files(self) -> list[str]:
         """Names of the files, in their order."""
@@ -118,7 +132,7 @@ class Recording:
         """Write the frame as often as it was seen."""
         while self.frames < until and self.error is None:
             try:
-                (self.path / _name(self.frames + 1)).write_bytes(data)
+                _write(self.path / _name(self.frames + 1), data)
             except OSError as reason:
                 self.error = RenderFailed(
                     f"The recording in {self.path} cannot be written ({reason.strerror}).",

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import cameras
 from ..bridge.errors import NoCamera
+from ..bridge.live import LIVE_BY_NAME
 from ..bridge.scene import Camera
 
 LARGEST = 4096
@@ -66,6 +67,25 @@ def frame_in(width: int, height: int, frame_width: int, frame_height: int) -> Re
     return (1 - across) / 2, (1 - up) / 2, (1 + across) / 2, (1 + up) / 2
 
 
+def sized(width: int, height: int, across: float, up: float) -> tuple[int, int]:
+    """A size with about as many pixels as width × height and the proportions across : up, as far as sides divisible by
+    8 and the stage's limits allow; the same one if it has them already."""
+    if of_proportions(width, height, across, up):
+        return width, height
+    row = LIVE_BY_NAME["output_width"]
+    step, least, most = row.step or 1, int(row.minimum or 1), int(row.maximum or LARGEST)
+    longer = max(across, up) / min(across, up)
+    # One side is rounded after the other, so that the error is that of the longer one alone.
+    short = min(max(round((width * height / longer) ** 0.5 / step) * step, least), most)
+    long = min(max(round(short * longer / step) * step, least), most)
+    return (long, short) if across >= up else (short, long)
+
+
+def of_proportions(width: int, height: int, across: float, up: float) -> bool:
+    """Whether a size has the proportions across : up, but for a side rounded to a multiple of 8."""
+    return abs(width * up - height * across) <= 4 * max(across, up)
+
+
 def part_of(whole: Camera, part: Rectangle, width: int, height: int) -> Camera:
     """The camera that sees a part of what another one sees, in an image of that size."""
     left, bottom, right, top = part
@@ -75,11 +95,14 @@ def part_of(whole: Camera, part: Rectangle, width: int, height: int) -> Camera:
     return Camera(whole.name, whole.view, window @ whole.projection, width, height)
 
 
-def scene_camera(scene: bpy.types.Scene, width: int, height: int, *, evaluated: bool = False) -> Camera:
-    """The scene's camera; `evaluated`, as while Blender draws, it is not again. Raises NoCamera or SceneError."""
+def scene_camera(
+    scene: bpy.types.Scene, layer: str, width: int, height: int, *, evaluated: bool = False
+) -> Camera:
+    """The scene's camera in a view layer; `evaluated`, as while Blender draws, it is not again. Raises NoCamera or
+    SceneError."""
     if scene.camera is None or scene.camera.type != "CAMERA":
         raise NoCamera(hint="Add one with Add > Camera, or paint the viewport: View > Viewport.")
-    return cameras.from_object(scene, scene.camera, width, height, evaluated=evaluated)
+    return cameras.from_object(scene, scene.camera, width, height, view_layer=layer, evaluated=evaluated)
 
 
 def place_of(camera: Camera, whole: Camera) -> Rectangle | None:

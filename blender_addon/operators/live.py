@@ -14,16 +14,12 @@ from ..bridge.live import TRIGGERS_BY_ADDRESS
 from ..bridge.live_messages import LiveTrigger
 from ..live import mesh_paint, record
 from ..live.painter import LiveView
-from ..live.view import canvas
+from ..live.view import canvas, sized
 from ..session import session
 from .common import needs_server, refuse, run
 
 if TYPE_CHECKING:
     from bpy.types import Context
-
-_last: record.Recording | None = None
-"""The recording that ended last."""
-
 
 class PAINTOVER_OT_live_toggle(bpy.types.Operator):
     """Paint over this viewport as you orbit, sculpt or play the timeline"""
@@ -38,7 +34,6 @@ class PAINTOVER_OT_live_toggle(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         if session.live:
-            _stop_recording()
             session.end_live()
             return {"FINISHED"}
         area = context.area if context.area and context.area.type == "VIEW_3D" else None
@@ -92,10 +87,8 @@ class PAINTOVER_OT_live_fit(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         settings, region = context.scene.paintover, canvas(context.area)
-        aspect = max(region.width, 1) / max(region.height, 1)
-        side = (settings.output_width * settings.output_height) ** 0.5
-        settings.output_width = max(64, round(side * aspect**0.5 / 64) * 64)
-        settings.output_height = max(64, round(side / aspect**0.5 / 64) * 64)
+        size = sized(settings.output_width, settings.output_height, max(region.width, 1), max(region.height, 1))
+        properties.show_live(context.scene, dict(zip(properties.LIVE_SIZE, size, strict=True)))
         return {"FINISHED"}
 
 
@@ -148,9 +141,7 @@ class PAINTOVER_OT_live_record(bpy.types.Operator):
 
     def execute(self, context: Context) -> set[Any]:
         assert session.live is not None
-        if session.live.recording:
-            recording = _stop_recording()
-            assert recording is not None
+        if recording := session.live.stop_recording():
             if recording.error:
                 return refuse(self, recording.error)
             left = f"; {recording.left_out} were left out: the disk is too slow" if recording.left_out else ""
@@ -163,21 +154,6 @@ class PAINTOVER_OT_live_record(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _stop_recording() -> record.Recording | None:
-    global _last
-    recording = session.live.recording if session.live else None
-    if recording and session.live:
-        session.live.recording = None
-        recording.finish()
-        _last = recording
-    return recording
-
-
-def last_recording() -> record.Recording | None:
-    """The one that ended last in this session."""
-    return _last
-
-
 class PAINTOVER_OT_live_to_timeline(bpy.types.Operator):
     """Put the last recording into the scene's Video Sequencer, where it began on the timeline"""
 
@@ -187,18 +163,19 @@ class PAINTOVER_OT_live_to_timeline(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Context) -> bool:
-        if _last is None:
+        if record.Recording.last is None:
             cls.poll_message_set("Nothing was recorded yet")
             return False
         return True
 
     def execute(self, context: Context) -> set[Any]:
-        assert _last is not None
+        last = record.Recording.last
+        assert last is not None
         try:
-            strip = record.place(context.scene, _last.path, _last.files(), _last.first_frame)
+            strip = record.place(context.scene, last.path, last.files(), last.first_frame)
         except PaintoverError as error:
             return refuse(self, error)
-        self.report({"INFO"}, f"“{strip}” is in the Video Sequencer, at frame {_last.first_frame}")
+        self.report({"INFO"}, f"“{strip}” is in the Video Sequencer, at frame {last.first_frame}")
         return {"FINISHED"}
 
 
@@ -245,7 +222,8 @@ class PAINTOVER_OT_live_folder(bpy.types.Operator):
         except PaintoverError as error:
             return refuse(self, error)
         except OSError as reason:
-            return refuse(self, RenderFailed(reason=f"{reason.filename} cannot be made ({reason.strerror})"))
+            words = f"{reason.filename} cannot be made ({reason.strerror})."
+            return refuse(self, RenderFailed(words, hint="Choose another folder."))
         return bpy.ops.wm.path_open(filepath=str(path))
 
 

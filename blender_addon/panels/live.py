@@ -8,7 +8,7 @@ import bpy
 
 from ..bridge.live import LIVE, LIVE_BY_NAME, SLOTS, TRIGGERS_BY_ADDRESS
 from ..bridge.live_messages import FROZEN, OFF, RUNNING
-from ..operators.live import last_recording
+from ..live.record import Recording
 from ..passes.sculpting import kept_apart
 from ..properties import live_name
 from ..session import session
@@ -56,8 +56,8 @@ def trigger(layout: Any, address: str, icon: str) -> None:
 def draw_state(layout: Any, live: Any) -> None:
     """How the stage does, and what is wrong."""
     state = live.status.state if session.online else "reconnecting"
-    rate = f"{live.rate:.1f}" if live.rate else "–"  # nothing changes, so nothing is painted
-    words = f"{state.capitalize()}   {rate} fps   {1000 * live.latency:.0f} ms"
+    rate = f"{live.rate:.1f} fps" if live.rate else "at rest"  # nothing changes, so nothing is painted
+    words = f"{state.capitalize()}   {rate}   {1000 * live.latency:.0f} ms behind"
     layout.label(text=words, icon=ICONS.get(state, "SORTTIME"))
     if 0 < live.status.progress < 1:
         layout.progress(factor=live.status.progress, text=live.status.text or f"{live.status.progress:.0%}")
@@ -70,7 +70,6 @@ def draw_state(layout: Any, live: Any) -> None:
 class PAINTOVER_PT_live_record(Tab, bpy.types.Panel):
     bl_label = "Record"
     bl_parent_id = PAINTOVER_PT_live.__name__
-    bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context: Context) -> None:
         layout = self.layout
@@ -80,7 +79,8 @@ class PAINTOVER_PT_live_record(Tab, bpy.types.Panel):
         text = f"Stop ({recording.frames} frames)" if recording else "Record"
         row.operator("paintover.live_record", text=text, icon="REC", depress=bool(recording))
         layout.operator("paintover.live_to_mesh", icon="TPAINT_HLT")
-        if last_recording():
+        if last := Recording.last:
+            draw_text(layout, f"{last.frames} frames are in {last.path.name}", "INFO")
             layout.operator("paintover.live_to_timeline", icon="SEQUENCE")
         row = layout.row(align=True)
         row.prop(context.scene.paintover, "live_folder", text="")
@@ -136,7 +136,10 @@ class PAINTOVER_PT_live_output(_Group, bpy.types.Panel):
 
     def draw(self, context: Context) -> None:
         super().draw(context)
-        self.layout.operator("paintover.live_fit", icon="FULLSCREEN_ENTER")
+        if context.scene.paintover.live_camera == "SCENE":
+            self.layout.prop(context.scene.paintover, "live_match")
+        else:
+            self.layout.operator("paintover.live_fit", icon="FULLSCREEN_ENTER")
 
 
 class PAINTOVER_PT_live_tempo(_Group, bpy.types.Panel):

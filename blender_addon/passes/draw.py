@@ -13,7 +13,8 @@ from ..bridge.parameters import EdgeStyle
 from ..bridge.scene import Camera
 from .edges import find_edges
 from .geometry import Geometry
-from .instances import Group, Stage
+from .ids import LARGEST
+from .instances import HOLDOUT, Group, Stage
 from .lines import LineDrawer
 from .materials import AlphaImage
 from .rays import times
@@ -25,6 +26,8 @@ TILE = 4096
 KEPT = 2048 * 2048
 """Targets of larger images are not kept for the next one."""
 INF = np.float32(np.inf)
+UNKNOWN = LARGEST + 1.0
+"""No object's id."""
 
 
 @dataclass(frozen=True)
@@ -202,9 +205,11 @@ class Drawer:
 class Places:
     """The matrices and ids of all instances as a texture, group by group."""
 
-    def __init__(self, stage: Stage, camera: Camera, before: Before | None) -> None:
+    def __init__(self, stage: Stage, camera: Camera, before: Before | None, *, numbered_then: bool = False) -> None:
+        """`numbered_then`: instances have the ids that they had before; those that were not there have UNKNOWN."""
         self._stage, self._before = stage, before
         self.threshold = stage.alpha_threshold
+        ids = stage.ids
         now = self.now = times(camera.view, stage.matrices)
         """float64 (N, 4, 4): local to camera space, of the stage's rows."""
         self._rows = None
@@ -214,13 +219,18 @@ class Places:
             was = self._rows >= 0
             matrices_before = stage.matrices.copy()
             matrices_before[was] = before.stage.matrices[self._rows[was]]
+            if numbered_then:
+                ids = np.full_like(stage.ids, UNKNOWN)
+                ids[was] = before.stage.ids[self._rows[was]]
+                ids[ids == HOLDOUT] = UNKNOWN
+                ids[stage.ids == HOLDOUT] = HOLDOUT
         then = times(before.camera.view if before else camera.view, matrices_before)
         order = np.concatenate([group.rows for group in stage.groups]) if stage.groups else np.empty(0, np.intp)
         lines = -(-(len(order) + 1) // INSTANCES_PER_ROW)
         texels = np.zeros((lines * INSTANCES_PER_ROW, TEXELS, 4), np.float32)
         texels[: len(order), 0:3] = now[order, :3]
         texels[: len(order), 3:6] = then[order, :3]
-        texels[: len(order), 6, 0] = stage.ids[order]
+        texels[: len(order), 6, 0] = ids[order]
         texels[: len(order), 6, 1] = np.where(_mirrored(now[order]), -1, 1)
         texels[len(order), 0:3] = np.eye(4)[:3]  # for what is in camera space already
         data = gpu.types.Buffer("FLOAT", texels.size, texels.reshape(-1))

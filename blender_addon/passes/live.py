@@ -37,7 +37,7 @@ class Live:
         Raises NoGpu where there is no graphics context, SceneError for a view layer that is not there.
         """
         gpu_context.ensure()
-        self._scene, self._layer = scene.name, layer_name(scene, view_layer)
+        self._scene, self._layer = scene.session_uid, layer_name(scene, view_layer)
         self._reader = Reader(for_render=False, cull=gpu_route.culls(scene), uv_layers=uv_layers)
         self._with_uvs = uv_layers is not None
         self._changes = Changes()
@@ -71,12 +71,20 @@ class Live:
         self._before = Before(camera, stage)
         return frame
 
-    def read(self, space: bpy.types.SpaceView3D | None = None, *, evaluated: bool = False) -> Stage:
+    def read(
+        self,
+        space: bpy.types.SpaceView3D | None = None,
+        *,
+        evaluated: bool = False,
+        view_layer: str | None = None,
+    ) -> Stage:
         """What there is to draw, without drawing it. `frame` does this by itself. The same Stage as before if nothing
-        has changed. While Blender draws, the scene is `evaluated`, and must not be again."""
-        scene = bpy.data.scenes.get(self._scene)
+        has changed. While Blender draws, the scene is `evaluated`, and must not be again. `view_layer`: from now on,
+        that one."""
+        scene = next((scene for scene in bpy.data.scenes if scene.session_uid == self._scene), None)
         if scene is None:
-            raise SceneError(reason=f"the scene {self._scene!r} is gone", hint="Start live passes again.")
+            raise SceneError(reason="the scene is gone", hint="Start live passes again.")
+        self._layer = view_layer or self._layer
         layer = scene.view_layers[layer_name(scene, self._layer)]
         if not evaluated:
             layer.update()

@@ -38,6 +38,12 @@ class Known:
     """float32 (H, W, 4): depth (+inf on background), object id, and the distance to the nearest silhouette in pixels,
     1 … REACH; one more for the graphics card's sake."""
 
+    @property
+    def shown(self) -> set[int]:
+        """Session uids of the objects that can be seen."""
+        stage = self.before.stage
+        return set(stage.keys[np.isin(stage.ids, np.unique(self.seen[..., 1])), 0].astype(np.uint32).tolist())
+
     @classmethod
     def of(cls, stage: Stage, frame: Frame) -> Known:
         seen = np.zeros((*frame.depth.shape, 4), np.float32)
@@ -137,7 +143,7 @@ class Reprojector:
             self._targets = None  # free the old ones first
             self._targets = Targets(camera.width, camera.height, 3)
         before = painted.known.before
-        places = Places(stage, camera, before)
+        places = Places(stage, camera, before, numbered_then=True)
         size = painted.picture.width, painted.picture.height
         cameras = uniforms(camera, before.camera, FLIP, size, False)
 
@@ -160,7 +166,7 @@ class Reprojector:
         from v = 0: float32 (rows, size, 4), colour and 1 where there is paint; and bool (rows, size): where there is
         surface, painted or not."""
         before, (first, last) = painted.known.before, rows
-        places = Places(stage, camera, before)
+        places = Places(stage, camera, before, numbered_then=True)
         part = np.diag([2.0, 2.0 * size / (last - first), 1.0, 1.0])
         part[:2, 3] = -1.0, -1.0 - 2.0 * first / (last - first)
         picture = painted.picture.width, painted.picture.height

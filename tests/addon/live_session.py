@@ -66,10 +66,12 @@ def scripted() -> Iterator[Session]:
     made.end_live()
 
 
-def go(session: Session, **values: Any) -> LiveView:
-    """Live on the scene's camera, with a ball before it, and a stage that has told its values."""
+def go(session: Session, frame: tuple[int, int] = (64, 64), **values: Any) -> LiveView:
+    """Live on the scene's camera, of a render of that size, with a ball before it, and a stage that has told its
+    values."""
     scene = bpy.context.scene
     add_camera(scene)
+    scene.render.resolution_x, scene.render.resolution_y = frame
     add_sphere(scene)
     scene.paintover.live_camera = "SCENE"
     live = LiveView(scene, None)

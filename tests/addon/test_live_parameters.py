@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import bpy
+import numpy as np
 import pytest
 
 from paintover import properties
@@ -13,9 +15,12 @@ from paintover.bridge.errors import ConnectionLost
 from paintover.bridge.live import LIVE, LIVE_BY_NAME
 from paintover.bridge.live_messages import LiveSet, LiveValues
 from paintover.link import LinkState
+from paintover.live import view
+from paintover.live.painter import LiveView
+from paintover.operators import live as operators
 from paintover.session import Session
 
-from .live_session import DEFAULTS, arrive, go, scripted, settle
+from .live_session import DEFAULTS, arrive, go, picture, scripted, settle
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -100,3 +105,88 @@ def test_what_was_changed_without_a_connection_is_sent_after_it(session: Session
     assert bpy.context.scene.paintover.smooth == 0.5
     assert bpy.context.scene.paintover.feedback_amount == 0.5, "the stage had lost it"
     assert settle(session), "it is a new server's first frame"
+
+
+# ------------------------------------------------------------ the size
+
+
+def shape(session: Session) -> tuple[int, int]:
+    """Width and height of the newest frame, which is then painted."""
+    frame = settle(session)[-1]
+    passes = frame.passes
+    arrive(session, picture(frame.number))
+    assert passes.depth.shape == (passes.camera.height, passes.camera.width)
+    return passes.camera.width, passes.camera.height
+
+
+WIDE = (1920, 1080)
+
+
+def test_the_scenes_camera_is_painted_in_its_own_proportions(session: Session) -> None:
+    scene = bpy.context.scene
+    link: Any = session.link
+    live = go(session, WIDE, output_width=256, output_height=256)
+    assert shape(session) == (344, 192)
+    assert link.of(LiveSet)[-1] == LiveSet({"output_width": 344, "output_height": 192})
+    assert (scene.paintover.output_width, scene.paintover.output_height) == (344, 192)
+    camera = scene.camera
+    exact = camera.calc_matrix_camera(bpy.context.view_layer.depsgraph, x=1920, y=1080)
+    np.testing.assert_allclose(live._camera.projection, np.array(exact), atol=1e-6)  # type: ignore[union-attr]
+    scene.render.resolution_x, scene.render.resolution_y = 1080, 1920
+    session.tick()
+    arrive(session, LiveValues({"output_width": 344, "output_height": 192}))  # the stage's answer, a little late
+    arrive(session, LiveValues({"output_width": 192, "output_height": 344}))
+    assert shape(session) == (192, 344)
+    assert scene.paintover.live_match
+    scene.render.resolution_x, scene.render.resolution_y = 200, 100
+    width, height = shape(session)
+    assert (width, width % 8, height % 8) == (2 * height, 0, 0)
+    assert width * height == pytest.approx(256 * 256, rel=0.1)
+    arrive(session, LiveValues({"model": "other", "output_width": 512, "output_height": 512}))
+    assert shape(session) == (720, 360)
+    assert scene.paintover.live_match, "that size is the model's"
+
+
+@pytest.mark.parametrize("who", ["over OSC", "in Blender"])
+def test_a_size_that_somebody_has_set_is_kept(session: Session, who: str) -> None:
+    scene = bpy.context.scene
+    settings = scene.paintover
+    go(session, WIDE, output_width=256, output_height=256)
+    assert shape(session) == (344, 192)
+    if who == "over OSC":
+        arrive(session, LiveValues({"output_width": 512, "output_height": 256}))
+    else:
+        settings.output_width, settings.output_height = 512, 256
+    assert shape(session) == (512, 256)
+    assert not settings.live_match
+    settings.live_match = True  # as an undo would
+    session.live.undone()  # type: ignore[union-attr]
+    scene.camera.location.x += 0.1
+    assert shape(session) == (512, 256), "an undo does not reach the stage"
+    settings.live_match = True
+    assert shape(session) == (480, 272)
+    arrive(session, LiveValues(DEFAULTS | {"output_width": 256, "output_height": 256}))
+    assert not settings.live_match
+
+
+def test_a_size_that_was_set_before_is_kept(session: Session) -> None:
+    bpy.context.scene.paintover.output_width = 128
+    go(session, WIDE, output_width=256, output_height=256)
+    assert shape(session) == (128, 256)
+
+
+def test_a_viewports_proportions_are_not_for_the_camera(session: Session) -> None:
+    scene = bpy.context.scene
+    area = next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
+    go(session, WIDE)
+    session.start_live(LiveView(scene, area))
+    scene.paintover.live_camera = "VIEWPORT"
+    with bpy.context.temp_override(area=area):
+        operators.PAINTOVER_OT_live_fit.execute(SimpleNamespace(), bpy.context)
+    settle(session)
+    assert session.live is not None
+    region = view.canvas(area)
+    assert view.of_proportions(*session.live.size, region.width, region.height)
+    scene.paintover.live_camera = "SCENE"
+    settle(session)
+    assert session.live.size == view.sized(*session.live.size, *WIDE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,11 @@ import bpy
 import numpy as np
 import pytest
 
-from paintover import cameras
-from paintover.bridge.errors import NoCamera, OutOfMemory
+from paintover import cameras, png
+from paintover.bridge.errors import NoCamera, OutOfMemory, RenderFailed
 from paintover.bridge.live_messages import LiveEvent, LiveJoin, LiveLeave, LiveTrouble, LiveValues
 from paintover.bridge.messages import Failure
-from paintover.live import events, painter, record
+from paintover.live import events, painter, record, view
 from paintover.live.capture import Capture
 from paintover.live.painter import LiveView
 from paintover.passes import gpu_context
@@ -184,13 +185,17 @@ def test_a_camera_stays_where_it_is_when_the_stage_is_joined(session: Session) -
     add_camera(scene)
     rig = events.Rig()
     before = scene.camera.matrix_world.copy()
-    rig.move(scene, {"camera_orbit": 45.0})
+    rig.move(scene, scene.view_layers[0], {"camera_orbit": 45.0})
     assert scene.camera.matrix_world == before
-    rig.move(scene, {"camera_orbit": 45.0, "camera_distance": 3.0})
+    rig.move(scene, scene.view_layers[0], {"camera_orbit": 45.0, "camera_distance": 3.0})
     assert scene.camera.matrix_world != before
 
 
 # ------------------------------------------------------------ the end
+
+
+def viewport() -> bpy.types.Area:
+    return next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
 
 
 def test_it_ends_with_its_scene_its_file_and_its_connection(session: Session) -> None:
@@ -212,8 +217,55 @@ def test_it_ends_with_its_scene_its_file_and_its_connection(session: Session) ->
     assert live.closed
 
 
+def test_a_renamed_scene_and_view_layer_stay_live(session: Session) -> None:
+    live = go(session)
+    (frame,) = settle(session)
+    arrive(session, picture(frame.number))
+    bpy.context.scene.name = "Renamed"
+    bpy.context.view_layer.name = "Renamed, too"
+    turn()
+    assert len(settle(session)) >= 2
+    assert live.error is None
+
+
+def test_what_another_view_layer_shows_is_painted(session: Session) -> None:
+    live = go(session)
+    live._viewport = view.Viewport.of(viewport())
+    (frame,) = settle(session)
+    arrive(session, picture(frame.number))
+    layer = bpy.context.scene.view_layers.new("Empty")
+    bpy.data.objects["Sphere"].hide_set(True, view_layer=layer)
+    frame = settle(session)[-1]
+    arrive(session, picture(frame.number))
+    assert np.isfinite(frame.passes.depth).any()
+    bpy.context.window_manager.windows[0].view_layer = layer
+    frame = settle(session)[-1]
+    assert np.isinf(frame.passes.depth).all()
+    arrive(session, picture(frame.number))
+    bpy.context.window_manager.windows[0].scene = bpy.data.scenes.new("Other")
+    bpy.data.scenes["Scene"].paintover.live_camera = "VIEWPORT"
+    settle(session)
+    assert "another scene" in str(live.error)
+    assert "'Scene'" in live.error.hint  # type: ignore[union-attr]
+
+
+def test_a_recording_is_kept_whatever_ends_it(session: Session, tmp_path: Path) -> None:
+    bpy.context.scene.paintover.live_folder = str(tmp_path)
+    live = go(session)
+    (frame,) = settle(session)
+    live.recording = recording = record.Recording(bpy.context.scene)
+    arrive(session, picture(frame.number))
+    session.leave_file()
+    assert "another file" in str(session.error)
+    assert "Go Live" in session.error.hint  # type: ignore[union-attr]
+    assert record.Recording.last is recording, "it can be put on the timeline"
+    assert recording.frames >= 1
+    assert len(list(recording.path.iterdir())) == recording.frames
+    assert record.place(bpy.context.scene, recording.path, recording.files(), 1)
+
+
 def test_a_closed_viewport_ends_it(session: Session) -> None:
-    area = next(a for a in bpy.context.window_manager.windows[0].screen.areas if a.type == "VIEW_3D")
+    area = viewport()
     live = LiveView(bpy.context.scene, area)
     session.start_live(live)
     session.tick()
@@ -240,8 +292,8 @@ def test_a_recording_plays_as_fast_as_it_was_seen(session: Session, tmp_path: Pa
         arrive(session, picture(frame.number, color))
         while time.monotonic() < begun + color / 100:
             session.tick()
-    recording, live.recording = live.recording, None
-    recording.finish()
+    recording = live.stop_recording()
+    assert recording is not None
     seconds = time.monotonic() - begun
     files = recording.files()
     assert 15 <= len(files) <= 100 * seconds + 2
@@ -272,8 +324,28 @@ def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: 
     with pytest.raises(Exception, match="never saved"):
         record.Recording(scene)
     scene.paintover.live_folder = " "  # else it would be written to wherever Blender was started
-    with pytest.raises(Exception, match="no folder"):
+    with pytest.raises(Exception, match="No folder"):
         record.Recording(scene)
+
+
+def test_a_full_disk_leaves_whole_files_alone(scene: bpy.types.Scene, tmp_path: Path) -> None:
+    scene.paintover.live_folder = str(tmp_path)
+    recording = record.Recording(scene)
+    small, large = (np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8) for side in (8, 64))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        recording.add(small)
+        wait_until(lambda: recording.frames, 5)
+        recording.add(large)
+        wait_until(lambda: recording.error, 5)
+        with pytest.raises(RenderFailed):
+            record.snapshot(scene, png.encode(large), "now")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    recording.finish()
+    assert sorted(path.name for path in recording.path.iterdir()) == recording.files()
+    assert [path.name for path in tmp_path.iterdir()] == [recording.path.name]
 
 
 def test_a_recording_says_what_ended_it(tmp_path: Path) -> None:

@@ -78,6 +78,19 @@ def test_what_is_seen_is_painted_and_the_rest_kept(scene: bpy.types.Scene) -> No
     assert cube.material_slots[0].material.name == "Old"
 
 
+def test_it_is_the_same_object_whatever_it_is_called_and_what_was_added_since(scene: bpy.types.Scene) -> None:
+    bpy.ops.mesh.primitive_cube_add()
+    cube = bpy.context.object
+    known = known_of(scene, (0, -6, 0))
+    cube.name = "Renamed"
+    bpy.ops.mesh.primitive_cube_add(location=(0, 9, 0))
+    other = bpy.context.object
+    other.name = "A"  # it comes first by name
+    paint(scene, [cube, other], known, flat(RED), 128, lit=False)
+    np.testing.assert_allclose(color_of_faces(cube)[0, -1, 0], RED, atol=2)
+    assert textures.PAINTED not in other
+
+
 def test_objects_without_uvs_get_some_and_give_them_back(scene: bpy.types.Scene) -> None:
     bpy.ops.mesh.primitive_cube_add()
     cube = bpy.context.object

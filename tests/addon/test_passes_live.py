@@ -174,18 +174,30 @@ def test_undo_is_seen(drawn: Live, scene: bpy.types.Scene) -> None:
     np.testing.assert_allclose(look(drawn).depth, 3, rtol=1e-6)
 
 
-def test_another_file_is_seen(drawn: Live, scene: bpy.types.Scene) -> None:
+def test_a_renamed_scene_is_the_same_and_one_of_another_file_is_not(drawn: Live, scene: bpy.types.Scene) -> None:
+    add_plane(scene, size=40)
+    scene.name = "Another"
+    np.testing.assert_allclose(look(drawn).depth, 4, rtol=1e-6)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.scene.name = "Another"
+    add_camera(bpy.context.scene, location=(0, 0, 4))
+    with pytest.raises(SceneError, match="gone"):
+        drawn.frame(camera_of(bpy.context.scene))
+
+
+def test_another_view_layer_is_seen(drawn: Live, scene: bpy.types.Scene) -> None:
     add_plane(scene, size=40)
     look(drawn)
-    bpy.ops.wm.read_factory_settings(use_empty=True)
-    add_camera(bpy.context.scene, location=(0, 0, 4))
-    assert np.isinf(look(drawn).depth).all()
-    add_plane(bpy.context.scene, size=40, location=(0, 0, 1))
-    np.testing.assert_allclose(look(drawn).depth, 3, rtol=1e-6)
-    camera = camera_of(bpy.context.scene)
-    bpy.context.scene.name = "Another"
-    with pytest.raises(SceneError, match="gone"):
-        drawn.frame(camera)
+    empty = scene.view_layers.new("Empty")
+    empty.layer_collection.exclude = True
+    for collection in empty.layer_collection.children:
+        collection.exclude = True
+    bpy.context.view_layer.objects.active.hide_set(True, view_layer=empty)
+    seen = drawn.draw(drawn.read(view_layer="Empty"), camera_of(scene))
+    assert np.isinf(seen.depth).all()
+    assert np.isinf(look(drawn).depth).all(), "from then on"
+    seen = drawn.draw(drawn.read(view_layer=scene.view_layers[0].name), camera_of(scene))
+    np.testing.assert_allclose(seen.depth, 4, rtol=1e-6)
 
 
 def test_closed_listens_no_more(scene: bpy.types.Scene) -> None:

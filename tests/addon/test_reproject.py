@@ -89,6 +89,27 @@ def test_another_view_shows_the_same_paint_on_the_surfaces(scene: bpy.types.Scen
     assert np.array_equal(filled[known], image[known])
 
 
+def test_objects_keep_their_paint_when_others_come_and_go(scene: bpy.types.Scene, live: Live) -> None:
+    first, ball = add_plane(scene, 6, (0, 0, -1)), add_sphere(scene)
+    camera = look(scene, (0, -5, 2))
+    painted, picture = paint(live, camera)
+    ball.name = "Renamed"
+    new = add_sphere(scene)
+    new.name, new.location = "A", (0, 0, 40)  # out of sight, and the first by name
+    image = shown(live, camera, painted)
+    known = image[..., 3] == 1
+    assert known.mean() > 0.999
+    assert np.abs(image[known][:, :3] * 255 - picture[known]).max() <= 1.01
+    bpy.data.objects.remove(first)
+    new.location = (1.3, -0.5, 0.4)
+    image = shown(live, camera, painted)
+    frame = live.frame(camera, position=True)
+    number = {name: number for number, name in frame.names.items()}
+    there = frame.object_id == number["Renamed"]
+    assert (image[there][:, 3] == 1).mean() > 0.9
+    assert (image[frame.object_id == number["A"]][:, 3] == 0).all(), "what is new was never painted"
+
+
 def test_moved_and_deformed_objects_take_their_paint_along(scene: bpy.types.Scene, live: Live) -> None:
     ball = add_sphere(scene, fine=True)
     camera = look(scene, (0, -5, 1))

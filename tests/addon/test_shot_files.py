@@ -28,7 +28,7 @@ def test_a_file_that_was_never_saved_needs_a_folder(session: Session, scene: bpy
     with pytest.raises(SceneError, match="never saved"):
         start(session)
     scene.paintover.shot_folder = ""  # else the frames would go to wherever Blender was started
-    with pytest.raises(SceneError, match="no folder"):
+    with pytest.raises(SceneError, match="No folder"):
         start(session)
 
 

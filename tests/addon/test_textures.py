@@ -192,8 +192,9 @@ def test_linked_data_is_refused_before_any_change(scene: bpy.types.Scene, tmp_pa
         wanted.objects = ["Cube"]
     linked = wanted.objects[0]
     local = bpy.data.objects.new("Local", linked.data)
-    for ob in (linked, local):  # a linked mesh without a slot gives its object none either
-        with pytest.raises(LinkedData):
+    # A linked mesh without a slot gives its object none either, and an override is of no use then.
+    for ob, advice in ((linked, "library override"), (local, "Objects and Data")):
+        with pytest.raises(LinkedData, match=advice):
             textures.apply(ob, picture(), "UVMap")
     assert not bpy.data.images
     assert not bpy.data.materials

@@ -256,6 +256,7 @@ def test_frames_whose_size_is_not_the_outputs(paint: Painted) -> None:
         paint.move(StreamControl(paint.control.number + 1, make_passes(width, height)))
         assert paint().shape == (SIDE, SIDE, 3)
     assert paint(output_width=192, output_height=64).shape == (64, 192, 3)
+    assert paint(output_width=168, output_height=72).shape == (72, 168, 3), "sides need not be multiples of 64"
 
 
 def test_guidance_from_the_negative_prompt_and_without(paint: Painted) -> None:

@@ -68,7 +68,7 @@ def test_numbers_are_taken_for_each_other(name: str, given: Any, used: Any) -> N
         ("steps", -(2**63), 1),
         ("strength", 1.5, 1.0),
         ("feedback_rotate", -11, -10.0),
-        ("output_width", 500, 512),
+        ("output_width", 501, 504),
         ("output_height", 1e30, 2048),
         ("tempo_quantize", 3, 4),
     ],

@@ -4,6 +4,7 @@ import importlib
 
 import bpy
 import numpy as np
+from bpy_extras.view3d_utils import location_3d_to_region_2d
 
 
 def part(name):
@@ -95,6 +96,21 @@ def close_viewport():
         bpy.ops.screen.area_close()
 
 
+def camera_frame():
+    """The scene camera's frame in the window, as Blender draws it: pixels from the window's upper left corner. None
+    where the viewport looks from elsewhere."""
+    area, camera = viewport(), bpy.context.scene.camera
+    view = area.spaces.active.region_3d
+    if camera is None or view.view_perspective != "CAMERA":
+        return None
+    canvas = next(region for region in area.regions if region.type == "WINDOW")
+    corners = [camera.matrix_world @ corner for corner in camera.data.view_frame(scene=bpy.context.scene)]
+    found = [location_3d_to_region_2d(canvas, view, corner) for corner in corners]
+    height = bpy.context.window_manager.windows[0].height
+    across, up = [canvas.x + place.x for place in found], [height - canvas.y - place.y for place in found]
+    return {"left": min(across), "right": max(across), "top": min(up), "bottom": max(up)}
+
+
 def watch():
     session = part("session").session
     live = session.live
@@ -108,7 +124,7 @@ def watch():
         "steps": settings.live_steps,
         "trouble": str((live and live.error) or session.error or ""),
         "painted": image.name if image else "",
-        "recorded": part("operators.live").last_recording() and part("operators.live").last_recording().frames,
+        "recorded": part("live.record").Recording.last and part("live.record").Recording.last.frames,
         "view": [round(value, 4) for row in viewport().spaces.active.region_3d.view_matrix for value in row],
     }
     if live:
@@ -127,6 +143,7 @@ def watch():
             "blocks": {kind: len(getattr(bpy.data, kind)) for kind in ("objects", "scenes", "meshes")},
             "modal": [one.bl_idname for one in bpy.context.window_manager.windows[0].modal_operators],
             "place": place(live.size),
+            "camera_frame": camera_frame(),
         }
     return found
 

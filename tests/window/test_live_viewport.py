@@ -117,6 +117,52 @@ def test_the_viewport_paints_as_it_moves(blender: host.Windowed, server: ServerP
     quit_blender(blender)
 
 
+def painted_box(screen: np.ndarray, state: dict[str, Any]) -> dict[str, int]:
+    """Where the viewport shows the painting's one colour."""
+    view = state["viewport"]
+    canvas = screen[view["top"] : view["top"] + view["height"], view["left"] : view["left"] + view["width"]]
+    there = np.abs(canvas.astype(int) - state["color"]).max(-1) <= 2
+    rows, columns = (np.flatnonzero(there.mean(axis) > 0.1) for axis in (1, 0))
+    left, top = view["left"], view["top"]
+    return {
+        "left": left + columns[0], "right": left + columns[-1] + 1, "top": top + rows[0], "bottom": top + rows[-1] + 1
+    }  # fmt: skip
+
+
+CAMERA_VIEW = """
+view = scene.viewport().spaces.active.region_3d
+view.view_perspective = "CAMERA"
+view.view_camera_zoom, view.view_camera_offset = {zoom}, {offset}
+scene.viewport().tag_redraw()
+"""
+
+
+def test_the_scenes_camera_is_painted_as_a_whole(blender: host.Windowed) -> None:
+    """What its frame shows, 16:9, is what is painted, and lies on that frame; also zoomed and moved."""
+    go_live(blender)
+    blender.do("bpy.context.scene.paintover.live_camera = 'SCENE'")
+    blender.do("scene.viewport().spaces.active.show_region_ui = False")  # it lies over the frame
+    for number, (zoom, offset) in enumerate([(0, (0, 0)), (-8, (0.15, -0.1))]):
+        before = blender.look()["draws"]
+        blender.do(CAMERA_VIEW.format(zoom=zoom, offset=offset))
+        state = blender.wait_for(
+            lambda now: now["size"] == [344, 192] and not now["flying"] and now["draws"] > before + 1,  # noqa: B023
+            "a painting",
+        )
+        box = painted_box(blender.screenshot(OUT / f"live-camera-{number}.png"), state)
+        assert box == pytest.approx(state["camera_frame"], abs=2)
+    blender.do("bpy.context.scene.camera.data.shift_x = 0.3")
+    state = blender.wait_for(lambda now: now["number"] > state["number"] and not now["flying"], "the shifted camera")
+    box = painted_box(blender.screenshot(OUT / "live-camera-shifted.png"), state)
+    assert box == pytest.approx(state["camera_frame"], abs=2)
+    blender.do("render = bpy.context.scene.render; render.resolution_x, render.resolution_y = 1080, 1920")
+    state = blender.wait_for(lambda now: now["size"] == [192, 344] and not now["flying"], "the upright camera")
+    blender.do("scene.viewport().tag_redraw()")
+    box = painted_box(blender.screenshot(OUT / "live-camera-upright.png"), blender.look())
+    assert box == pytest.approx(state["camera_frame"], abs=2)
+    quit_blender(blender)
+
+
 def test_playing_the_timeline(blender: host.Windowed) -> None:
     state = go_live(blender)
     blender.do("bpy.ops.screen.animation_play()")
