@@ -11,7 +11,7 @@ import contextlib
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -118,8 +118,8 @@ class Stage:
     # ------------------------------------------------------------ clients
 
     def join(self, channel: Channel, message: LiveJoin) -> None:
-        self._keep_control()
-        self._audience.join(channel, message, self.state.values)
+        with self._sources():
+            self._audience.join(channel, message, self.state.values)
         if message.source or message.pictures:
             self.start()
         channel.send(self.status())
@@ -127,13 +127,23 @@ class Stage:
             channel.send(self._shown_to(channel, self.picture.image, self.picture.seed))
 
     def leave(self, channel: Channel) -> None:
-        self._keep_control()
-        self._audience.leave(channel)
+        with self._sources():
+            self._audience.leave(channel)
         self._measure.forget(lambda origin: origin[0] is channel)
+
+    @contextlib.contextmanager
+    def _sources(self) -> Iterator[None]:
+        """Whoever is the source may be another one afterwards: then its newest frame is painted from, if it has one."""
+        self._keep_control()
+        before = self._audience.source
+        yield
+        source = self._audience.source
+        if source and source is not before and (frame := self._audience.frame_of(source)):
+            self.frame(source, frame)
 
     def frame(self, channel: Channel, message: LiveFrame) -> None:
         """Paint from this from now on. A frame that is not sound is reported, and the one before it stays."""
-        if channel is not self._audience.source:
+        if not self._audience.keep(channel, message):
             return  # it was told when another one took its place
         channel.offer_board()
         height, width = message.passes.depth.shape
