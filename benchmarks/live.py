@@ -4,7 +4,8 @@
 object ids, as Blender does: 3.4 MB a frame) of a still life at 512², a new frame every 10 ms, and takes the painted
 512² pictures. A picture's overhead is the time since the one before it *arrived at the client*, less what the engine
 says that it took for it: all that the worker's loop, two hops through the front, the codec and the client add, and
-every frame that went missing. `null_fps` counts pictures at the client.
+every frame that went missing. `null_fps` counts pictures at the client. Then, as below, latency: in milliseconds, since
+the way there and back takes as long however long a frame takes.
 
 **mini**: mini-turbo on the CPU, one step at 256² under depth, normal and edge, one thread to compute with (the other
 core is the front's, and the client's). Control frames of that size come 30 times a second, each with other values, so
@@ -47,7 +48,7 @@ from .report import Result, report
 from .wire import still_life
 
 NULL_SIDE = 512
-NULL_PICTURES = 1500
+NULL_PICTURES, NULL_CHANGES = 1500, 300
 CONTROL_INTERVAL = 0.01
 WARM_UP = 100
 """Pictures before anything is measured."""
@@ -117,6 +118,7 @@ def null(folder: Path) -> list[Result]:
             now, picture = watcher.next()
             overheads.append((now - before - picture.seconds["paint"]) * 1000)
             before = now
+        steered = measure(watcher, NULL_CHANGES)
         source.stop()
         shares_memory = watcher.client.shares_memory
         watcher.client.close()
@@ -125,6 +127,8 @@ def null(folder: Path) -> list[Result]:
         Result("null_fps", NULL_PICTURES / (before - begun), "pictures/s at the client", at_least=90),
         Result("null_overhead_p99_ms", float(np.percentile(overheads, 99)), "ms", at_most=2),
         Result("null_overhead_median_ms", float(np.median(overheads)), "ms"),
+        Result("null_latency_median_ms", steered.beyond(50, 1.5), "ms beyond 1.5 frame times"),
+        Result("null_latency_p99_ms", steered.beyond(99, 2.0), "ms beyond 2 frame times"),
     ]
 
 
@@ -141,6 +145,10 @@ class Measured:
     @property
     def frame(self) -> float:
         return float(np.median(np.diff(self.arrivals)))
+
+    def beyond(self, percentile: float, frames: float) -> float:
+        """Milliseconds of the latency that no frame accounts for: the way there and back."""
+        return (float(np.percentile(self.latencies, percentile)) - frames * self.frame) * 1000
 
     @property
     def overhead_share(self) -> float:
@@ -166,7 +174,7 @@ def measure(watcher: Watcher, changes: int) -> Measured:
                 now, picture = watcher.next(60.0 if asked else until - time.monotonic())
             except TimeoutError:
                 continue
-            networks.append(picture.seconds["network"])
+            networks.append(picture.seconds.get("network", 0.0))
             arrivals.append(now)
             if asked and picture.seed == seed:
                 latencies.append(now - asked)

@@ -48,11 +48,11 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """The value in this parameter's own type, or BadParameter."""
-        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if (kind := type(value)) is not self.type:
+        if (kind := type(value)) is int and self.type is float:
+            value, kind = float(value), float
+        if kind is not self.type:
             raise BadParameter(name=self.name, reason=f"{value!r} is of type {kind.__name__}, not {self.type.__name__}")
-        if isinstance(value, float) and not math.isfinite(value):
+        if kind is float and not math.isfinite(value):
             raise BadParameter(name=self.name, reason=f"{value} is not a finite number")
         if self.minimum is not None and value < self.minimum:
             raise BadParameter(name=self.name, reason=f"{value} is below its minimum {self.minimum:g}")
@@ -60,7 +60,7 @@ class Parameter:
             raise BadParameter(name=self.name, reason=f"{value} is above its maximum {self.maximum:g}")
         if self.choices and value not in self.choices:
             raise BadParameter(name=self.name, reason=f"{value!r} is not one of {', '.join(map(str, self.choices))}")
-        if isinstance(value, str) and len(value.encode()) > MAX_TEXT:
+        if kind is str and len(value.encode()) > MAX_TEXT:
             raise BadParameter(name=self.name, reason=f"the text is longer than {MAX_TEXT:,} bytes")
         if self.step and value % self.step:
             raise BadParameter(name=self.name, reason=f"{value} is not divisible by {self.step}")
@@ -244,7 +244,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for row in table(type(self)):  # type: ignore[arg-type]  # mypy takes a dataclass itself for unhashable
-            object.__setattr__(self, row.name, row.check(getattr(self, row.name)))
+            given = getattr(self, row.name)
+            if (used := row.check(given)) is not given:
+                object.__setattr__(self, row.name, used)
         for control in CONTROLS:
             if getattr(self, f"control_{control}_start") > getattr(self, f"control_{control}_end"):
                 raise BadParameter(name=f"control_{control}_start", reason="it is after the end")

@@ -4,6 +4,9 @@ A value travels as JSON; each array in it is replaced by its index in a list of 
 from the dataclass's own annotations, so nothing is ever constructed that the receiving code does not declare.
 Supported annotations: str, int, float, bool, None, np.ndarray, dataclasses, tuple[T, ...], dict[str, T], unions
 (a union of several dataclasses is told apart by its class name under "type").
+
+Live, a change of a parameter passes here four times on its way to the picture. So what a type wants is found out once:
+each annotation has its reader.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,16 +24,34 @@ import numpy as np
 from .errors import BadMessage, PaintoverError
 
 _ARRAY = "$array"
+_SIMPLE = frozenset((str, int, float, bool, type(None)))
+
+_Path = tuple[str, ...]
+"""Where a value is in its message: the parts of its name, put together only for an error."""
+_Reader = Callable[[Any, list[np.ndarray], _Path], Any]
+"""Makes the value of plain data, the arrays and the path; raises BadMessage naming the field that does not fit."""
+
+
+@cache
+def _fields(cls: Any) -> tuple[str, ...] | None:
+    """Names of a dataclass's fields; None for any other class."""
+    return tuple(field.name for field in dataclasses.fields(cls)) if dataclasses.is_dataclass(cls) else None
 
 
 def to_plain(value: Any, arrays: list[np.ndarray]) -> Any:
     """JSON-ready form of `value`; its arrays are appended to `arrays`."""
+    cls: Any = type(value)
+    if cls in _SIMPLE:
+        return value
     if isinstance(value, np.ndarray):
         arrays.append(value)
         return {_ARRAY: len(arrays) - 1}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        plain = {f.name: to_plain(getattr(value, f.name), arrays) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **plain}
+    if (names := _fields(cls)) is not None:
+        plain: dict[str, Any] = {"type": cls.__name__}
+        for name in names:
+            item = getattr(value, name)
+            plain[name] = item if type(item) in _SIMPLE else to_plain(item, arrays)
+        return plain
     if isinstance(value, (tuple, list)):
         return [to_plain(item, arrays) for item in value]
     if isinstance(value, dict):
@@ -43,8 +65,12 @@ def array_bytes(value: Any) -> int:
         return value.nbytes
     if isinstance(value, str):
         return len(value)
-    if dataclasses.is_dataclass(value):
-        return sum(array_bytes(getattr(value, f.name)) for f in dataclasses.fields(value))
+    cls: Any = type(value)
+    if cls in _SIMPLE:
+        return 0
+    if (names := _fields(cls)) is not None:
+        items = [getattr(value, name) for name in names]
+        return sum([array_bytes(item) for item in items if type(item) not in _NO_BYTES])
     if isinstance(value, (tuple, list)):
         return sum(map(array_bytes, value))
     if isinstance(value, dict):
@@ -52,85 +78,134 @@ def array_bytes(value: Any) -> int:
     return 0
 
 
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+_NO_BYTES = _SIMPLE - {str}
 
 
-def _wrong(path: str, want: Any, have: Any) -> BadMessage:
-    name = getattr(want, "__name__", str(want))
-    return BadMessage(name=path.split(".")[0], reason=f"{path} should be {name}, not {type(have).__name__}")
-
-
-def from_plain(want: Any, plain: Any, arrays: list[np.ndarray], path: str = "") -> Any:
+def from_plain(want: Any, plain: Any, arrays: list[np.ndarray]) -> Any:
     """The value of type `want` described by `plain`, or BadMessage naming the field that does not fit."""
+    return _reader(want)(plain, arrays, (want.__name__,) if _fields(want) is not None else ())
+
+
+@cache
+def _reader(want: Any) -> _Reader:
+    """What reads values of an annotation."""
     origin = typing.get_origin(want)
     if origin in (typing.Union, types.UnionType):
-        return _union(want, plain, arrays, path)
-    if want is None or want is type(None):
-        if plain is None:
-            return None
-    elif want is np.ndarray:
-        index = plain[_ARRAY] if isinstance(plain, dict) and set(plain) == {_ARRAY} else None
-        if type(index) is int and 0 <= index < len(arrays):
-            return arrays[index]
-    elif origin is tuple:
-        if isinstance(plain, list):
-            (item, _) = typing.get_args(want)
-            return tuple(from_plain(item, one, arrays, f"{path}[{i}]") for i, one in enumerate(plain))
-    elif origin is dict:
-        if isinstance(plain, dict):
-            item = typing.get_args(want)[1]
-            return {key: from_plain(item, one, arrays, f"{path}[{key}]") for key, one in plain.items()}
-    elif dataclasses.is_dataclass(want):
-        return _dataclass(want, plain, arrays, path)
-    elif want is float and type(plain) in (int, float) and math.isfinite(number := _float(plain)):
-        return number
-    elif type(plain) is want:
+        return _union(want)
+    if origin is tuple:
+        return _tuple(want)
+    if origin is dict:
+        return _dict(want)
+    if dataclasses.is_dataclass(want):
+        return _dataclass(want)
+    if want is np.ndarray:
+        return _array
+    return _float if want is float else _exact(type(None) if want is None else want)
+
+
+def _wrong(path: _Path, want: Any, have: Any) -> BadMessage:
+    reason = f"{''.join(path)} should be {_class_name(want)}, not {_class_name(type(have))}"
+    return BadMessage(name=path[0] if path else "", reason=reason)
+
+
+def _class_name(want: Any) -> str:
+    return str(getattr(want, "__name__", want))
+
+
+def _exact(want: type) -> _Reader:
+    def read(plain: Any, arrays: list[np.ndarray], path: _Path) -> Any:
+        if type(plain) is not want:
+            raise _wrong(path, want, plain)
         return plain
-    raise _wrong(path, want, plain)
+
+    return read
 
 
-def _float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:  # an integer of hundreds of digits
-        return math.inf
-
-
-def _union(want: Any, plain: Any, arrays: list[np.ndarray], path: str) -> Any:
-    options = typing.get_args(want)
-    if plain is None and type(None) in options:
-        return None
-    if isinstance(plain, dict) and "type" in plain:
-        for option in options:
-            if dataclasses.is_dataclass(option) and getattr(option, "__name__", None) == plain["type"]:
-                return from_plain(option, plain, arrays, path)
-    simple = [option for option in options if option is not type(None) and not dataclasses.is_dataclass(option)]
-    for option in simple:
+def _float(plain: Any, arrays: list[np.ndarray], path: _Path) -> float:
+    if type(plain) in (int, float):
         try:
-            return from_plain(option, plain, arrays, path)
-        except BadMessage:
-            continue  # the next member of the union may fit
-    only = [option for option in options if option is not type(None)]
-    if len(only) == 1:
-        return from_plain(only[0], plain, arrays, path)
-    raise _wrong(path, want, plain)
+            number = float(plain)
+        except OverflowError:  # an integer of hundreds of digits
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise _wrong(path, float, plain)
 
 
-def _dataclass(want: Any, plain: Any, arrays: list[np.ndarray], path: str) -> Any:
-    path = path or want.__name__
-    if not isinstance(plain, dict) or plain.get("type") != want.__name__:
+def _array(plain: Any, arrays: list[np.ndarray], path: _Path) -> np.ndarray:
+    index = plain[_ARRAY] if isinstance(plain, dict) and set(plain) == {_ARRAY} else None
+    if type(index) is int and 0 <= index < len(arrays):
+        return arrays[index]
+    raise _wrong(path, np.ndarray, plain)
+
+
+def _tuple(want: Any) -> _Reader:
+    item = _reader(typing.get_args(want)[0])
+
+    def read(plain: Any, arrays: list[np.ndarray], path: _Path) -> tuple[Any, ...]:
+        if not isinstance(plain, list):
+            raise _wrong(path, want, plain)
+        return tuple([item(one, arrays, (*path, f"[{i}]")) for i, one in enumerate(plain)])
+
+    return read
+
+
+def _dict(want: Any) -> _Reader:
+    item = _reader(typing.get_args(want)[1])
+
+    def read(plain: Any, arrays: list[np.ndarray], path: _Path) -> dict[str, Any]:
+        if not isinstance(plain, dict):
+            raise _wrong(path, want, plain)
+        return {key: item(one, arrays, (*path, f"[{key}]")) for key, one in plain.items()}
+
+    return read
+
+
+def _union(want: Any) -> _Reader:
+    options = typing.get_args(want)
+    optional = type(None) in options
+    readers = {option: _reader(option) for option in options if option is not type(None)}
+    named = {_class_name(option): reader for option, reader in readers.items() if dataclasses.is_dataclass(option)}
+    simple = [reader for option, reader in readers.items() if not dataclasses.is_dataclass(option)]
+
+    def read(plain: Any, arrays: list[np.ndarray], path: _Path) -> Any:
+        if plain is None and optional:
+            return None
+        if len(readers) == 1:  # it can say what does not fit
+            return (*simple, *named.values())[0](plain, arrays, path)
+        if isinstance(plain, dict) and isinstance(kind := plain.get("type"), str) and kind in named:
+            return named[kind](plain, arrays, path)
+        for reader in simple:
+            try:
+                return reader(plain, arrays, path)
+            except BadMessage:
+                continue  # the next member of the union may fit
         raise _wrong(path, want, plain)
-    hints = _hints(want)
-    known = {f.name for f in dataclasses.fields(want)}
-    unknown = set(plain) - known - {"type"}
-    if unknown:
-        raise BadMessage(name=path, reason=f"unknown field {sorted(unknown)[0]!r}")
-    values = {name: from_plain(hints[name], plain[name], arrays, f"{path}.{name}") for name in known if name in plain}
-    try:
-        return want(**values)
-    except PaintoverError:
-        raise
-    except (TypeError, ValueError, AttributeError, ArithmeticError) as reason:
-        raise BadMessage(name=path, reason=str(reason)) from reason
+
+    return read
+
+
+def _dataclass(want: Any) -> _Reader:
+    hints = typing.get_type_hints(want)
+    readers = {name: _reader(hints[name]) for name in _fields(want) or ()}
+    exact = {name: hints[name] for name in readers if hints[name] in (str, int, bool)}
+
+    def read(plain: Any, arrays: list[np.ndarray], path: _Path) -> Any:
+        if not isinstance(plain, dict) or plain.get("type") != want.__name__:
+            raise _wrong(path, want, plain)
+        values: dict[str, Any] = {}
+        for name, value in plain.items():
+            if type(value) is exact.get(name):
+                values[name] = value
+            elif reader := readers.get(name):
+                values[name] = reader(value, arrays, (*path, ".", name))
+            elif name != "type":
+                raise BadMessage(name="".join(path), reason=f"unknown field {name!r}")
+        try:
+            return want(**values)
+        except PaintoverError:
+            raise
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as reason:
+            raise BadMessage(name="".join(path), reason=str(reason)) from reason
+
+    return read

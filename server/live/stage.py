@@ -89,6 +89,9 @@ class Stage:
         self._on = False
         self._text, self._progress, self._doing = "", 0.0, OFF
         self._wake = asyncio.Event()
+        self._hurries = False
+        self._updated = self._told = self._told_status = 0.0
+        """When the worker got settings last, and the clients what others have changed and the status."""
         # What the worker has, or will have next.
         self._control: StreamControl | None = None
         self._control_kept = True
@@ -206,8 +209,8 @@ class Stage:
                 effective[name] = self.state.set(name, value, origin=channel, now=now)
             except PaintoverError as error:
                 report(error, name, channel)
-        if effective:
-            channel.send(LiveValues(effective))
+        if effective:  # behind the settings that they lead to: the picture is waited for
+            asyncio.get_running_loop().call_soon(channel.send, LiveValues(effective))
 
     def trigger(self, channel: Channel, message: LiveTrigger) -> None:
         try:
@@ -227,7 +230,6 @@ class Stage:
 
     async def work(self) -> None:
         """Keep worker and clients up to date, for ever."""
-        told = status = 0.0
         while True:
             if not self._wake.is_set():
                 pause = MOVING if self.state.busy else STATUS if self._on or len(self._audience) else None
@@ -235,20 +237,31 @@ class Stage:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
             self._wake.clear()
-            now = time.monotonic()
-            try:
-                self.state.advance(now)
-                self._update(now)
-                if now - told >= TELL:
-                    told = now
-                    self._audience.tell_changes(self.state.values)
-                if now - status >= STATUS:
-                    status = now
-                    self._audience.tell_status(self.status())
-                    self._look_after(now)
-            except Exception as error:  # noqa: BLE001 - a bug here must not stop the show
-                self._complain(Failure.of(ServerFailure(reason=f"{type(error).__name__}: {error}")), error)
+            self._tick()
             await asyncio.sleep(COALESCE)
+
+    def _tick(self) -> None:
+        self._hurries = False
+        now = time.monotonic()
+        try:
+            self.state.advance(now)
+            self._update(now)
+            if now - self._told >= TELL:
+                self._told = now
+                self._audience.tell_changes(self.state.values)
+            if now - self._told_status >= STATUS:
+                self._told_status = now
+                self._audience.tell_status(self.status())
+                self._look_after(now)
+        except Exception as error:  # noqa: BLE001 - a bug here must not stop the show
+            self._complain(Failure.of(ServerFailure(reason=f"{type(error).__name__}: {error}")), error)
+
+    def _hurry(self) -> None:
+        """Something has changed: have the worker know in the next turn of the loop, unless it was told just now."""
+        self._wake.set()
+        if not self._hurries and time.monotonic() - self._updated >= COALESCE:
+            self._hurries = True
+            asyncio.get_running_loop().call_soon(self._tick)
 
     def status(self) -> LiveStatus:
         now, measure = time.monotonic(), self._measure
@@ -287,6 +300,7 @@ class Stage:
             last.prompts, last.resets, _painted(last.settings),
         ):  # fmt: skip
             return
+        self._updated = now
         self._settings = StreamSettings((last.number if last else 0) + 1, settings, prompts, self.state.resets)
         if settings.freeze or not settings.play:
             self._measure.rest()
@@ -374,7 +388,7 @@ class Stage:
             self._suit(str(value))
         if origin is not None:  # else it comes from what was kept: whoever starts a server for jobs wants no frames
             self.start()
-        self._wake.set()
+        self._hurry()
 
     def _suit(self, model: str) -> None:
         """Set what suits a model that was chosen."""
@@ -393,7 +407,7 @@ class Stage:
 
     def _triggered(self, address: str, arguments: tuple[Any, ...], origin: object) -> None:
         self.start()
-        self._wake.set()
+        self._hurry()
         if TRIGGERS_BY_ADDRESS[address].for_client:
             self._tell(LiveEvent(address))
 

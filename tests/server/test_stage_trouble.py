@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import time
@@ -16,6 +17,7 @@ from paintover.bridge.live_messages import (
     FROZEN,
     LiveFrame,
     LiveJoin,
+    LiveSet,
     LiveStatus,
     LiveTrigger,
     LiveTrouble,
@@ -162,3 +164,14 @@ async def test_the_frame_that_is_painted_from_stays_whatever_its_source_writes_t
     assert control.passes is not None
     assert np.array_equal(control.passes.depth, before)
     assert (control.image == 9).all()
+
+
+async def test_a_change_leaves_for_the_worker_at_once_and_before_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, client, left = Stage(LiveState(), Supervisor("fake"), lambda model: {}), Channel(), list[str]()
+    monkeypatch.setattr(stage._supervisor, "stream", lambda message: left.append(type(message).__name__))
+    monkeypatch.setattr(client, "send", lambda message: left.append(type(message).__name__))
+    stage.set(client, LiveSet({"prompt": "moss", "seed": 7}))
+    await asyncio.sleep(0)  # one turn of the loop
+    assert [name for name in left if name in ("StreamSettings", "LiveValues")] == ["StreamSettings", "LiveValues"]
+    assert stage._settings is not None
+    assert (stage._settings.settings.prompt, stage._settings.settings.seed) == ("moss", 7)
