@@ -87,7 +87,7 @@ class Live:
         self._tell = tell
         self.notices: list[Notice] = []
         """What whoever connects should know: an endpoint that the server has to do without."""
-        self.state = LiveState(models.resolve)
+        self.state = LiveState(lambda name: models.resolve(name).controls)
         self.stage = Stage(self.state, supervisor, lambda name: models.resolve(name).defaults)
         self.answers: dict[type, Callable[[Any, Any], None]] = {
             LiveJoin: self.stage.join,
@@ -137,7 +137,7 @@ class Live:
         """Send frames out. Raises SinkMissing, unless it is about what nobody has asked for."""
         wanted = ("shared",) if self._options.sinks is None else self._options.sinks
         chosen = [sinks.make(sink, frames=name, fps=self._fps()) for sink in wanted]
-        self.stage.keeps_depth = "depth" in wanted
+        self.stage.controls.keeps_depth = "depth" in wanted
         fallback = _picture(self._options.fallback) if self._options.fallback else None
         output = Output(self.stage, self.state.values, [self._jpeg, *chosen], fallback=fallback)
         try:
