@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 from paintover.server import models
+from paintover.server.pipelines import loading
 
 from .test_engine_stream import Painted, apart, close
 
@@ -41,3 +44,33 @@ def test_a_control_that_does_not_load_is_tried_again_once_it_is_switched_on_agai
         if apart(paint(**values), plain) > 1:
             return
     raise AssertionError("it never came")
+
+
+def test_a_job_loads_its_controlnets_while_the_stream_loads_a_model() -> None:
+    """While one thread loads, transformers has every module that any thread makes begin without memory."""
+    device, failed = torch.device("cpu"), []
+    model = loading.shared_model(models.MINI, device, torch.float32, lambda share: None)
+    number, over = 0, threading.Event()
+
+    def stream() -> None:
+        nonlocal number
+        try:
+            while not over.is_set():
+                number += 1
+                entry = dataclasses.replace(models.MINI, name=f"mini {number}")
+                loaded = loading.shared_model(entry, device, torch.float32, lambda share: None)
+                assert not any(weight.is_meta for weight in loaded.text_encoders[0].parameters())
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+
+    beside = threading.Thread(target=stream)
+    beside.start()
+    try:
+        while number < 8 and not failed:
+            model.controlnets.clear()
+            net = loading.load_control(model, "normal")
+            assert not any(weight.is_meta for weight in net.parameters())
+    finally:
+        over.set()
+        beside.join(60)
+    assert not failed
