@@ -113,9 +113,12 @@ class Live:
         is no picture.
         """
         options = self._options
-        self._store = Store(self._data / f"live-{port}.json", self.state)
-        for trouble in self._store.load(time.monotonic()):
+        store = Store(self._data / f"live-{port}.json", self.state, self._frozen)
+        for trouble in store.load(time.monotonic()):
             self._note(trouble)
+        if store.picture is not None:
+            self.stage.picture = Picture(store.picture, 0, int(self.state.values["seed"]), time.monotonic())
+        self._store = store
         try:
             self._outside = Outside(options.sources, self.stage.outside)
         except ValueError as reason:
@@ -229,6 +232,9 @@ class Live:
 
     def _heard(self) -> tuple[Any, Any]:
         return (self._osc.messages, self._osc.errors) if self._osc else ((), ())
+
+    def _frozen(self) -> np.ndarray | None:
+        return self._output.frozen if self._output else None
 
     def _fps(self) -> float:
         return float(self.state.values["output_fps"])

@@ -202,7 +202,7 @@ class Stage:
         """Paint from now on."""
         if not self._on:
             self._on = True
-            self._do(LOADING)
+            self._do(RUNNING if self._held and self.picture else LOADING)
             self._stall.heard(time.monotonic())
             self._wake.set()
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from paintover.bridge.aio import Channel
+from paintover.bridge.frames import FrameReader
 from paintover.bridge.live_messages import (
     FROZEN,
     RUNNING,
@@ -143,6 +144,35 @@ def test_what_came_while_it_was_frozen_is_dropped_but_the_newest(live: LiveClien
     live.set(freeze=False)
     assert live.picture(lambda picture: picture.number == 299)
     assert live.until(LiveStatus, lambda status: status.dropped > before + 200)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_frozen_picture_is_there_after_a_restart_of_the_server(tmp_path: Path, how: str) -> None:
+    kept = tmp_path / "live-0-frozen.png"
+    with running(tmp_path) as server, LiveClient(server) as live:
+        live.set(prompt="moss", seed=5)
+        live.send(1)
+        live.picture(lambda picture: color(picture) == expected(prompt="moss", seed=5))
+        reader = FrameReader(f"paintover-{server.port}")
+        wait_until(lambda: (frame := reader.read()) and tuple(frame.image[9, 9]) == expected(prompt="moss", seed=5), 20)
+        live.set(freeze=True)
+        live.set(prompt="lava")
+        if how == "killed":
+            wait_until(kept.exists, 20)
+            server.process.kill()
+        else:
+            server.stop()
+    for _ in range(2):
+        with running(tmp_path) as server, LiveClient(server) as live:
+            reader = FrameReader(f"paintover-{server.port}")
+            frame = wait_until(reader.read, 20)
+            assert tuple(frame.image[9, 9]) == expected(prompt="moss", seed=5), "from the first frame on"
+            assert color(live.picture()) == expected(prompt="moss", seed=5), "and who joins sees it"
+            assert live.until(LiveStatus, lambda status: status.state in (FROZEN, RUNNING)).state == FROZEN
+    with running(tmp_path) as server, LiveClient(server) as live:
+        live.set(freeze=False)
+        live.picture(lambda picture: color(picture) == expected(prompt="lava", seed=5))
+        wait_until(lambda: not kept.exists(), 20)
 
 
 def test_trouble_that_comes_with_every_frame_is_told_now_and_then(server: ServerProcess, live: LiveClient) -> None:
