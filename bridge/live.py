@@ -131,16 +131,20 @@ class LiveSettings(Settings):
         "the beat", "tempo", "tempo/compensate",
     )  # fmt: skip
     camera_orbit: float = _live(
-        0.0, "Orbit", "Turn of Blender's camera around what it looks at", "camera",
+        0.0, "Orbit", "Turn of Blender's camera around what it looks at", "blender",
         "camera/orbit", minimum=-360.0, maximum=360.0, unit="°",
     )  # fmt: skip
     camera_elevation: float = _live(
-        0.0, "Elevation", "Rise of Blender's camera over what it looks at", "camera",
+        0.0, "Elevation", "Rise of Blender's camera over what it looks at", "blender",
         "camera/elevation", minimum=-89.0, maximum=89.0, unit="°",
     )  # fmt: skip
     camera_distance: float = _live(
-        0.0, "Distance", "Distance of Blender's camera from what it looks at; 0 leaves it", "camera",
+        0.0, "Distance", "Distance of Blender's camera from what it looks at; 0 leaves it", "blender",
         "camera/distance", minimum=0.0, maximum=10_000.0, unit="m",
+    )  # fmt: skip
+    timeline: float = _live(
+        -1.0, "Timeline", "Where Blender's timeline is, in seconds from the scene's first frame; −1 leaves it",
+        "blender", "timeline", minimum=-1.0, maximum=86_400.0, unit="s",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

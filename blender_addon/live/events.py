@@ -1,4 +1,4 @@
-"""What artists ask of Blender over OSC: to start and stop jobs, and to move the scene's camera."""
+"""What artists ask of Blender over OSC: to start and stop jobs, to move the scene's camera, to follow timecode."""
 
 from __future__ import annotations
 
@@ -88,3 +88,24 @@ class Rig:
         azimuth = np.degrees(np.arctan2(back.x, -back.y))
         elevation = np.degrees(np.arcsin(np.clip(back.z / back.length, -1, 1)))
         self._start = azimuth - before[0], elevation - before[1], back.length
+
+
+class Timecode:
+    """Has the scene's timeline follow the stage's `timeline`, but not while Blender plays: it has its own time then."""
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None
+
+    def follow(self, scene: bpy.types.Scene, values: Mapping[str, Value]) -> None:
+        """Go to the nearest frame, if the time has changed since the stage was joined."""
+        if not values:
+            return  # the stage has not told them yet
+        seconds = float(values.get("timeline", -1.0))
+        before, self._seconds = self._seconds, seconds
+        if before is None or seconds == before or seconds < 0:
+            return
+        if any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows):
+            return
+        frame = scene.frame_start + round(seconds * scene.render.fps / scene.render.fps_base)
+        if (frame := min(frame, scene.frame_end)) != scene.frame_current:
+            scene.frame_set(frame)

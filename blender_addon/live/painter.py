@@ -61,6 +61,7 @@ class LiveView:
         self._strokes = Strokes()
         self._parameters = _parameters.setdefault(self._scene, Parameters())
         self._rig = events.Rig()
+        self._timecode = events.Timecode()
         self._sender = Sender()
         self._number = random.randrange(1 << 30)  # pictures of another source's frames are known by their numbers
         self._flying: dict[int, tuple[Known, float]] = {}
@@ -143,6 +144,7 @@ class LiveView:
             link.send(LiveSet(changed))
         try:
             self._rig.move(scene, self._parameters.values)
+            self._timecode.follow(scene, self._parameters.values)
         except PaintoverError as error:
             self.error = error
         if failed := self._sender.failed():

@@ -149,8 +149,8 @@ class PAINTOVER_PT_live_tempo(_Group, bpy.types.Panel):
 
 
 class PAINTOVER_PT_live_camera(_Group, bpy.types.Panel):
-    bl_label = "Camera Moves"
-    groups = ("camera",)
+    bl_label = "Camera and Timeline"
+    groups = ("blender",)
 
 
 CLASSES = (

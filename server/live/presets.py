@@ -9,7 +9,7 @@ from paintover.bridge.live import LIVE
 from paintover.bridge.live_messages import Value
 
 COUNT = 128
-LOOK = tuple(row.name for row in LIVE if row.group not in ("stage", "tempo", "camera"))
+LOOK = tuple(row.name for row in LIVE if row.group not in ("stage", "tempo", "blender"))
 """What a preset holds, and what waits for the beat: how the picture looks, but not what is done with it."""
 _TRAVEL = frozenset(row.name for row in LIVE if row.type in (int, float) and not row.choices and row.name != "seed")
 

@@ -66,7 +66,7 @@ REPEATED = 2.0
 """Seconds for which the same trouble is not told again: it may come with every frame."""
 
 # What no painted frame depends on, and so wakes no worker: the rest goes to it. Slots and transition come as prompts.
-_ELSEWHERE = ("tempo", "camera", "prompts")
+_ELSEWHERE = ("tempo", "blender", "prompts")
 PAINTED = tuple(row.name for row in LIVE if row.group not in _ELSEWHERE and row.name not in ("blackout", "output_fps"))
 
 

@@ -163,6 +163,22 @@ def test_the_camera_follows_the_stage(session: Session) -> None:
     assert live.error is None
 
 
+def test_the_timeline_follows_timecode(session: Session) -> None:
+    scene = bpy.context.scene
+    scene.frame_start, scene.frame_end, scene.render.fps, scene.render.fps_base = 11, 50, 30, 1.001
+    scene.frame_set(20)
+    go(session, timeline=0.5)
+    settle(session)
+    assert scene.frame_current == 20, "it was so before"
+    for seconds, frame in ((1.0, 41), (np.float32(7 * 1.001 / 30), 18), (0.0, 11), (3600.0, 50), (-1.0, 50)):
+        arrive(session, LiveValues({"timeline": float(seconds)}))
+        settle(session)
+        assert scene.frame_current == frame
+    scene.frame_set(13)
+    settle(session)
+    assert scene.frame_current == 13, "nobody has sent a time since"
+
+
 def test_a_camera_stays_where_it_is_when_the_stage_is_joined(session: Session) -> None:
     scene = bpy.context.scene
     add_camera(scene)

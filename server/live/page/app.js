@@ -8,7 +8,7 @@ import { Presets } from "./presets.js";
 // Groups of the parameter table in the order in which a performer needs them; any other comes after these.
 const GROUPS = {
   prompt: "Prompt", presets: "Presets", prompts: "Prompt blend", control: "Control", feedback: "Feedback", image: "Image",
-  tempo: "Tempo", model: "Model", camera: "Camera", stage: "Output",
+  tempo: "Tempo", model: "Model", blender: "Blender", stage: "Output",
 };
 const IN_BAR = ["play", "freeze", "blackout"];
 const BADLY = ["loading", "warming", "recovering", "error"];
@@ -68,7 +68,7 @@ function build({ parameters, models }) {
   );
   const open = remembered();
   at("controls").replaceChildren(...[...groups].filter(([name, list]) => list.length || name === "presets").map(([name, list]) => {
-    const pairs = ["feedback", "camera", "stage"].includes(name) ? " pairs" : "";
+    const pairs = ["feedback", "blender", "stage"].includes(name) ? " pairs" : "";
     const inside = name === "presets" ? presets.element : element("div", { class: `group${pairs}` }, ...together(name, list));
     return element("details", { id: `g-${name}`, open: open.has(name), ontoggle: remember },
       element("summary", {}, GROUPS[name] ?? name), inside);
@@ -77,7 +77,7 @@ function build({ parameters, models }) {
     element("a", { class: "button wide", href: "snapshot.png", target: "_blank", rel: "noopener" }, "Snapshot as PNG"));
   const jobs = [["texture/run", "Texture"], ["animation/run", "Animation"], ["cancel", "Cancel"]].map(([address, words]) =>
     element("button", { type: "button", title: `In Blender\n/paintover/${address}`, onclick: () => link.trigger(address) }, words));
-  at("g-camera")?.querySelector(".group").append(element("div", { class: "choices wide" }, ...jobs));
+  at("g-blender")?.querySelector(".group").append(element("div", { class: "choices wide" }, ...jobs));
 }
 
 // What belongs together stands together: a ControlNet's switch with its scale, a prompt with its weight.
