@@ -17,7 +17,7 @@ from typing import Any
 
 from . import lane
 from .board import Board, Lent
-from .errors import BadFrame, ConnectionLost, PaintoverError, ProtocolError
+from .errors import BadFrame, ConnectionLost, OutOfMemory, PaintoverError, ProtocolError
 from .mailbox import Mailbox
 from .messages import MESSAGES, BoardProof, LaneProof
 from .wire import LIMITS, Decoder, Limits, Outgoing, encode
@@ -251,6 +251,8 @@ class Channel(asyncio.BufferedProtocol):
                     self.inbox_bytes += self._decoder.size
         except PaintoverError as error:
             self._lose_place(error)
+        except MemoryError as error:
+            self._lose_place(OutOfMemory(reason=str(error) or "there was none for a message"))
         except Exception as error:  # noqa: BLE001 - nothing that a peer sends may cost more than its own connection
             self._lose_place(BadFrame(reason=f"{type(error).__name__}: {error}"))
         if self.on_traffic:

@@ -174,7 +174,7 @@ class Clamped(RequestError):
 class SourceReplaced(RequestError):
     code = "source_replaced"
     text = "Another program sends the live frames now."
-    hint = "Turn Live off and on again to take over."
+    hint = "Turn Live off and on again to take over; or wait: it goes on here when that program leaves."
 
 
 class NoPreset(RequestError):

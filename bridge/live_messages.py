@@ -1,8 +1,8 @@
 """What client and server say to each other about the stage: the one stream of frames that a server paints.
 
 A client joins with LiveJoin and hears all values once, then every change, the status, and on request the pictures. One
-that is the source sends LiveFrame as its scene changes; the newest source wins. Frames and pictures are latest-wins: a
-stale one is dropped before it is sent.
+that is the source sends LiveFrame as its scene changes; the newest source wins, and when it leaves, the one before it.
+Frames and pictures are latest-wins: a stale one is dropped before it is sent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LiveJoin:
 @message
 @dataclass(frozen=True)
 class LiveLeave:
-    """Tell me nothing more of the stage; if I was the source, its last frame stays."""
+    """Tell me nothing more of the stage; if I was the only source, my last frame stays."""
 
 
 @message

@@ -240,6 +240,8 @@ class StreamState:
     """What went wrong. The stream goes on with what it had, and tries again when something changes."""
     refused: str = ""
     """The model that could not be loaded beside the running one, which goes on."""
+    control: str = ""
+    """If it is not the model itself that could not: which of its ControlNets."""
 
 
 TO_WORKER: dict[str, type] = {

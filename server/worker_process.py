@@ -16,7 +16,7 @@ from typing import Any
 from paintover.bridge.aio import Channel
 from paintover.bridge.board import Board
 from paintover.bridge.cores import go_anywhere
-from paintover.bridge.errors import PaintoverError, ServerStartFailed
+from paintover.bridge.errors import ConnectionLost, PaintoverError, ServerStartFailed
 from paintover.bridge.wire import UNLIMITED, Malformed
 
 from .ending import end
@@ -160,8 +160,9 @@ class WorkerProcess:
                     continue
                 missed = 0
                 self._hear(message)
-        except PaintoverError:
-            pass  # the channel ended: so did the process
+        except PaintoverError as error:
+            if not isinstance(error, ConnectionLost):  # else the channel ended: so did the process
+                self._why = self._why or f"what it said could not be taken: {error.message.rstrip('.')}"
         finally:
             self.dead = True
             self._reports.put_nowait(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from paintover.bridge.errors import PaintoverError, ProtocolError, SourceReplace
 from paintover.bridge.live import LIVE_BY_NAME
 from paintover.bridge.live_messages import (
     LiveEvent,
+    LiveFrame,
     LiveJoin,
     LiveStatus,
     LiveTrouble,
@@ -27,6 +29,10 @@ class Member:
     """A client that takes part."""
 
     pictures: bool
+    source: bool
+    """It gives control frames: they count while no newer one does."""
+    frame: LiveFrame | None = None
+    """Its newest, for when it counts again."""
     changed: set[str] = field(default_factory=set)
     """Names of parameters that others have changed since it was told."""
 
@@ -36,28 +42,44 @@ class Audience:
 
     def __init__(self) -> None:
         self._members: dict[Channel, Member] = {}
-        self.source: Channel | None = None
-        """Whose frames are painted from."""
+        """The newest source is the last of them that is one."""
 
     def __len__(self) -> int:
         return len(self._members)
 
+    @property
+    def source(self) -> Channel | None:
+        """Whose frames are painted from."""
+        return next((channel for channel, member in reversed(self._members.items()) if member.source), None)
+
     def join(self, channel: Channel, message: LiveJoin, values: Mapping[str, Value]) -> None:
         """Take a client in, or note what else it wants. Another source takes the place of the first, which is told."""
-        if channel not in self._members:
+        before, member = self.source, self._members.get(channel)
+        if member is None:
             channel.send(LiveValues(dict(values)))
-        self._members[channel] = Member(message.pictures)
-        if message.source and self.source is not channel:
-            if self.source:
-                self.source.send(LiveTrouble(Failure.of(SourceReplaced())))
-            self.source = channel
-        elif self.source is channel and not message.source:
-            self.source = None
+            member = Member(message.pictures, message.source)
+        elif message.source and before is not channel:
+            del self._members[channel]  # the newest comes last
+        member.pictures, member.source = message.pictures, message.source
+        self._members[channel] = member
+        if before and before is not channel and message.source:
+            if frame := self._members[before].frame:
+                self._members[before].frame = copy.deepcopy(frame)  # the memory may be its board's
+            before.send(LiveTrouble(Failure.of(SourceReplaced())))
 
     def leave(self, channel: Channel) -> None:
         self._members.pop(channel, None)
-        if self.source is channel:
-            self.source = None
+
+    def keep(self, channel: Channel, frame: LiveFrame) -> bool:
+        """A client gives a frame: whether it is to be painted from now, and not once newer sources have left."""
+        if (member := self._members.get(channel)) is None or not member.source:
+            return False
+        member.frame = frame if channel is self.source else copy.deepcopy(frame)
+        return channel is self.source
+
+    def frame_of(self, channel: Channel) -> LiveFrame | None:
+        """Its newest."""
+        return self._members[channel].frame
 
     @property
     def watching(self) -> list[Channel]:

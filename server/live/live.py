@@ -87,7 +87,7 @@ class Live:
         self._tell = tell
         self.notices: list[Notice] = []
         """What whoever connects should know: an endpoint that the server has to do without."""
-        self.state = LiveState(models.resolve)
+        self.state = LiveState(lambda name: models.resolve(name).controls)
         self.stage = Stage(self.state, supervisor, lambda name: models.resolve(name).defaults)
         self.answers: dict[type, Callable[[Any, Any], None]] = {
             LiveJoin: self.stage.join,
@@ -113,9 +113,12 @@ class Live:
         is no picture.
         """
         options = self._options
-        self._store = Store(self._data / f"live-{port}.json", self.state)
-        for trouble in self._store.load(time.monotonic()):
+        store = Store(self._data / f"live-{port}.json", self.state, self._frozen)
+        for trouble in store.load(time.monotonic()):
             self._note(trouble)
+        if store.picture is not None:
+            self.stage.picture = Picture(store.picture, 0, int(self.state.values["seed"]), time.monotonic())
+        self._store = store
         try:
             self._outside = Outside(options.sources, self.stage.outside)
         except ValueError as reason:
@@ -137,7 +140,7 @@ class Live:
         """Send frames out. Raises SinkMissing, unless it is about what nobody has asked for."""
         wanted = ("shared",) if self._options.sinks is None else self._options.sinks
         chosen = [sinks.make(sink, frames=name, fps=self._fps()) for sink in wanted]
-        self.stage.keeps_depth = "depth" in wanted
+        self.stage.controls.keeps_depth = "depth" in wanted
         fallback = _picture(self._options.fallback) if self._options.fallback else None
         output = Output(self.stage, self.state.values, [self._jpeg, *chosen], fallback=fallback)
         try:
@@ -229,6 +232,9 @@ class Live:
 
     def _heard(self) -> tuple[Any, Any]:
         return (self._osc.messages, self._osc.errors) if self._osc else ((), ())
+
+    def _frozen(self) -> np.ndarray | None:
+        return self._output.frozen if self._output else None
 
     def _fps(self) -> float:
         return float(self.state.values["output_fps"])

@@ -138,6 +138,12 @@ class Output:
         """What was sent last."""
         return self._image
 
+    @property
+    def frozen(self) -> np.ndarray | None:
+        """The picture that Freeze holds."""
+        held = self._held
+        return held.image if held and self._values["freeze"] else None
+
     def pace(self) -> Pace:
         """How it went over the last MEASURED seconds."""
         now = time.perf_counter()

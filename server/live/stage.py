@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from paintover.bridge.aio import Channel
-from paintover.bridge.cores import core, keep_off
+from paintover.bridge.cores import keep_off
 from paintover.bridge.errors import BadSize, PaintoverError, ServerFailure
-from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
+from paintover.bridge.live import LIVE, TRIGGERS_BY_ADDRESS, LiveSettings
 from paintover.bridge.live_messages import (
     ERROR,
     FROZEN,
@@ -45,17 +44,17 @@ from paintover.bridge.scene import Passes
 from ..supervisor import Supervisor
 from ..worker_messages import StreamControl, StreamPicture, StreamSettings, StreamState
 from .audience import Audience, report
+from .control import Controls
 from .measure import Measure
-from .picture import Depths, Picture
+from .picture import Picture
 from .stall import STALLED, Stall
 from .state import LiveState, in_order
+from .suit import Suit
 
 log = logging.getLogger("paintover.front")
 
 MAX_SIDE = 4096
 """Pixels of a control frame's longer side."""
-MAX_OUTPUT = 512
-"""Pixels of a frame's side that choosing a model sets at most: live, rate counts for more."""
 MOVING = 1 / 60
 """Seconds between settings while something changes by itself."""
 COALESCE = 1 / 240
@@ -80,11 +79,10 @@ class Stage:
         self.picture: Picture | None = None
         self.on_picture: list[Callable[[Picture], None]] = []
         self.on_event: list[Callable[[LiveTrouble | LiveEvent], None]] = []
-        self.keeps_depth = False  # somebody wants it beside the picture
-        self._depths = Depths()
+        self.controls = Controls()
         self._supervisor = supervisor
         supervisor.on_stream, supervisor.on_worker, supervisor.on_trouble = self._hear, self._worker, self._no_worker
-        self._defaults_of = defaults_of
+        self._suit = Suit(state, defaults_of)
         self._audience = Audience()
         self._on = False
         self._text, self._progress, self._doing = "", 0.0, OFF
@@ -92,16 +90,9 @@ class Stage:
         self._hurries = False
         self._updated = self._told = self._told_status = 0.0
         """When the worker got settings last, and the clients what others have changed and the status."""
-        # What the worker has, or will have next.
-        self._control: StreamControl | None = None
-        self._control_kept = True
-        """It lies in memory of our own."""
         self._control_leaves = False
-        """It is going to be handed on."""
-        self._outside: np.ndarray | None = None
-        """What another program gives to start from, where the source gives nothing."""
+        """A control frame is going to be handed on."""
         self._settings: StreamSettings | None = None
-        self._number = 0
         self._measure: Measure[tuple[Channel, int]] = Measure()
         """It knows control frames by who sent them, and their number there."""
         self._painted_origin: tuple[Channel | None, int] = (None, -1)
@@ -111,9 +102,6 @@ class Stage:
         self._stall = Stall()
         self._loads = False
         """The worker says that it loads or prepares something: that may take any time."""
-        self._model = str(state.values["model"])
-        self._before_model: dict[str, Value] = {}
-        """What choosing the model has changed."""
         state.listeners.append(self._value_changed)
         state.triggered.append(self._triggered)
         state.reports.append(self._report)
@@ -121,8 +109,8 @@ class Stage:
     # ------------------------------------------------------------ clients
 
     def join(self, channel: Channel, message: LiveJoin) -> None:
-        self._keep_control()
-        self._audience.join(channel, message, self.state.values)
+        with self._sources():
+            self._audience.join(channel, message, self.state.values)
         if message.source or message.pictures:
             self.start()
         channel.send(self.status())
@@ -130,13 +118,23 @@ class Stage:
             channel.send(self._shown_to(channel, self.picture.image, self.picture.seed))
 
     def leave(self, channel: Channel) -> None:
-        self._keep_control()
-        self._audience.leave(channel)
+        with self._sources():
+            self._audience.leave(channel)
         self._measure.forget(lambda origin: origin[0] is channel)
+
+    @contextlib.contextmanager
+    def _sources(self) -> Iterator[None]:
+        """Whoever is the source may be another one afterwards: then its newest frame is painted from, if it has one."""
+        self.controls.keep()
+        before = self._audience.source
+        yield
+        source = self._audience.source
+        if source and source is not before and (frame := self._audience.frame_of(source)):
+            self.frame(source, frame)
 
     def frame(self, channel: Channel, message: LiveFrame) -> None:
         """Paint from this from now on. A frame that is not sound is reported, and the one before it stays."""
-        if channel is not self._audience.source:
+        if not self._audience.keep(channel, message):
             return  # it was told when another one took its place
         channel.offer_board()
         height, width = message.passes.depth.shape
@@ -145,32 +143,20 @@ class Stage:
                 raise BadSize(width=width, height=height, minimum=1, maximum=MAX_SIDE, reason="of a live frame")
             message.passes.check_values()
         except PaintoverError as error:
-            self._keep_control()
+            self.controls.keep()
             channel.send(LiveTrouble(Failure.of(error)))
             return
-        self._paint_from(message.passes, self._outside if message.image is None else message.image)
-        self._measure.control(self._number, (channel, message.number))
-
-    def _keep_control(self) -> None:
-        """Its source's board has the frame that is painted from only until some more were written there, which may be
-        none to paint from."""
-        if not self._control_kept:
-            self._control, self._control_kept = copy.deepcopy(self._control), True
+        number = self.controls.take(message.passes, message.image)
+        self._measure.control(number, (channel, message.number))
+        self._paint()
 
     def outside(self, frame: np.ndarray | Passes) -> None:
         """Take a frame of another program (outside.py): what image-to-image starts from, or depth."""
-        passes = self._control.passes if self._control else None
-        if isinstance(frame, Passes):
-            passes = frame
-        else:
-            self._outside = frame
-        self._paint_from(passes, self._outside)
+        self.controls.outside(frame)
+        self._paint()
 
-    def _paint_from(self, passes: Passes | None, image: np.ndarray | None) -> None:
-        self._number += 1
-        self._control, self._control_kept = StreamControl(self._number, passes, image, core()), False
-        if self.keeps_depth and passes:
-            self._depths.keep(self._number, passes.depth)
+    def _paint(self) -> None:
+        """There is something new to paint from."""
         self.start()
         if not self._control_leaves:
             self._control_leaves = True
@@ -183,8 +169,8 @@ class Stage:
         self._control_leaves = False
         if (source := self._audience.source) and source.board:
             self._supervisor.lend(source.board)
-        if self._control:
-            self._hand_on(self._control)
+        if self.controls.newest:
+            self._hand_on(self.controls.newest)
 
     def set(self, channel: Channel, message: LiveSet) -> None:
         """Set values; answer what they are."""
@@ -199,6 +185,8 @@ class Stage:
                 effective[name] = self.state.set(name, value, origin=channel, now=now)
             except PaintoverError as error:
                 report(error, name, channel)
+                if name in self.state.values:  # so that it shows what is
+                    effective[name] = self.state.values[name]
         if effective:  # behind the settings that they lead to: the picture is waited for
             asyncio.get_running_loop().call_soon(channel.send, LiveValues(effective))
 
@@ -214,7 +202,7 @@ class Stage:
         """Paint from now on."""
         if not self._on:
             self._on = True
-            self._do(LOADING)
+            self._do(RUNNING if self._held and self.picture else LOADING)
             self._stall.heard(time.monotonic())
             self._wake.set()
 
@@ -313,7 +301,7 @@ class Stage:
             self._do(RUNNING if there and self._held and self.picture else RECOVERING)
         if there:
             self._measure.rest()
-            for message in (self._control, self._settings):
+            for message in (self.controls.newest, self._settings):
                 if message:
                     self._hand_on(message)
 
@@ -344,8 +332,11 @@ class Stage:
         self._do(state, message.text, message.progress)
         if message.failure:
             self._complain(message.failure)
-        if message.refused and message.refused == self.state.values["model"]:
-            self.state.apply(self._before_model, now)
+        if message.refused == self.state.values["model"]:
+            if not message.control:
+                self._suit.take_back(now)
+            elif self.state.values[f"control_{message.control}"]:
+                self.state.apply({f"control_{message.control}": False}, now)
 
     def _painted(self, message: StreamPicture, now: float) -> None:
         self._do(RUNNING)
@@ -360,7 +351,7 @@ class Stage:
         if (image := board.copy_of(message.image) if board else message.image) is None:
             return  # the loop was late: a newer one waits
         count = self.picture.number + 1 if self.picture else 0
-        self.picture = Picture(image, count, message.seed, now, self._depths.of(message.control))
+        self.picture = Picture(image, count, message.seed, now, self.controls.depth_of(message.control))
         for listener in self.on_picture:
             listener(self.picture)
         keep_off(message.core)
@@ -375,25 +366,13 @@ class Stage:
     def _value_changed(self, name: str, value: Value, origin: object) -> None:
         self._audience.note_change(name, origin)
         if name == "model":
-            self._suit(str(value))
+            try:
+                self._suit.bring(str(value), time.monotonic())
+            except PaintoverError as error:  # it was there a moment ago; the worker says what becomes of it
+                self._complain(Failure.of(error))
         if origin is not None:  # else it comes from what was kept: whoever starts a server for jobs wants no frames
             self.start()
         self._hurry()
-
-    def _suit(self, model: str) -> None:
-        """Set what suits a model that was chosen."""
-        try:
-            wanted = dict(self._defaults_of(model))
-        except PaintoverError as error:  # it was there a moment ago; the worker says what becomes of it
-            self._complain(Failure.of(error))
-            wanted = {}
-        if size := wanted.pop("size", None):
-            wanted["output_width"] = wanted["output_height"] = min(size, MAX_OUTPUT)
-        wanted = {name: value for name, value in wanted.items() if name in LIVE_BY_NAME}
-        before: dict[str, Value] = {name: self.state.values[name] for name in wanted}
-        self._before_model = {"model": self._model, **before}
-        self._model = model
-        self.state.apply(wanted, time.monotonic())
 
     def _triggered(self, address: str, arguments: tuple[Any, ...], origin: object) -> None:
         self.start()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from paintover.bridge.errors import BadParameter, Clamped, NoPreset, PaintoverError, WrongType
+from paintover.bridge.errors import BadParameter, Clamped, NoPreset, PaintoverError, UnsupportedControl, WrongType
 from paintover.bridge.live import LIVE, LIVE_BY_NAME, TRIGGERS_BY_ADDRESS, LiveSettings
 from paintover.bridge.live_messages import Value
-from paintover.bridge.parameters import Parameter
+from paintover.bridge.parameters import CONTROLS, Parameter
 from paintover.bridge.prompts import Blend
 
 from .blend import TEXTS, Fade, asked, mixed
@@ -23,6 +23,7 @@ from .tempo import Tempo
 
 _LOOK = frozenset(LOOK)
 _TEXTS = frozenset(TEXTS)
+_SWITCHES = {f"control_{control}": control for control in CONTROLS}
 SHOWN = 60
 """Characters of a value in an error."""
 MOST = 16
@@ -93,9 +94,11 @@ def in_order(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
 class LiveState:
     """The values now, and what changes them over time: call `advance` while `busy`."""
 
-    def __init__(self, check_model: Callable[[str], object] | None = None) -> None:
-        """`check_model` raises for the name of a model that is not there."""
-        self._check_model = check_model
+    def __init__(self, controls_of: Callable[[str], Collection[str]] = lambda model: CONTROLS) -> None:
+        """`controls_of` tells for which of CONTROLS a model has a ControlNet; it raises for one that is not there."""
+        self._controls_of = controls_of
+        self._switched_off: set[str] = set()
+        """Names of switches of ControlNets, which a model that has none for them has switched off."""
         self.values: dict[str, Value] = {row.name: row.default for row in LIVE}
         """What is in effect, by name. The seed is never −1: it says which was chosen."""
         self.values["seed"] = secrets.randbelow(2**31)
@@ -139,15 +142,22 @@ class LiveState:
     # ------------------------------------------------------------ changes
 
     def set(self, name: str, value: Any, *, origin: object, now: float) -> Value:
-        """Set a parameter. Returns what it is now, or will be at the beat. Raises BadParameter, MissingModel."""
+        """Set a parameter. Returns what it is now, or will be at the beat.
+
+        Raises BadParameter, MissingModel; UnsupportedControl for the switch of a ControlNet that the model has not.
+        """
         row = LIVE_BY_NAME.get(name)
         if row is None:
             raise BadParameter(name=_shown(name), reason="there is no such live parameter")
         used, moved = coerce(row, value)
         if moved:
             self._report(Clamped(name=name, given=_shown(value), used=used), name, origin)
-        if name == "model" and self._check_model and used != self.values["model"]:
-            self._check_model(str(used))
+        if name == "model" and used != self.values["model"]:
+            self._controls_of(str(used))
+        if name in _SWITCHES:
+            if used and not self.values[name]:
+                self._check_control(name)
+            self._switched_off.discard(name)
         if name == "seed" and used == -1:
             # Whoever asked wants to know which it is, too.
             used, origin = secrets.randbelow(2**31), None
@@ -194,6 +204,7 @@ class LiveState:
         """Put values into effect at once, without waiting for the beat: what comes along with a model."""
         for name, value in values.items():
             self._leave_morph(name)
+            self._switched_off.discard(name)
             self._put(name, coerce(LIVE_BY_NAME[name], value)[0], None, now)
 
     def recall(self, number: int, seconds: float, now: float) -> None:
@@ -250,13 +261,36 @@ class LiveState:
             self._rehold(now)
         for listener in self.listeners:
             listener(name, value, origin)
+        if name == "model":  # and what suits it, by now
+            self._fit_controls(now)
+
+    def _check_control(self, switch: str) -> None:
+        """Raises UnsupportedControl."""
+        model, control = str(self.coming()["model"]), _SWITCHES[switch]
+        if control not in self._controls_of(model):
+            raise UnsupportedControl(model=model, control=control)
+
+    def _fit_controls(self, now: float) -> None:
+        """A switch shows what is: it goes off where the model has no ControlNet for it, and on again with one that
+        has."""
+        try:
+            there = self._controls_of(str(self.values["model"]))
+        except PaintoverError:  # it was there a moment ago; the worker says what becomes of it
+            return
+        for name, control in _SWITCHES.items():
+            if self.values[name] and control not in there:
+                self._put(name, False, None, now)
+                self._switched_off.add(name)
+            elif name in self._switched_off and control in there:
+                self._switched_off.discard(name)
+                self._put(name, True, None, now)
 
     def _begin(self, number: int, seconds: float, now: float) -> None:
         """Start the way to a preset. Where its model is not there any more, the one that is stays."""
         before, preset, fade = dict(self.values), dict(self.presets[number]), None
         try:
-            if self._check_model and preset["model"] != before["model"]:
-                self._check_model(str(preset["model"]))
+            if preset["model"] != before["model"]:
+                self._controls_of(str(preset["model"]))
         except PaintoverError as error:
             preset["model"] = before["model"]
             self._report(error, "model", None)
@@ -267,6 +301,8 @@ class LiveState:
         for name, value in preset.items():
             if name not in self._morph.target:
                 self._put(name, value, None, now)
+        self._switched_off.clear()
+        self._fit_controls(now)
         if seconds > 0:
             self._fade = fade  # the morph's own time, not the transition's
         if not self._morph.target:
@@ -329,12 +365,14 @@ class LiveState:
         look, presets = kept.get("values"), kept.get("presets")
         for name, value in _sound(look, troubles).items():
             try:
-                if name == "model" and self._check_model:
-                    self._check_model(str(value))
+                if name == "model":
+                    self._controls_of(str(value))
             except PaintoverError as error:
                 troubles.append(error)
                 continue
             self._put(name, value, None, now)
+        self._switched_off.clear()
+        self._fit_controls(now)
         for number, preset in presets.items() if isinstance(presets, Mapping) else ():
             if str(number).isdecimal() and 1 <= int(number) <= COUNT:
                 defaults = {name: LIVE_BY_NAME[name].default for name in LOOK} | {"seed": 0}

@@ -88,12 +88,14 @@ def load_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, repo
 
 
 _shared: WeakValueDictionary[tuple[str, torch.device, torch.dtype], Model] = WeakValueDictionary()
-_sharing = threading.Lock()
+alone = threading.Lock()
+"""For whoever loads. The stream's loader and a job may want to at once, but while transformers reads weights, every
+module that any thread of the process makes begins without memory (init_empty_weights)."""
 
 
 def shared_model(entry: ModelEntry, device: torch.device, dtype: torch.dtype, report: Callable[[float], None]) -> Model:
     """`load_model`, or the same model where this process has it already: jobs and the stream use one copy."""
-    with _sharing:
+    with alone:
         key = entry.name, device, dtype
         model = _shared.get(key)
         if model is None or model.entry != entry:
@@ -112,21 +114,22 @@ def _add_lora(model: Model) -> None:
 
 def load_control(model: Model, control: str) -> Any:
     """The ControlNet for `control`, loaded once. UnsupportedControl if the model has none; BadModelFile."""
-    if control not in model.controlnets:
-        path = control_path(model.entry, control)
-        model_files.check_control(path)
-        with bad_file(str(path)):
-            single = path.is_file()
-            net = _load_single_control(model, path) if single else component(ControlNetModel, path, model.dtype)
-        if net.config.cross_attention_dim != model.unet.config.cross_attention_dim:
-            raise BadModelFile(
-                name=path.name,
-                reason=f"it was made for another family of models than {model.entry.name}",
-                hint=f"Add a {control} ControlNet for {model.entry.family}.",
-            )
-        with bad_file(str(path)):
-            model.controlnets[control] = ready(net, model.device)
-    return model.controlnets[control]
+    with alone:
+        if control not in model.controlnets:
+            path = control_path(model.entry, control)
+            model_files.check_control(path)
+            with bad_file(str(path)):
+                single = path.is_file()
+                net = _load_single_control(model, path) if single else component(ControlNetModel, path, model.dtype)
+            if net.config.cross_attention_dim != model.unet.config.cross_attention_dim:
+                raise BadModelFile(
+                    name=path.name,
+                    reason=f"it was made for another family of models than {model.entry.name}",
+                    hint=f"Add a {control} ControlNet for {model.entry.family}.",
+                )
+            with bad_file(str(path)):
+                model.controlnets[control] = ready(net, model.device)
+        return model.controlnets[control]
 
 
 def ready(part: Any, device: torch.device) -> Any:

@@ -64,7 +64,8 @@ def load(model: Model, name: str) -> Model:
     check(model)
     path = Path(extras.motion(name).path)
     model_files.check_extra(path, "motion")
-    adapter = loading.component(MotionAdapter, path, model.dtype)
+    with loading.alone:
+        adapter = loading.component(MotionAdapter, path, model.dtype)
     if adapter.config.conv_in_channels:
         raise BadModelFile(name=path.name, reason="it is made for another kind of UNet (PIA)")
     if adapter.config.motion_max_seq_length < WINDOW:
@@ -72,7 +73,7 @@ def load(model: Model, name: str) -> Model:
         raise BadModelFile(name=path.name, reason=reason)
     own = model.unet.state_dict()
     weights = {key.replace(".base_layer.", "."): value for key, value in own.items() if ".lora_" not in key}
-    with bad_file(path.name):
+    with loading.alone, bad_file(path.name):
         with torch.device("meta"):  # no memory is taken: all weights are assigned
             unet = UNetMotionModel.from_unet2d(model.unet, adapter, load_weights=False)
         adapter.to(model.device)

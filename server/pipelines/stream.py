@@ -19,6 +19,7 @@ from paintover.bridge.errors import PaintoverError, ServerFailure
 from paintover.bridge.live import LiveSettings
 from paintover.bridge.live_messages import RUNNING, WARMING
 from paintover.bridge.loras import parse
+from paintover.bridge.parameters import CONTROLS
 
 from .. import models
 from ..engine import Frame, failure_of
@@ -142,7 +143,12 @@ class DiffusersStream:
         assert self._painter is not None
         running = self._painter.model
         if running.entry.name == name:
-            self._refused = {refused for refused in self._refused if refused[0] == name}
+            # A control that was switched off meanwhile is tried again when it is wanted again.
+            self._refused = {
+                (model, what)
+                for model, what in self._refused
+                if model == name and (what not in CONTROLS or what in controls)
+            }
             controls = [one for one in controls if self._lacks(one, one in running.controlnets)]
             named = tuple(one for one in named if self._lacks(LORA + one, one in running.loras.loaded))
         if self._loader is None and (
@@ -186,7 +192,8 @@ class DiffusersStream:
 
     def _refuse(self, model: str, what: str, error: Exception) -> None:
         self._refused.add((model, what))
-        self._say(StreamState(RUNNING, failure=failure_of(error), refused="" if what else model))
+        refused = "" if what.startswith(LORA) else model
+        self._say(StreamState(RUNNING, failure=failure_of(error), refused=refused, control=what if refused else ""))
 
     def _faded(self, buffers: Buffers) -> torch.Tensor:
         """uint8 (H, W, 3): the new model's picture over the old one's last, while that fades."""

@@ -326,18 +326,6 @@ def test_a_model_that_does_not_load_is_said_and_the_running_one_goes_on(
         Painted()(model="nobody's")
 
 
-def test_a_control_that_a_model_lacks_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    normal = {"normal": models.MINI_TURBO.controls["normal"]}
-    entry = dataclasses.replace(models.MINI_TURBO, name="bare", controls=normal)
-    monkeypatch.setattr(models, "BUILT_IN", (*models.BUILT_IN, entry))
-    paint = Painted()
-    for _ in range(3):
-        frame = paint(model="bare")
-    said = [said.failure.code for said in paint.said if said.failure]
-    assert said == ["unsupported_control"] * 2, "depth and edge"
-    assert close(frame, paint(control_depth=False, control_edge=False))
-
-
 def test_sdxl_goes_through_the_same_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_model(tmp_path / "xl", "sdxl")
     controls = {control: str(folder / f"controlnet-{control}") for control in CONTROLS}

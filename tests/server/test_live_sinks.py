@@ -10,17 +10,19 @@ import time
 import types
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from paintover.bridge.errors import SinkMissing
-from paintover.bridge.frames import FrameReader, FrameWriter
+from paintover.bridge.frames import FrameReader, FrameWriter, place
 from paintover.server.live.sinks import OutputFrame, make
 from paintover.server.live.sinks.shared import SharedSink
 from paintover.server.live.sinks.threaded import ThreadedSink
 
+from ..server_process import running
 from ..waiting import wait_until
 
 HERE = {"ndi": "cyndilib", "spout": "SpoutGL", "syphon": "syphon", "camera": "pyvirtualcam"}
@@ -269,3 +271,30 @@ def test_shared_memory_that_was_short_for_a_moment_is_used_again() -> None:
         sink.close()
     sink.send(OutputFrame(4, 4.0, small))
     assert FrameReader(name).read() is None, "nothing is made anew behind the end"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is no link")
+def test_names_that_killed_servers_have_left_go_with_the_next_one(tmp_path: Path) -> None:
+    folder = place("paintover").parent
+    with running(tmp_path) as killed:
+        left = folder / f"paintover-{killed.port}"
+        assert left.is_symlink()
+        killed.process.kill()
+        killed.process.wait(20)
+    part = folder / f"paintover-{killed.port}.{killed.process.pid}"  # it was about to give a name
+    part.symlink_to(f"/proc/{killed.process.pid}/fd/9")
+    others = [folder / f"paintover-{killed.port}-{number}" for number in range(2)]
+    others[0].symlink_to("/nowhere")
+    others[1].write_text("not a link")
+    try:
+        with running(tmp_path / "first") as first, running(tmp_path / "second") as second:
+            assert not left.is_symlink()
+            assert not part.is_symlink()
+            assert others[0].is_symlink()
+            assert others[1].exists()
+            names = [folder / f"paintover-{server.port}" for server in (first, second)]
+            assert all(name.exists() for name in names), "that of one that runs stays"
+        assert not any(name.is_symlink() for name in names), "at an orderly end, its own goes with it"
+    finally:
+        for path in (left, part, *others):
+            path.unlink(missing_ok=True)

@@ -8,15 +8,32 @@ from typing import Any
 
 import pytest
 
-from paintover.bridge.errors import BadParameter, Clamped, MissingModel, NoPreset, PaintoverError, WrongType
+from paintover.bridge.errors import (
+    BadParameter,
+    Clamped,
+    MissingModel,
+    NoPreset,
+    PaintoverError,
+    WrongType,
+)
 from paintover.bridge.live import LIVE
+from paintover.bridge.parameters import CONTROLS
 from paintover.server.live.presets import LOOK
 from paintover.server.live.state import LiveState, in_order
 from paintover.server.live.tempo import Tempo
 
 
-def state() -> tuple[LiveState, list[tuple[str, Any, object]], list[tuple[PaintoverError, str, object]]]:
-    made = LiveState()
+def state(
+    controls: dict[str, tuple[str, ...]] | None = None,
+) -> tuple[LiveState, list[tuple[str, Any, object]], list[tuple[PaintoverError, str, object]]]:
+    """`controls`: of each model that is there."""
+
+    def controls_of(model: str) -> tuple[str, ...]:
+        if controls is not None and model not in controls:
+            raise MissingModel(name=model)
+        return CONTROLS if controls is None else controls[model]
+
+    made = LiveState(controls_of)
     heard: list[tuple[str, Any, object]] = []
     reports: list[tuple[PaintoverError, str, object]] = []
     made.listeners.append(lambda *change: heard.append(change))
@@ -106,11 +123,12 @@ def test_what_is_no_value_is_refused(name: str, given: Any) -> None:
 
 
 def test_unknown_names_long_texts_and_models_that_are_not_there() -> None:
-    def check(name: str) -> None:
+    def controls_of(name: str) -> tuple[str, ...]:
         if name != "mini-turbo":
             raise MissingModel(name=name)
+        return CONTROLS
 
-    live = LiveState(check)
+    live = LiveState(controls_of)
     with pytest.raises(BadParameter):
         live.set("views", 3, origin=None, now=0)  # a parameter, but no live one
     live.set("prompt", "x" * 60_000, origin=None, now=0)

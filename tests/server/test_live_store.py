@@ -8,12 +8,14 @@ import shutil
 from collections.abc import Awaitable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from paintover.bridge.errors import NotStored, PaintoverError
+from paintover.bridge.errors import DiskFull, NotStored, PaintoverError
 from paintover.server.live.state import LiveState
 from paintover.server.live.store import Store
 
+from ..small_disk import small_disk
 from ..waiting import eventually
 
 
@@ -111,3 +113,59 @@ async def test_a_disk_that_fails_is_told_once_and_tried_on(tmp_path: Path) -> No
         await eventually((folder / "live.json").exists)
     (trouble,) = troubles
     assert isinstance(trouble, NotStored)
+
+
+def freeze(live: LiveState, on: bool) -> None:
+    live.set("freeze", on, origin=None, now=0)
+
+
+def test_the_picture_that_is_frozen_is_kept_as_long_as_it_is(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    live, path = LiveState(), tmp_path / "live.json"
+    store = Store(path, live, lambda: picture if live.values["freeze"] else None)
+    freeze(live, True)
+    store.save()
+    again = Store(path, LiveState())
+    assert again.load(0) == []
+    assert np.array_equal(again.picture, picture)
+    freeze(live, False)
+    store.save()
+    assert [entry.name for entry in tmp_path.glob("*frozen*")] == []
+    freeze(live, True)
+    Store(path, live).save()  # frozen before there was a picture
+    again = Store(path, LiveState())
+    assert (again.load(0), again.picture) == ([], None)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "no picture", "too large"])
+def test_a_damaged_picture_is_set_aside_and_said(tmp_path: Path, damage: str) -> None:
+    live, path, kept = LiveState(), tmp_path / "live.json", tmp_path / "live-frozen.png"
+    freeze(live, True)
+    side = 4096 if damage == "too large" else 64
+    Store(path, live, lambda: np.zeros((side, side, 3), np.uint8)).save()
+    whole = kept.read_bytes()
+    kept.write_bytes({"empty": b"", "half": whole[: len(whole) // 2], "no picture": b"{}"}.get(damage, whole))
+    again = Store(path, LiveState())
+    (trouble,) = again.load(0)
+    assert "live-frozen.damaged" in trouble.hint
+    assert again.picture is None
+    assert (tmp_path / "live-frozen.damaged").exists()
+    assert not kept.exists()
+
+
+def test_a_disk_without_room_for_the_picture_has_the_values(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    with small_disk(tmp_path / "data", 64) as full:
+        live = LiveState()
+        store = Store(full.folder / "live.json", live, lambda: noise)
+        freeze(live, True)
+        with pytest.raises(DiskFull, match="the picture that is frozen"):
+            store.save()
+        again = Store(full.folder / "live.json", LiveState())
+        assert again.load(0) == []
+        assert again._state.values["freeze"]
+        assert sorted(entry.name for entry in full.folder.iterdir()) == ["live-presets.json", "live.json"]
+        full.resize(4096)
+        store.save()
+        assert again.load(0) == []
+        assert np.array_equal(again.picture, noise)

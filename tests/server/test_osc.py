@@ -104,10 +104,10 @@ ERRORS: list[tuple[str, tuple[Any, ...], int]] = [
 async def test_what_is_wrong_is_reported_to_its_sender_once(
     address: str, arguments: tuple[Any, ...], code: int
 ) -> None:
-    def check(name: str) -> None:
+    def controls_of(name: str) -> tuple[str, ...]:
         raise MissingModel(name=name)
 
-    async with endpoint(LiveState(check)) as (osc, _, peer):
+    async with endpoint(LiveState(controls_of)) as (osc, _, peer):
         one, other = peer(), peer()
         await one.join()
         await other.join()

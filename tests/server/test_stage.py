@@ -334,6 +334,48 @@ def test_the_newest_source_wins(server: ServerProcess, live: LiveClient) -> None
         assert live.picture(lambda picture: picture.number == 3)
 
 
+@pytest.mark.parametrize("how", ["leaves", "is gone", "only looks on"])
+def test_the_older_source_goes_on_where_the_newer_one_ends(server: ServerProcess, live: LiveClient, how: str) -> None:
+    """By itself, with its newest frame, as Blender sends them: two that are not answered, and then no more."""
+    live.send(1)
+    live.picture(lambda picture: picture.number == 1)
+    with LiveClient(server) as other:
+        live.until(LiveTrouble)
+        other.send(1)
+        assert other.picture(lambda picture: picture.number == 1)
+        for number in (2, 3):
+            live.send(number)
+        live.client.send(Ping(1))
+        live.until(Pong)
+        if how == "leaves":
+            other.client.send(LiveLeave())
+        elif how == "only looks on":
+            other.client.send(LiveJoin(pictures=True))
+        else:
+            other.client.close()
+        assert live.picture(lambda picture: picture.number == 3)
+        live.send(4)
+        assert live.picture(lambda picture: picture.number == 4)
+        live.client.send(LiveTrigger("texture/run"))
+        assert live.until(LiveEvent) == LiveEvent("texture/run")
+
+
+def test_the_older_source_goes_on_with_a_scene_that_stands_still(server: ServerProcess, live: LiveClient) -> None:
+    live.send(1)
+    live.picture(lambda picture: picture.number == 1)
+    with LiveClient(server) as middle, LiveClient(server) as other:
+        middle.until(LiveTrouble)
+        other.send(5)
+        other.picture(lambda picture: picture.number == 5)
+        middle.client.send(LiveLeave())
+        live.client.send(Ping(1))
+        live.until(Pong)
+        live.set(seed=606)
+        assert other.picture(lambda picture: picture.seed == 606).number == 5, "who has left was not the newest"
+        other.client.send(LiveLeave())
+        assert live.picture(lambda picture: picture.number == 1)
+
+
 def test_a_client_that_stops_reading_is_let_go(tmp_path: Path) -> None:
     # A server of its own: the log of one with many clients leaves lines out.
     with (

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from paintover.bridge.aio import Channel
+from paintover.bridge.frames import FrameReader
 from paintover.bridge.live_messages import (
     FROZEN,
+    RUNNING,
     LiveFrame,
     LiveJoin,
     LiveSet,
@@ -23,10 +25,11 @@ from paintover.bridge.live_messages import (
     LiveTrouble,
     LiveValues,
 )
-from paintover.bridge.messages import Ping, Pong
+from paintover.bridge.messages import Failure, Ping, Pong
 from paintover.server.live.stage import Stage
 from paintover.server.live.state import LiveState
 from paintover.server.supervisor import Supervisor
+from paintover.server.worker_messages import StreamState
 
 from ..bridge.conftest import make_passes
 from ..server_process import ServerProcess, running
@@ -102,6 +105,32 @@ def test_a_preset_whose_model_is_gone_changes_all_else_and_the_show_goes_on(tmp_
         assert live.picture(lambda picture: picture.seed == 5)
 
 
+def test_a_model_without_a_controlnet_switches_it_off_and_says_so_to_who_wants_it(tmp_path: Path) -> None:
+    listed = {"models": {"bare": {"family": "sd15", "path": str(tmp_path)}}, "controls": {}}
+    (tmp_path / "models.json").write_text(json.dumps(listed))
+    with running(tmp_path) as server, LiveClient(server) as live:
+        live.set(control_edge=True)
+        live.set(model="bare")
+        until_values(server, model="bare", control_normal=False, control_edge=False)
+        live.set(control_edge=True)
+        trouble = live.until(LiveTrouble)
+        assert (trouble.address, trouble.failure.code) == ("control/edge/enable", "unsupported_control")
+        live.until(LiveValues, lambda message: message.values == {"control_edge": False})  # what it is to show
+        live.send(1)
+        live.picture(lambda picture: picture.number == 1)
+        live.set(model="mini-turbo")
+        until_values(server, control_normal=True, control_edge=True)
+
+
+async def test_a_controlnet_that_cannot_be_loaded_is_switched_off() -> None:
+    state = LiveState()
+    stage, failure = Stage(state, Supervisor("fake"), lambda model: {}), Failure("bad_model_file", "It is broken.", "")
+    stage._hear(StreamState(RUNNING, failure=failure, refused="another", control="normal"))
+    assert state.values["control_normal"]
+    stage._hear(StreamState(RUNNING, failure=failure, refused=str(state.values["model"]), control="normal"))
+    assert not state.values["control_normal"]
+
+
 def test_what_came_while_it_was_frozen_is_dropped_but_the_newest(live: LiveClient) -> None:
     live.send(1)
     live.picture()
@@ -115,6 +144,35 @@ def test_what_came_while_it_was_frozen_is_dropped_but_the_newest(live: LiveClien
     live.set(freeze=False)
     assert live.picture(lambda picture: picture.number == 299)
     assert live.until(LiveStatus, lambda status: status.dropped > before + 200)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_frozen_picture_is_there_after_a_restart_of_the_server(tmp_path: Path, how: str) -> None:
+    kept = tmp_path / "live-0-frozen.png"
+    with running(tmp_path) as server, LiveClient(server) as live:
+        live.set(prompt="moss", seed=5)
+        live.send(1)
+        live.picture(lambda picture: color(picture) == expected(prompt="moss", seed=5))
+        reader = FrameReader(f"paintover-{server.port}")
+        wait_until(lambda: (frame := reader.read()) and tuple(frame.image[9, 9]) == expected(prompt="moss", seed=5), 20)
+        live.set(freeze=True)
+        live.set(prompt="lava")
+        if how == "killed":
+            wait_until(kept.exists, 20)
+            server.process.kill()
+        else:
+            server.stop()
+    for _ in range(2):
+        with running(tmp_path) as server, LiveClient(server) as live:
+            reader = FrameReader(f"paintover-{server.port}")
+            frame = wait_until(reader.read, 20)
+            assert tuple(frame.image[9, 9]) == expected(prompt="moss", seed=5), "from the first frame on"
+            assert color(live.picture()) == expected(prompt="moss", seed=5), "and who joins sees it"
+            assert live.until(LiveStatus, lambda status: status.state in (FROZEN, RUNNING)).state == FROZEN
+    with running(tmp_path) as server, LiveClient(server) as live:
+        live.set(freeze=False)
+        live.picture(lambda picture: color(picture) == expected(prompt="lava", seed=5))
+        wait_until(lambda: not kept.exists(), 20)
 
 
 def test_trouble_that_comes_with_every_frame_is_told_now_and_then(server: ServerProcess, live: LiveClient) -> None:
@@ -159,7 +217,7 @@ async def test_the_frame_that_is_painted_from_stays_whatever_its_source_writes_t
     else:
         stage.leave(source)
     passes.depth[:] = np.nan
-    control = stage._control
+    control = stage.controls.newest
     assert control is not None
     assert control.passes is not None
     assert np.array_equal(control.passes.depth, before)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paintover.bridge.aio import Channel
 from paintover.bridge.client import Client
 from paintover.bridge.connection import Connection
 from paintover.bridge.errors import Cancelled, OutOfMemory, WorkerDied
@@ -176,6 +177,18 @@ def test_out_of_memory_is_said_and_the_next_job_works(client: Client, prompt: st
     with pytest.raises(OutOfMemory, match="smaller"):
         finish(client, client.submit(Generate(Settings(prompt=prompt), 64, 64)))
     assert of_type(finish(client, client.submit(Generate(Settings(steps=1), 64, 64))), ImageResult)
+
+
+async def test_a_message_that_there_is_no_memory_for_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = Channel()
+
+    def advance(nbytes: int) -> list[Any]:
+        raise MemoryError("Unable to allocate 12.0 MiB")
+
+    monkeypatch.setattr(channel._decoder, "advance", advance)
+    channel.buffer_updated(1)
+    with pytest.raises(OutOfMemory, match="Unable to allocate"):
+        await channel.receive()
 
 
 def test_a_worker_that_the_system_killed_is_said(server: ServerProcess, client: Client) -> None:

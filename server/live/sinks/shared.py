@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import sys
+
 from paintover.bridge.errors import SinkMissing
-from paintover.bridge.frames import FrameWriter
+from paintover.bridge.frames import FrameWriter, place
 
 from . import OutputFrame
 
 FIRST = 512 * 512 * 3
 """Bytes of the frames that there is room for at first. A larger one gets new memory, under the same name."""
+_MEMORY = re.compile(r"/proc/(\d+)/fd/\d+")
 
 
 class SharedSink:
@@ -22,6 +28,7 @@ class SharedSink:
         self._closed = False
 
     def start(self) -> None:
+        tidy()
         try:
             self._writer = FrameWriter(self.frames, FIRST)
         except FileExistsError as reason:
@@ -47,3 +54,14 @@ class SharedSink:
         if self._writer:
             self._writer.close()
             self._writer = None
+
+
+def tidy() -> None:
+    """Linux: remove the names of servers that were killed. They lead nowhere, but nobody else would ever do it."""
+    if sys.platform != "linux":
+        return
+    for path in place("paintover").parent.glob("paintover-*"):
+        with contextlib.suppress(OSError):  # it is no link, or somebody else was quicker
+            writer = _MEMORY.fullmatch(os.readlink(path))
+            if writer and path.lstat().st_uid == os.getuid() and not os.path.exists(f"/proc/{writer[1]}"):
+                path.unlink()
