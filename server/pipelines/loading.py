@@ -114,6 +114,8 @@ def _add_lora(model: Model) -> None:
 
 def load_control(model: Model, control: str) -> Any:
     """The ControlNet for `control`, loaded once. UnsupportedControl if the model has none; BadModelFile."""
+    if control in model.controlnets:  # whoever has it need not wait for who loads something else
+        return model.controlnets[control]
     with alone:
         if control not in model.controlnets:
             path = control_path(model.entry, control)
