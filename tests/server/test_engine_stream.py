@@ -68,7 +68,9 @@ class Painted:
 
 @pytest.fixture(scope="module")
 def shared() -> Painted:
-    return Painted()
+    painted = Painted()
+    painted()  # loads all the ControlNets: those that are wanted later load beside the frames
+    return painted
 
 
 @pytest.fixture
