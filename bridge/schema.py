@@ -167,12 +167,13 @@ def _union(want: Any) -> _Reader:
     readers = {option: _reader(option) for option in options if option is not type(None)}
     named = {_class_name(option): reader for option, reader in readers.items() if dataclasses.is_dataclass(option)}
     simple = [reader for option, reader in readers.items() if not dataclasses.is_dataclass(option)]
+    only = next(iter(readers.values())) if len(readers) == 1 else None
 
     def read(plain: Any, arrays: list[np.ndarray], path: _Path) -> Any:
         if plain is None and optional:
             return None
-        if len(readers) == 1:  # it can say what does not fit
-            return (*simple, *named.values())[0](plain, arrays, path)
+        if only:  # it can say what does not fit
+            return only(plain, arrays, path)
         if isinstance(plain, dict) and isinstance(kind := plain.get("type"), str) and kind in named:
             return named[kind](plain, arrays, path)
         for reader in simple:
