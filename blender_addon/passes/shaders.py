@@ -77,9 +77,13 @@ def geometry_shader(variant: dict[str, bool]) -> gpu.types.GPUShaderCreateInfo:
 def create(info: gpu.types.GPUShaderCreateInfo) -> gpu.types.GPUShader:
     """The shader. Raises ShaderError."""
     try:
-        return gpu.shader.create_from_info(info)
+        shader = gpu.shader.create_from_info(info)
     except Exception as reason:  # Blender raises nothing more exact
         raise ShaderError(str(reason)) from reason
+    # Blender does not bind what it takes for bound already, and it knows shaders by their addresses: this one may be
+    # where one was that was freed while bound, and then another one than this would draw.
+    gpu.shader.unbind()
+    return shader
 
 
 VERTEX = """
