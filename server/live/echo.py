@@ -123,6 +123,12 @@ class Echo:
                 listener.waiting[path] = arguments
         self._soon()
 
+    def refused(self, listener: Listener, path: str, *arguments: Argument) -> None:
+        """Tell one listener the value that stays, as soon as its rate allows: its fader or switch shows another."""
+        if listener.rate(path) > 0:
+            listener.waiting[path] = arguments
+            self._soon()
+
     def answer(self, listener: Listener, path: str, *arguments: Argument) -> None:
         """Tell one listener something at once."""
         self._send(encode(f"{self.root}/{path}", *arguments), listener.target)

@@ -269,7 +269,11 @@ class Osc:
                 name=address.path, reason=f"it takes {len(address.rows)} value(s), and {len(arguments)} came"
             )
         for row, value in zip(address.rows, arguments, strict=True):
-            self.state.set(row.name, value, origin=listener, now=arrival.when)
+            try:
+                self.state.set(row.name, value, origin=listener, now=arrival.when)
+            except PaintoverError:
+                self.echo.refused(listener, row.address, self.state.values[row.name])
+                raise
 
     def _trigger(self, path: str, arrival: Arrival, listener: Listener, arguments: list[Argument]) -> None:
         numbers = tuple(one for one in arguments if isinstance(one, int | float) and math.isfinite(one))

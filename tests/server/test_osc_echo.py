@@ -8,6 +8,7 @@ from paintover.bridge.errors import MissingModel
 from paintover.bridge.live import LIVE
 from paintover.bridge.live_messages import LiveStatus, LiveTrouble
 from paintover.bridge.messages import Failure
+from paintover.server.live.state import LiveState
 
 from ..waiting import eventually
 from .osc_peer import endpoint
@@ -61,6 +62,23 @@ async def test_an_older_echo_never_undoes_what_its_receiver_has_set() -> None:
         assert other.of("/paintover/steps")[-1] == [5]
         assert live.values["steps"] == 5
         assert not any(listener.waiting.get("steps") for listener in osc.echo.listeners)
+
+
+async def test_whoever_sets_what_is_refused_hears_what_stays() -> None:
+    async with endpoint(LiveState(lambda model: ("depth",))) as (_, live, peer):
+        one, other = peer(), peer()
+        await one.join()
+        await other.join()
+        live.set("control_edge", False, origin=None, now=0)
+        one.send("/paintover/control/edge/enable", 1)
+        await one.hears("/paintover/control/edge/enable", 0)
+        one.send("/paintover/guidance", "much")
+        await one.hears("/paintover/guidance", live.values["guidance"])
+        one.send("/paintover/osc/subscribe", "guidance", 0)
+        one.send("/paintover/guidance", "more")
+        await one.settled()
+        assert len(one.of("/paintover/guidance")) == 1
+        assert not other.of("/paintover/guidance")
 
 
 async def test_subscriptions() -> None:
