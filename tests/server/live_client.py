@@ -38,14 +38,16 @@ class LiveClient:
     def set(self, **values: Any) -> None:
         self.client.send(LiveSet(values))
 
-    def until(self, wanted: type, true: Callable[[Any], object] = lambda message: True) -> Any:
-        """The next message of that type for which it is true."""
+    def until(
+        self, wanted: type | tuple[type, ...], true: Callable[[Any], object] = lambda message: True
+    ) -> Any:
+        """The next message of that type, or of one of them, for which it is true. Others that come before are lost."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
                 message = self.client.receive(max(0.0, until - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"no {wanted.__name__} in {PATIENCE:.0f} seconds") from None
+                raise AssertionError(f"no {wanted} in {PATIENCE:.0f} seconds") from None
             if isinstance(message, wanted) and true(message):
                 return message
 
