@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-EARLY = 1 / 4
+EARLY = 1 / 5
 """Share of a frame that may be lost."""
 
 
