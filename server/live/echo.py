@@ -125,9 +125,8 @@ class Echo:
 
     def refused(self, listener: Listener, path: str, *arguments: Argument) -> None:
         """Tell one listener the value that stays, as soon as its rate allows: its fader or switch shows another."""
-        if listener.rate(path) > 0:
-            listener.waiting[path] = arguments
-            self._soon()
+        listener.waiting[path] = arguments  # of what it does not want to hear, nothing is sent
+        self._soon()
 
     def answer(self, listener: Listener, path: str, *arguments: Argument) -> None:
         """Tell one listener something at once."""

@@ -38,9 +38,7 @@ class LiveClient:
     def set(self, **values: Any) -> None:
         self.client.send(LiveSet(values))
 
-    def until(
-        self, wanted: type | tuple[type, ...], true: Callable[[Any], object] = lambda message: True
-    ) -> Any:
+    def until(self, wanted: type | tuple[type, ...], true: Callable[[Any], object] = lambda message: True) -> Any:
         """The next message of that type, or of one of them, for which it is true. Others that come before are lost."""
         until = time.monotonic() + PATIENCE
         while True:
