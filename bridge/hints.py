@@ -46,7 +46,7 @@ def depth_hint(depth: np.ndarray, limits: Limits = None) -> np.ndarray:
             hint[hit] = 1.0
         else:
             hint[hit] = 0.2 + 0.8 * np.clip((disparity - low) / (high - low), 0, 1)
-    return _quantised(np.repeat(hint[..., None], 3, axis=-1))
+    return np.repeat(_quantised(hint)[..., None], 3, axis=-1)
 
 
 class ShotRange:
@@ -82,13 +82,15 @@ def normal_hint(normal: np.ndarray, convention: str = "bae") -> np.ndarray:
     were trained on: red is left, green is up, blue is toward the camera, so x changes its sign. The detector gives
     every pixel a unit normal, so background faces the camera.
     """
-    normal = normal.astype(np.float32)
+    hint = normal.astype(np.float32) * np.float32(0.5)
     if convention == "bae":
-        background = ~normal.any(axis=-1, keepdims=True)
-        normal = np.where(background, (0, 0, 1), normal * (-1, 1, 1)).astype(np.float32)
+        x, y, z = (hint[..., axis] for axis in range(3))
+        np.negative(x, out=x)
+        z[(x == 0) & (y == 0) & (z == 0)] = 0.5
     elif convention != "camera":
         raise ValueError(f"there is no convention {convention!r} for normals")
-    return _quantised(normal * 0.5 + 0.5)
+    hint += np.float32(0.5)
+    return _quantised(hint)
 
 
 def edge_hint(edge: np.ndarray, convention: str = "lineart") -> np.ndarray:
@@ -108,5 +110,9 @@ def edge_hint(edge: np.ndarray, convention: str = "lineart") -> np.ndarray:
 
 
 def _quantised(hint: np.ndarray) -> np.ndarray:
-    """The nearest values that an 8-bit picture can hold."""
-    return np.round(hint.clip(0, 1) * 255).astype(np.float32) / np.float32(255)
+    """float32: the nearest values that an 8-bit picture can hold, in the array itself."""
+    np.clip(hint, 0, 1, out=hint)
+    hint *= 255
+    np.round(hint, out=hint)
+    hint /= 255
+    return hint

@@ -87,7 +87,7 @@ class Buffers:
         """The last frame, in 0…1, smoothing included. The function updates it."""
         self.pixels = zeros(shape.height, shape.width, 3, dtype=torch.uint8)
         self.sound = zeros(1, dtype=torch.bool)
-        """Whether the latents are numbers."""
+        """Whether all of the frame's values are numbers."""
         self.moved = zeros(1)
         """The largest change of a value since the last frame."""
 
@@ -253,13 +253,13 @@ class FrameFunction:
         """Decode, smooth, and turn into pixels."""
         b, decoder = self.buffers, self._model.decoder
         image = self._decode((latents / decoder.config.scaling_factor).to(decoder.dtype), return_dict=False)[0]
-        image = (image.float() * 0.5 + 0.5).clamp(0, 1)
-        b.sound.copy_(torch.isfinite(image).all()[None])
+        image = image.float().mul_(0.5).add_(0.5).clamp_(0, 1)
+        b.sound.copy_(torch.isfinite(image.sum())[None])  # of values in 0…1, so it is finite unless one is no number
         # A frame that failed must not stay in what follows.
         image = torch.where(b.sound, torch.lerp(image, b.shown, b.smooth), b.shown)
         b.moved.copy_((image - b.shown).abs().max()[None])
         b.shown.copy_(image)
-        b.pixels.copy_((image[0] * 255).round().to(torch.uint8).permute(1, 2, 0))
+        b.pixels.copy_(image[0].mul_(255).round_().permute(1, 2, 0))
 
 
 def _compiled(part: Any) -> Any:
