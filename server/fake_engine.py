@@ -26,10 +26,16 @@ def _raise(error: Exception) -> None:
     raise error
 
 
+def _spin() -> None:
+    while True:
+        pass
+
+
 ACCIDENTS: dict[str, Callable[[], object]] = {
     "no memory": lambda: _raise(MemoryError()),
     "no GPU memory": lambda: _raise(RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore.")),
     "deadlock": lambda: threading.Event().wait(),
+    "spin": _spin,
     "end": lambda: os._exit(3),
 }
 """Prompts that make something go wrong."""

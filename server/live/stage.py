@@ -47,7 +47,7 @@ from .audience import Audience, report
 from .control import Controls
 from .measure import Measure
 from .picture import Picture
-from .stall import STALLED, Stall
+from .stall import Stall
 from .state import LiveState, in_order
 from .suit import Suit
 
@@ -314,18 +314,20 @@ class Stage:
     def _look_after(self, now: float) -> None:
         """Replace a worker whose stream hangs."""
         rests = self._loads or self._held or self._state() in (OFF, LOADING) or self._supervisor.busy
-        if self._stall.hangs(now, self._supervisor.beat.cpu_seconds, rests):
-            self._supervisor.replace(f"it painted no frame for {STALLED:.0f} seconds")
+        if seconds := self._stall.hangs(now, self._supervisor.beat.cpu_seconds, rests):
+            self._supervisor.replace(f"it painted no frame for {seconds:.0f} seconds")
 
     # ------------------------------------------------------------ from the worker
 
     def _hear(self, message: StreamPicture | StreamState) -> None:
         now = time.monotonic()
-        self._stall.heard(now)
         if isinstance(message, StreamPicture):
+            # The first frame of its kind takes longer than those that follow.
+            self._stall.heard(now, 0.0 if self._loads else message.seconds.get("paint", 0.0))
             self._loads = False
             self._painted(message, now)
             return
+        self._stall.heard(now)
         self._loads = message.state in (LOADING, WARMING)
         # Whoever waits for the picture to come back is not told of each step.
         state = RECOVERING if self._doing == RECOVERING and message.state != ERROR else message.state

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from paintover.bridge.live_messages import FROZEN, LiveStatus
-from paintover.server.live.stall import STALLED, Stall
+from paintover.server.live.stall import ENDLESS, STALLED, TIMES, Stall
 
 from ..server_process import ServerProcess
 from ..waiting import wait_until
@@ -15,9 +17,9 @@ from .test_stage import expected
 
 
 def seconds_until_it_hangs(stall: Stall, *, share: float = 0.0, rests: bool = False, given: bool = False) -> float:
-    """Asked as the stage asks, five times a second for five minutes, of a worker that says once a second which share of
+    """Asked as the stage asks, five times a second for ten minutes, of a worker that says once a second which share of
     a processor it has used; `given`: more and more comes for it."""
-    for look in range(1500):
+    for look in range(3000):
         if given:
             stall.given()
         if stall.hangs(look / 5, share * (look // 5), rests):
@@ -44,6 +46,30 @@ def test_a_long_frame_that_is_worked_at_is_none() -> None:
     assert seconds_until_it_hangs(stall, share=0.01) < 2 * STALLED, "what a heartbeat takes is no work"
 
 
+def test_one_that_never_ends_is_told_from_a_long_frame() -> None:
+    for longest, limit in ((0.05, ENDLESS), (4.0, TIMES * 4.0), (60.0, float("inf"))):
+        stall = Stall()
+        stall.heard(0.0, longest)
+        stall.heard(0.0, 0.01)
+        stall.given()
+        assert limit <= (found := seconds_until_it_hangs(stall, share=1.0, given=True))
+        assert found < limit + 1 or found == limit
+    stall = Stall()
+    stall.heard(0.0, 0.05)
+    stall.given()
+    assert seconds_until_it_hangs(stall, share=1.0, rests=True) == float("inf")
+
+
+def test_work_is_seen_of_a_worker_that_follows_an_older_one() -> None:
+    stall = Stall()
+    stall.heard(0.0)
+    stall.given()
+    assert not stall.hangs(0.0, 36_000.0, rests=False)
+    stall.heard(0.0)
+    stall.given()
+    assert seconds_until_it_hangs(stall, share=1.0) == float("inf")
+
+
 def test_who_rests_or_has_said_all_does_not_hang() -> None:
     stall = Stall()
     assert seconds_until_it_hangs(stall, rests=True, given=True) == float("inf")
@@ -54,25 +80,28 @@ def test_who_rests_or_has_said_all_does_not_hang() -> None:
 class Impatient(ServerProcess):
     PROGRAM: ClassVar[tuple[str, ...]] = (
         "-c",
-        "from paintover.server.live import stall, stage; stall.STALLED = stage.STALLED = 3.0\n"
+        "from paintover.server.live import stall; stall.STALLED, stall.ENDLESS = 3.0, 6.0\n"
         "from paintover.server import cli; cli.main()",
     )
 
 
-def test_it_is_replaced_while_frames_come_and_so_is_the_next_one_that_hangs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("accident", "seconds"), [("deadlock", 3), ("spin", 6)])
+def test_it_is_replaced_while_frames_come_and_so_is_the_next_one_that_hangs(
+    tmp_path: Path, accident: str, seconds: int
+) -> None:
     server = Impatient(tmp_path)
     try:
         with LiveClient(server) as live:
             live.send(1)
             live.picture()
-            live.set(prompt="deadlock")
+            live.set(prompt=accident)
             sent = 1
 
             def replaced_twice() -> bool:
                 nonlocal sent
                 sent += 1
                 live.send(sent)  # the artist orbits
-                return server.log.read_text().count("it painted no frame for 3 seconds") >= 2
+                return server.log.read_text().count(f"it painted no frame for {seconds} seconds") >= 2
 
             wait_until(replaced_twice, 60, server.log.read_text)
             live.set(prompt="moss", seed=21)
