@@ -11,6 +11,8 @@ from .errors import TokenUnreadable
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9699
+OTHER_FOLDER = "Allow it, make room, or name another folder in the environment variable PAINTOVER_DATA."
+"""The next step where the data folder cannot be written."""
 
 
 def data_folder() -> Path:

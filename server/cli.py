@@ -25,7 +25,7 @@ from paintover.bridge.errors import PaintoverError
 from paintover.bridge.messages import Generate, ImageResult, Notice
 from paintover.bridge.messages import Progress as ProgressMessage
 from paintover.bridge.parameters import PARAMETERS, Settings
-from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, data_folder, make_token
+from paintover.bridge.paths import DEFAULT_HOST, DEFAULT_PORT, OTHER_FOLDER, data_folder, make_token
 
 from .live.osc_addresses import HTTP_PORT, OSC_PORT, OSC_REPLY, ROOT
 from .live.sinks import SINKS
@@ -102,23 +102,28 @@ def _run(host: str, port: int, live: LiveOptions, engine: str, standby: bool, wi
     # ended, the server ends too, as soon as no client is connected and no job waits or runs.
     from filelock import FileLock, Timeout
 
-    from paintover.bridge.errors import PortInUse
+    from paintover.bridge.errors import PortInUse, ServerStartFailed
 
     from .front import Front
 
     _log()
     _allow_files()
     data = data_folder()
-    data.mkdir(parents=True, exist_ok=True)
     lock = FileLock(data / f"server-{port}.lock")
     try:
+        data.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+        token = make_token()
     except Timeout as reason:
         raise PortInUse(
             f"Another Paintover server is already running on port {port}.",
             hint="Use that one, or choose another port with --port.",
         ) from reason
-    front = Front(token=make_token(), data=data, engine=engine, standby=standby, live=live)
+    except OSError as reason:
+        raise ServerStartFailed(
+            f"The server cannot write to its folder {data} ({reason.strerror or reason}).", hint=OTHER_FOLDER
+        ) from reason
+    front = Front(token=token, data=data, engine=engine, standby=standby, live=live)
 
     def started(actual: int) -> None:
         # The one line on standard output: whoever started this process reads the port from it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import queue
 import shutil
@@ -16,7 +17,7 @@ from paintover.bridge import PROTOCOL, VERSION
 from paintover.bridge.client import Client
 from paintover.bridge.errors import PaintoverError, ServerNotRunning, ServerSilent
 from paintover.bridge.messages import Ping, Pong, Probe, ProbeAnswer
-from paintover.bridge.paths import data_folder, read_token, token_file
+from paintover.bridge.paths import OTHER_FOLDER, data_folder, read_token, token_file
 
 from . import models
 
@@ -53,9 +54,13 @@ def examine(console: Console, host: str, port: int) -> bool:
             sound = False
             line(False, f"Model {entry.name}: {error.message}", error.hint)
     folder = data_folder()
-    where = folder if folder.exists() else folder.parent
-    free = shutil.disk_usage(where).free / 2**30 if where.exists() else 0.0
-    line(free > 1 or None, f"Data folder {folder} ({free:.0f} GB free)")
+    where = next(one for one in (folder, *folder.parents) if one.exists())
+    free = shutil.disk_usage(where).free / 2**30
+    if where.is_dir() and os.access(where, os.W_OK):
+        line(free > 1 or None, f"Data folder {folder} ({free:.0f} GB free)")
+    else:
+        sound = False
+        line(False, f"Data folder {folder}: nothing can be written there", OTHER_FOLDER)
     token = read_token()
     line(
         bool(token) or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from paintover.bridge.client import Client
 from paintover.server.cli import _until_told_to_stop
 
 from ..server_process import TOKEN, ServerProcess
+from ..small_disk import small_disk
 
 
 def paintover(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
@@ -76,6 +78,23 @@ def test_doctor(server: ServerProcess) -> None:
     assert "Model mini (sd15): depth, normal, edge" in result.stdout
     assert f"A server answers at 127.0.0.1:{server.port}" in result.stdout
     assert re.search(r"The link: [\d,]+ MB/s through (shared memory|the socket), [\d.]+ ms", result.stdout)
+
+
+@pytest.mark.parametrize("kind", ["read-only", "file"])
+def test_a_data_folder_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
+    with contextlib.ExitStack() as stack:
+        data = tmp_path / "data"
+        if kind == "file":
+            data.write_text("no folder")
+        else:
+            stack.enter_context(small_disk(data, kilobytes=64)).set_read_only(True)
+        served, told = paintover("serve", "--port", "0", data=data), paintover("doctor", data=data)
+    assert (served.returncode, told.returncode) == (1, 1)
+    assert f"cannot write to its folder {data}" in served.stderr
+    assert "PAINTOVER_DATA" in served.stderr
+    assert "Traceback" not in served.stderr
+    assert f"Data folder {data}: nothing can be written there" in told.stdout
+    assert "PAINTOVER_DATA" in told.stdout
 
 
 def test_models(tmp_path: Path) -> None:
