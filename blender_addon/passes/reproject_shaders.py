@@ -68,9 +68,11 @@ def make_fill_shader() -> gpu.types.GPUShader:
 # `at` is a place in the picture in pixels, `value` what is even along planes there: 1/depth in perspective, depth
 # without. Only those of the four texels around it count that show the same surface: nothing bleeds over an outline.
 # Returns the colour, and within how many pixels of this view there must be a silhouette: ANYWHERE where it was painted
-# far from any, 0 where there is no paint. `scale`: pixels of the picture for one of this view.
+# far from any, 0 where there is no paint. `scale`: pixels of the picture for one of this view, in the mean of all
+# directions.
 LOOK_UP = """
 const float REACH = 4.0, SLACK = 0.75, ANYWHERE = 100.0;
+const float DIAGONAL = 1.1;  /* distances to silhouettes are counted along rows and columns */
 
 vec4 look_up(vec2 at, float id, float value, vec2 slope, bool parallel, float scale)
 {
@@ -99,7 +101,7 @@ vec4 look_up(vec2 at, float id, float value, vec2 slope, bool parallel, float sc
     if (sum.a <= 0.05) {
         return vec4(0.0);
     }
-    float reach = (from_edge / sum.a + SLACK) / clamp(scale, 0.25, 4.0);
+    float reach = (DIAGONAL * from_edge / sum.a + SLACK) / clamp(scale, 0.25, 4.0);
     return vec4(sum.rgb / sum.a, nearest < REACH ? reach : ANYWHERE);
 }
 """
@@ -142,7 +144,7 @@ void main()
         return;
     }
     if (then.z > 0.0) {
-        out_paint = look_up(at, known.x, value, slope, parallel, max(length(at_x), length(at_y)));
+        out_paint = look_up(at, known.x, value, slope, parallel, sqrt(abs(area)));
     }
     /* Even along planes in this view, and how it changes from pixel to pixel. Clip w is 1 where rays are parallel. */
     float level = now.z == 1.0 ? -seen.z : 1.0 / now.z;
@@ -196,9 +198,11 @@ bool near_silhouette(ivec2 texel, float reach)
     float id = floor(texelFetch(surface, texel, 0).w);
     vec3 mine = texelFetch(level, texel, 0).xyz;
     int steps = int(clamp(ceil(reach), 1.0, 5.0));
-    for (int i = 0; i < 8 * steps; i++) {
-        float radius = reach * float(i / 8 + 1) / float(steps);
-        float angle = 0.785398 * float(i % 8);
+    for (int i = 0; i < 8 * steps + 8; i++) {
+        /* First the widest ring, which a long silhouette crosses wherever it is; then those within it. */
+        bool widest = i < 16;
+        float radius = widest ? reach : reach * float(i / 8 - 1) / float(steps);
+        float angle = widest ? 0.392699 * float(i) : 0.785398 * float(i % 8);
         ivec2 off = ivec2(round(max(radius, 1.0) * vec2(cos(angle), sin(angle))));
         ivec2 tap = clamp(texel + off, ivec2(0), size - 1);
         off = tap - texel;
@@ -214,13 +218,32 @@ bool near_silhouette(ivec2 texel, float reach)
     return false;
 }
 
+/* Whether what was painted here belongs here. */
+bool belongs(ivec2 texel)
+{
+    float reach = texelFetch(paint, texel, 0).a;
+    return reach >= ANYWHERE || (reach > 0.0 && near_silhouette(texel, reach));
+}
+
+/* Whether most of the pixels around say so of themselves: single ones err. */
+bool belongs_by_majority(ivec2 texel)
+{
+    ivec2 last = textureSize(paint, 0) - 1;
+    int belonging = 0;
+    for (int i = 0; i < 9; i++) {
+        ivec2 tap = texel + ivec2(i % 3, i / 3) - 1;
+        belonging += i != 4 && belongs(clamp(tap, ivec2(0), last)) ? 1 : 0;
+    }
+    return belonging > 4;
+}
+
 vec4 filled()
 {
     ivec2 size = textureSize(paint, 0);
     vec2 place = vec2(at.x, 1.0 - at.y) * vec2(size);
     ivec2 texel = clamp(ivec2(place), ivec2(0), size - 1);
     vec4 here = texelFetch(paint, texel, 0);
-    if (here.a >= ANYWHERE || (here.a > 0.0 && near_silhouette(texel, here.a))) {
+    if (belongs(texel) || (here.a > 0.0 && belongs_by_majority(texel))) {
         return vec4(here.rgb, 1.0);
     }
     if (fill == 0) {

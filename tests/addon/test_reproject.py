@@ -186,6 +186,19 @@ def test_painted_outlines_do_not_stay_behind(scene: bpy.types.Scene, live: Live)
     assert (image[..., 3] == 1).all()
 
 
+def test_paint_has_no_pinholes(scene: bpy.types.Scene, live: Live) -> None:
+    """A smaller painting seen larger, and from elsewhere: what was painted shows, up to its outlines."""
+    add_plane(scene, 6, (0, 0, -1))
+    painted, _ = paint(live, look(scene, (3.5, -3.5, 2.5), 192))
+    for place in ((3.5, -3.5, 2.5), (4.5, -3, 3.5), (2, -4.5, 2)):
+        camera = look(scene, place, 560)
+        missing = shown(live, camera, painted)[..., 3] == 0
+        surface = np.isfinite(live.frame(camera).depth)
+        around = np.pad(missing, 1, mode="edge")
+        beside = sum(around[1 + y : 561 + y, 1 + x : 561 + x].astype(int) for y in (-1, 0, 1) for x in (-1, 0, 1))
+        assert (missing & (beside < 5) & surface).sum() <= 8, "single pixels"
+
+
 def grown(mask: np.ndarray) -> np.ndarray:
     """The mask and all pixels beside it, corners included."""
     padded = np.pad(mask, 1)
