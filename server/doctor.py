@@ -54,9 +54,9 @@ def examine(console: Console, host: str, port: int) -> bool:
             sound = False
             line(False, f"Model {entry.name}: {error.message}", error.hint)
     folder = data_folder()
-    where = next(one for one in (folder, *folder.parents) if one.exists())
-    free = shutil.disk_usage(where).free / 2**30
-    if where.is_dir() and os.access(where, os.W_OK):
+    where = next((one for one in (folder, *folder.parents) if os.access(one, os.F_OK)), None)
+    if where and where.is_dir() and os.access(where, os.W_OK | os.X_OK):
+        free = shutil.disk_usage(where).free / 2**30
         line(free > 1 or None, f"Data folder {folder} ({free:.0f} GB free)")
     else:
         sound = False

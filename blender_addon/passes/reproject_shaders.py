@@ -171,7 +171,8 @@ void main()
     out_level = vec4(0.0);
     out_paint = vec4(0.0);
     vec2 at = (was.xy / was.z + 1.0) * 0.5 * vec2(textureSize(picture, 0));
-    float scale = max(length(dFdx(at)), length(dFdy(at)));
+    vec2 at_x = dFdx(at), at_y = dFdy(at);
+    float scale = sqrt(abs(at_x.x * at_y.y - at_x.y * at_y.x));
     if (was.z > 0.0) {
         out_paint = look_up(at, 0.0, 1.0, vec2(0.0), false, scale);
     }

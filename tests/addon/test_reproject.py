@@ -190,12 +190,13 @@ def test_paint_has_no_pinholes(scene: bpy.types.Scene, live: Live) -> None:
     """A smaller painting seen larger, and from elsewhere: what was painted shows, up to its outlines."""
     add_plane(scene, 6, (0, 0, -1))
     painted, _ = paint(live, look(scene, (3.5, -3.5, 2.5), 192))
+    size = 560
     for place in ((3.5, -3.5, 2.5), (4.5, -3, 3.5), (2, -4.5, 2)):
-        camera = look(scene, place, 560)
+        camera = look(scene, place, size)
         missing = shown(live, camera, painted)[..., 3] == 0
         surface = np.isfinite(live.frame(camera).depth)
         around = np.pad(missing, 1, mode="edge")
-        beside = sum(around[1 + y : 561 + y, 1 + x : 561 + x].astype(int) for y in (-1, 0, 1) for x in (-1, 0, 1))
+        beside = sum(around[y : y + size, x : x + size].astype(int) for y in range(3) for x in range(3))
         assert (missing & (beside < 5) & surface).sum() <= 8, "single pixels"
 
 
