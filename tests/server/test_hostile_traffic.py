@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import select
@@ -96,8 +97,12 @@ def greeted(server: ServerProcess) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), 30) as raw:
         raw.sendall(hostile.hello())
         decoder = Decoder()
-        while not any(isinstance(m, Welcome) for m in decoder.feed(raw.recv(1 << 16))):
-            pass
+        while True:
+            data = raw.recv(1 << 16)
+            if not data:
+                raise ConnectionError("not greeted")
+            if any(isinstance(message, Welcome) for message in decoder.feed(data)):
+                break
         yield raw
 
 
@@ -118,6 +123,19 @@ def drain(raw: socket.socket, data: bytes) -> bool:
         except OSError:
             return False
     return True
+
+
+def hear_out(raw: socket.socket) -> None:
+    """Say that no more will come, and read to the end. Fails if the server neither answers nor closes."""
+    try:
+        raw.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        raise ConnectionResetError("the server was quicker, and has reset the connection") from error
+    raw.settimeout(60)
+    while raw.recv(1 << 20):
+        pass
 
 
 # ---------------------------------------------------------------- what they do
@@ -152,10 +170,7 @@ def send_fatal(server: ServerProcess, rng: random.Random, count: int) -> int:
                 raw = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30))
             raw.sendall(hostile.fatal(rng))
             if number % 2:
-                raw.shutdown(socket.SHUT_WR)
-                raw.settimeout(60)
-                while raw.recv(1 << 16):
-                    pass
+                hear_out(raw)
     return count
 
 
@@ -181,10 +196,7 @@ def lie_about_memory(server: ServerProcess, rng: random.Random, count: int) -> i
             raw.sendall(bad + good * 2)
             raw.sendall(b"".join(encode(Probe((), 256, 256))))
             raw.sendall(b"".join(encode(LaneProof(nonce))))
-            raw.shutdown(socket.SHUT_WR)
-            raw.settimeout(60)
-            while raw.recv(1 << 20):
-                pass
+            hear_out(raw)
     return count
 
 
@@ -228,10 +240,7 @@ def half_close(server: ServerProcess, rng: random.Random, count: int) -> int:
             raw.sendall((submit if number % 10 == 0 else b"") + hostile.frame({"message": {"type": "Follow"}})[:-1])
             if number % 10 == 0:
                 raw.sendall(b"}" + submit * 20)
-            raw.shutdown(socket.SHUT_WR)
-            raw.settimeout(60)
-            while raw.recv(1 << 16):
-                pass
+            hear_out(raw)
     return count
 
 
