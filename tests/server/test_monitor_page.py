@@ -186,18 +186,25 @@ def number_of(browser: Any, name: str) -> float:
 
 
 def test_presets_are_stored_and_recalled(server: WebServer, browser: Any) -> None:
+    from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
 
     look(browser, server)
     server.set("strength", 0.25)
+    pad = browser.find_element(By.CSS_SELECTOR, "[data-preset='3']")
     browser.find_element(By.ID, "store").click()
-    browser.find_element(By.CSS_SELECTOR, "[data-preset='3']").click()
+    pad.click()
     wait_until(lambda: 3 in server.state.presets)
     server.set("strength", 0.75)
-    preset = "[data-preset='3']"
-    wait_until(lambda: browser.find_element(By.CSS_SELECTOR, preset).get_attribute("class") == "stored last")
-    browser.find_element(By.CSS_SELECTOR, preset).click()
+    wait_until(lambda: pad.get_attribute("class") == "stored last")
+    ActionChains(browser).click_and_hold(pad).perform()
+    server.trigger("preset/store", 4)
+    wait_until(lambda: browser.find_elements(By.CSS_SELECTOR, "[data-preset='4'].stored"))
+    assert server.state.values["strength"] == 0.75
+    ActionChains(browser).release().perform()  # a tap counts, whatever others store meanwhile
     wait_until(lambda: server.state.values["strength"] == 0.25)
+    browser.find_element(By.CSS_SELECTOR, "[aria-label='Presets after']").click()
+    assert pad.text == "19"
 
 
 def test_it_is_usable_on_a_phone(server: WebServer, browser: Any) -> None:

@@ -74,6 +74,12 @@ class WebServer:
 
         self.call(do())
 
+    def trigger(self, address: str, *arguments: float) -> None:
+        async def do() -> None:
+            self.state.trigger(address, arguments, origin=None, now=time.monotonic())
+
+        self.call(do())
+
     def stop(self) -> None:
         self.output.close()
         self.call(self.web.close())

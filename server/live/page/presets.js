@@ -14,7 +14,10 @@ export class Presets {
     this.storing = element("button", { type: "button", id: "store", "aria-pressed": "false", onclick: () => this.store(!this.isStoring) }, "Store");
     this.morph = element("input", { type: "range", id: "morph", min: 0, max: 20, step: 0.1, value: 0, oninput: () => this.draw() });
     this.seconds = element("div", { class: "number" });
-    this.pads = element("div", { class: "pads" });
+    // Made once: a pad that is replaced under a finger would lose the tap.
+    this.slots = Array.from({ length: SHOWN }, (_, slot) =>
+      element("button", { type: "button", onclick: () => this.tap(this.numberOf(slot)) }));
+    this.pads = element("div", { class: "pads" }, ...this.slots);
     this.where = element("span", { class: "hint" });
     const turn = (by) => () => { this.page = (this.page + by + COUNT / SHOWN) % (COUNT / SHOWN); this.draw(); };
     this.element = element("div", { class: "group" },
@@ -27,6 +30,8 @@ export class Presets {
           element("label", { for: "morph" }, "Morph"), this.seconds, this.morph)));
     this.draw();
   }
+
+  numberOf(slot) { return this.page * SHOWN + 1 + slot; }
 
   get isStoring() { return this.storing.getAttribute("aria-pressed") === "true"; }
 
@@ -56,11 +61,10 @@ export class Presets {
     const seconds = +this.morph.value;
     this.seconds.textContent = seconds ? `${seconds.toFixed(1)} s` : "at once";
     this.morph.style.setProperty("--to", `${5 * seconds}%`);
-    const first = this.page * SHOWN + 1;
-    this.pads.replaceChildren(...Array.from({ length: SHOWN }, (_, i) => {
-      const number = first + i;
-      const kind = [this.stored.has(number) && "stored", number === this.last && "last"].filter(Boolean).join(" ");
-      return element("button", { type: "button", class: kind, "data-preset": number, onclick: () => this.tap(number) }, String(number));
-    }));
+    for (const [slot, pad] of this.slots.entries()) {
+      const number = this.numberOf(slot);
+      pad.className = [this.stored.has(number) && "stored", number === this.last && "last"].filter(Boolean).join(" ");
+      pad.dataset.preset = pad.textContent = number;
+    }
   }
 }
