@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ from .engine import Agree, Border, Coherence, Frame, Held, Monitor, Painting, Un
 from .worker_messages import StreamControl, StreamSettings, StreamState
 
 SECONDS_PER_STEP = 0.01
+ENDLESS, ENDLESS_NEXT = "endless", "endless from the second on"
+"""Prompts of pictures that take until they are cancelled, or the worker killed."""
 
 
 def _raise(error: Exception) -> None:
@@ -55,6 +58,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self._held = Held()
+        self._painted: set[str] = set()
 
     def hold(self, model: str, controls: Sequence[str]) -> None:
         if model == "deadly":
@@ -73,11 +77,14 @@ class FakeEngine:
         if request.settings.prompt in ACCIDENTS:
             ACCIDENTS[request.settings.prompt]()
         image = self._picture(request)
-        for step in range(request.settings.steps):
+        steps, prompt = request.settings.steps, request.settings.prompt
+        endless = prompt == ENDLESS or (prompt == ENDLESS_NEXT and prompt in self._painted)
+        for step in itertools.count() if endless else range(steps):
             monitor.check()
-            monitor.progress(f"Step {step + 1} of {request.settings.steps}", step / request.settings.steps)
+            monitor.progress(f"Step {step + 1} of {steps}", min(step / steps, 1.0))
             monitor.preview(image)
             time.sleep(SECONDS_PER_STEP)
+        self._painted.add(prompt)
         return Painting(image, {"denoise": time.perf_counter() - started})
 
     def paint_together(

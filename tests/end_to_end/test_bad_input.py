@@ -236,7 +236,7 @@ def test_a_server_that_stops_in_mid_job(
             session = part("session").session
             session.wait(lambda: session.link.client.shares_memory, 20)
             settings = bpy.context.scene.paintover
-            settings.steps, settings.size = 150, 128
+            settings.prompt, settings.size = "endless", 128
             words = failure(bpy.ops.paintover.render_view)
             tell(words=words, images=len(bpy.data.images), objects=[ob.name for ob in bpy.data.objects])
             """,

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paintover.bridge.messages import RUNNING, Jobs, ListJobs
+from paintover.bridge.client import Client
+from paintover.bridge.messages import RUNNING, Follow, Jobs, ListJobs, Progress
 
+from ..server.recovery import until
 from ..server_process import ServerProcess, running
+from ..waiting import wait_until
 from .conftest import Blender
 from .film import ENGINE, FILM, pictures
 
@@ -234,28 +237,31 @@ tell(stereo=failure(bpy.ops.render.render))
     assert "Stereoscopy" in told["stereo"]
 
 
+def job_that_runs(client: Client) -> str:
+    client.send(ListJobs())
+    return next((job.job for job in until(client, Jobs, "").jobs if job.state == RUNNING), "")
+
+
 def test_a_job_that_is_cancelled_on_the_server_leaves_no_black_frames(
     blender: Blender, fake_server: ServerProcess
 ) -> None:
     process = blender.start(
         ENGINE
         + """
-settings.steps = 100
+settings.prompt = "endless from the second on"
 tell(cancelled=failure(lambda: bpy.ops.render.render(animation=True)))
-settings.steps = 2
+settings.prompt = "moss"
 scene.render.filepath = os.path.abspath("again.png")
 tell(again=list(bpy.ops.render.render(write_still=True)))
 """,
         port=fake_server.port,
     )
-    assert process.stdout is not None
     with fake_server.client() as client:
-        for line in process.stdout:
-            if "Painting frame 5" in line:  # a keyframe: frames 2 to 4 wait for it
-                break
-        client.send(ListJobs())
-        jobs = next(message for message in iter(client.receive, None) if isinstance(message, Jobs)).jobs
-        client.cancel(next(job.job for job in reversed(jobs) if job.state == RUNNING))
+        job = wait_until(lambda: job_that_runs(client))
+        client.send(Follow(job))
+        while "Painting frame 5" not in until(client, Progress, job).stage:  # a keyframe: frames 2 to 4 wait for it
+            pass
+        client.cancel(job)
         told = blender.finish(process)
     assert "Cancelled" in told["cancelled"]
     assert list(pictures(blender.folder / "rendered")) == ["0001.png"], "what was whole, and nothing else"

@@ -79,11 +79,12 @@ async def test_the_standby_holds_what_the_active_worker_does_and_lets_go_for_ano
         await eventually(lambda: (standby := supervisor._warm_standby()) and standby.beat.model == "mini")
         standby = supervisor._warm_standby()
         assert standby is not None
-        other = Generate(Settings(steps=150, model="other"), 64, 64)
+        other = Generate(Settings(prompt="endless", model="other"), 64, 64)
         running = asyncio.create_task(supervisor.run(Run("b" * 32, other), lambda message: None))
         await eventually(lambda: standby.beat.model == "")
         assert not running.done(), "while the job runs, its model has the memory for itself"
-        await running
+        supervisor.stop_job("b" * 32)
+        assert await running
         await eventually(lambda: standby.beat.model == "other")
         assert await supervisor.make_room()
         assert standby.dead
@@ -94,7 +95,8 @@ async def test_the_standby_holds_what_the_active_worker_does_and_lets_go_for_ano
 
 async def test_a_standby_that_still_loads_at_low_priority_is_not_promoted(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    settings = Settings(steps=150, model=f"when {gate}")
+    settings = Settings(steps=1, model=f"when {gate}")
+    endless = Generate(dataclasses.replace(settings, prompt="endless"), 64, 64)
     supervisor = Supervisor("fake")
     heard: list[Any] = []
     try:
@@ -106,7 +108,7 @@ async def test_a_standby_that_still_loads_at_low_priority_is_not_promoted(tmp_pa
         assert standby is not None
         assert active is not None
         heard.clear()
-        running = asyncio.create_task(supervisor.run(Run("b" * 32, Generate(settings, 64, 64)), heard.append))
+        running = asyncio.create_task(supervisor.run(Run("b" * 32, endless), heard.append))
         await eventually(lambda: heard)  # by now the standby was told to yield
         psutil.Process(active.pid).kill()
         with pytest.raises(WorkerDied):

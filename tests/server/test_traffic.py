@@ -189,7 +189,7 @@ def test_a_queue_that_holds_too_much_says_so(server: InProcess, monkeypatch: pyt
     monkeypatch.setattr(jobs, "MAX_HELD", 10_000_000)
     passes = make_passes(512, 512)
     with server.client() as client:
-        names = [client.submit(Generate(Settings(steps=100, seed=1), 512, 512, passes)) for _ in range(4)]
+        names = [client.submit(Generate(Settings(prompt="endless"), 512, 512, passes)) for _ in range(4)]
         with pytest.raises(QueueFull, match=r"holds \d+ MB") as caught:
             list(client.follow(names[2], timeout=60))
         assert "cancel some" in caught.value.hint

@@ -129,7 +129,7 @@ async def test_a_job_that_is_cancelled_before_there_is_a_worker_does_not_run() -
     supervisor = Supervisor("fake", standby=False)
     heard: list[Any] = []
     try:
-        run = Run("a" * 32, Generate(Settings(steps=150), 64, 64))
+        run = Run("a" * 32, Generate(Settings(prompt="endless"), 64, 64))
         supervisor.stop_job(run.job)
         failure = await asyncio.wait_for(supervisor.run(run, heard.append, lambda: True), 60)
         assert failure is not None
@@ -192,7 +192,7 @@ async def test_a_message_that_there_is_no_memory_for_is_said(monkeypatch: pytest
 
 
 def test_a_worker_that_the_system_killed_is_said(server: ServerProcess, client: Client) -> None:
-    job = client.submit(Generate(Settings(steps=150), 64, 64))
+    job = client.submit(Generate(Settings(prompt="endless"), 64, 64))
     failure = None
     while failure is None:
         message = client.receive(60)
