@@ -22,7 +22,8 @@ from .worker_messages import StreamControl, StreamSettings, StreamState
 
 SECONDS_PER_STEP = 0.01
 ENDLESS, ENDLESS_NEXT = "endless", "endless from the second on"
-"""Prompts of pictures that take until they are cancelled, or the worker killed."""
+"""Prompts of pictures that take until they are cancelled, or the worker killed. “until PATH” takes until that file is
+there."""
 
 
 def _raise(error: Exception) -> None:
@@ -78,14 +79,19 @@ class FakeEngine:
             ACCIDENTS[request.settings.prompt]()
         image = self._picture(request)
         steps, prompt = request.settings.steps, request.settings.prompt
-        endless = prompt == ENDLESS or (prompt == ENDLESS_NEXT and prompt in self._painted)
-        for step in itertools.count() if endless else range(steps):
+        for step in itertools.count():
+            if step >= steps and not self._goes_on(prompt):
+                break
             monitor.check()
             monitor.progress(f"Step {step + 1} of {steps}", min(step / steps, 1.0))
             monitor.preview(image)
             time.sleep(SECONDS_PER_STEP)
         self._painted.add(prompt)
         return Painting(image, {"denoise": time.perf_counter() - started})
+
+    def _goes_on(self, prompt: str) -> bool:
+        endless = prompt == ENDLESS or (prompt == ENDLESS_NEXT and prompt in self._painted)
+        return endless or (prompt.startswith("until ") and not os.path.exists(prompt[6:]))
 
     def paint_together(
         self, requests: Sequence[Generate], agree: Agree, monitor: Monitor, begin: Unfinished | None = None

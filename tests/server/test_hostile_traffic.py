@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -91,18 +92,20 @@ class Honest(threading.Thread):
             raise self.error
 
 
+def heard(raw: socket.socket) -> Iterator[Any]:
+    """What the server says. Raises ConnectionError when it has closed."""
+    decoder = Decoder()
+    while data := raw.recv(1 << 16):
+        yield from decoder.feed(data)
+    raise ConnectionError("the server has closed")
+
+
 @contextlib.contextmanager
 def greeted(server: ServerProcess) -> Iterator[socket.socket]:
     """A raw socket whose greeting has been answered."""
     with socket.create_connection(("127.0.0.1", server.port), 30) as raw:
         raw.sendall(hostile.hello())
-        decoder = Decoder()
-        while True:
-            data = raw.recv(1 << 16)
-            if not data:
-                raise ConnectionError("not greeted")
-            if any(isinstance(message, Welcome) for message in decoder.feed(data)):
-                break
+        next(message for message in heard(raw) if isinstance(message, Welcome))
         yield raw
 
 
@@ -204,18 +207,13 @@ def lie_about_memory(server: ServerProcess, rng: random.Random, count: int) -> i
 def greeted_with_offer(server: ServerProcess) -> Iterator[tuple[socket.socket, LaneOffer | None]]:
     with socket.create_connection(("127.0.0.1", server.port), 30) as raw:
         raw.sendall(hostile.hello() + b"".join(encode(Ping(5))))
-        decoder = Decoder()
         offer = None
-        while True:
-            data = raw.recv(1 << 16)
-            if not data:
-                raise ConnectionError("not greeted")
-            for message in decoder.feed(data):
-                if isinstance(message, LaneOffer):
-                    offer = message
-                elif message == Pong(5):
-                    yield raw, offer
-                    return
+        for message in heard(raw):
+            if isinstance(message, LaneOffer):
+                offer = message
+            elif message == Pong(5):
+                break
+        yield raw, offer
 
 
 def never_read(server: ServerProcess, rng: random.Random, count: int) -> int:

@@ -191,13 +191,18 @@ def test_a_job_that_took_the_server_down_twice_is_not_run_again(tmp_path: Path) 
 
 
 def test_a_server_that_is_stopped_twice_does_not_give_a_job_up(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     with running(tmp_path) as server, server.client() as client:
-        job = client.submit(Generate(Settings(prompt="endless"), 64, 64))
+        job = client.submit(Generate(Settings(prompt=f"until {gate}"), 64, 64))
         until(client, Progress, job)
-    for _ in range(3):
+    for _ in range(2):
         with running(tmp_path) as server, server.client() as client:
             client.send(Follow(job))
             until(client, Progress, job)
+    gate.touch()
+    with running(tmp_path) as server, server.client() as client:
+        client.send(Follow(job))
+        assert of_type(finish(client, job), ImageResult)
 
 
 def test_two_servers_of_one_folder_leave_each_others_jobs_alone(tmp_path: Path) -> None:

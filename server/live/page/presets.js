@@ -18,7 +18,6 @@ export class Presets {
     this.slots = Array.from({ length: SHOWN }, (_, slot) =>
       element("button", { type: "button", onclick: () => this.tap(this.numberOf(slot)) }));
     this.pads = element("div", { class: "pads" }, ...this.slots);
-    this.where = element("span", { class: "hint" });
     const turn = (by) => () => { this.page = (this.page + by + COUNT / SHOWN) % (COUNT / SHOWN); this.draw(); };
     this.element = element("div", { class: "group" },
       this.pads,
