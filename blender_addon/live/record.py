@@ -83,8 +83,8 @@ class Recording:
         """Files that are written."""
         self.left_out = 0
         self.error: PaintoverError | None = None
-        self._queue: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(WAITING)
-        self._ended: threading.Event = threading.Event()
+        self._queue: queue.Queue[tuple[float, np.ndarray | None]] = queue.Queue(WAITING)
+        """What came when; None is the end."""
         self._thread = threading.Thread(target=self._run, name="paintover-record", daemon=True)
         self._thread.start()
 
@@ -97,7 +97,7 @@ class Recording:
 
     def finish(self) -> None:
         """Write what is waiting, and end."""
-        self._ended.set()
+        self._queue.put((time.monotonic(), None))
         self._thread.join()
         Recording.last = self
 
@@ -114,12 +114,12 @@ class Recording:
             except queue.Empty:
                 if data:  # as it goes, so that a long hold leaves nothing to do at the end
                     self._write(data, int((time.monotonic() - begun) * self.rate))
-                if self._ended.is_set():
-                    break
                 continue
             begun = begun or moment
             if data:  # up to this moment the one before was seen
                 self._write(data, int((moment - begun) * self.rate))
+            if image is None:
+                break
             try:
                 data = png.encode(image)
             except Exception as error:  # noqa: BLE001 - whoever ends the recording waits for this thread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -327,6 +328,31 @@ def test_a_recording_that_cannot_be_written_says_so(session: Session, tmp_path: 
     scene.paintover.live_folder = " "  # else it would be written to wherever Blender was started
     with pytest.raises(Exception, match="No folder"):
         record.Recording(scene)
+
+
+def test_what_waits_for_a_slow_disk_when_a_recording_ends_is_written(
+    scene: bpy.types.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.paintover.live_folder = str(tmp_path)
+    scene.render.fps = 100
+    recording = record.Recording(scene)
+    ending = threading.Thread(target=recording.finish)
+    write = record._write
+
+    def slow(path: Path, data: bytes) -> None:
+        if not ending.ident:  # more comes, and then the end, while the disk is still at the first file
+            recording.add(np.full((8, 8, 3), 20, np.uint8))
+            recording.add(np.full((8, 8, 3), 30, np.uint8))
+            ending.start()
+            wait_until(lambda: recording._queue.qsize() == 3, 20)
+        write(path, data)
+
+    monkeypatch.setattr(record, "_write", slow)
+    recording.add(np.full((8, 8, 3), 10, np.uint8))
+    wait_until(lambda: ending.ident and not ending.is_alive(), 20)
+    last = bpy.data.images.load(str(recording.path / recording.files()[-1]))
+    assert round(last.pixels[0] * 255) == 30
+    assert recording.left_out == 0
 
 
 def test_a_full_disk_leaves_whole_files_alone(scene: bpy.types.Scene, tmp_path: Path) -> None:
