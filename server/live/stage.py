@@ -295,7 +295,11 @@ class Stage:
         if not self._on:
             return
         self._loads = False
-        self._stall.heard(time.monotonic())
+        now = time.monotonic()
+        self._stall.heard(now)
+        paints = not self._held and not self._supervisor.busy
+        if not there and paints and (died := self._suit.died(now)):
+            self._complain(Failure.of(died))
         if not there or self._doing != LOADING:  # the first one is no recovery
             # While the picture is held nothing is painted: another worker is all that there is to wait for.
             self._do(RUNNING if there and self._held and self.picture else RECOVERING)
@@ -342,6 +346,7 @@ class Stage:
 
     def _painted(self, message: StreamPicture, now: float) -> None:
         self._do(RUNNING)
+        self._suit.painted()
         self._painted_origin = self._measure.picture(message.control, message.settings, now) or self._painted_origin
         self.state.latency = self._measure.latency
         self._seconds = message.seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from paintover.bridge.errors import WorkerDied
 from paintover.bridge.live import LIVE_BY_NAME
 from paintover.bridge.live_messages import Value
 
@@ -12,6 +13,9 @@ from .state import LiveState
 
 MAX_OUTPUT = 512
 """Pixels of a frame's side that choosing a model sets at most: live, rate counts for more."""
+DEADLY = 3
+"""Workers that die in a row without one frame in between, after which the model is taken for what kills them: it is
+the first one that may have painted with another before."""
 
 
 class Suit:
@@ -22,10 +26,15 @@ class Suit:
         self._model = str(state.values["model"])
         self._before: dict[str, Value] = {}
         """What choosing the model has changed."""
+        self._goes_back = False
+        self._deaths = 0
 
     def bring(self, model: str, now: float) -> None:
         """Set what suits a model that was chosen. Raises MissingModel and what else keeps its defaults from us."""
-        self._before, self._model = {"model": self._model}, model
+        before, self._model = self._model, model
+        if self._goes_back:
+            return
+        self._before = {"model": before}
         wanted = dict(self._defaults_of(model))
         if size := wanted.pop("size", None):
             wanted["output_width"] = wanted["output_height"] = min(size, MAX_OUTPUT)
@@ -35,4 +44,25 @@ class Suit:
 
     def take_back(self, now: float) -> None:
         """The model is not to be had: go back to the one before, and to its values."""
-        self._state.apply(self._before, now)
+        before, self._before = self._before, {}  # if that one is refused, too, there is nothing to go back to
+        self._goes_back = True
+        try:
+            self._state.apply(before, now)
+        finally:
+            self._goes_back = False
+
+    def painted(self) -> None:
+        """A frame has come."""
+        self._deaths = 0
+
+    def died(self, now: float) -> WorkerDied | None:
+        """A worker died that had something to paint. Returns what is to be said if it was the model's doing, which is
+        then taken back: its loading may take more memory than there is, however often it is tried."""
+        self._deaths += 1
+        if self._deaths < DEADLY or not self._before:
+            return None
+        self._deaths = 0
+        hint = f"Live is back at {self._before['model']}. Use a smaller model, or free some memory."
+        died = WorkerDied(reason=f"each time that it was to paint live with {self._model}", hint=hint)
+        self.take_back(now)
+        return died

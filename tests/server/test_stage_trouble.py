@@ -29,7 +29,7 @@ from paintover.bridge.messages import Failure, Ping, Pong
 from paintover.server.live.stage import Stage
 from paintover.server.live.state import LiveState
 from paintover.server.supervisor import Supervisor
-from paintover.server.worker_messages import StreamState
+from paintover.server.worker_messages import StreamPicture, StreamState
 
 from ..bridge.conftest import make_passes
 from ..server_process import ServerProcess, running
@@ -129,6 +129,56 @@ async def test_a_controlnet_that_cannot_be_loaded_is_switched_off() -> None:
     assert state.values["control_normal"]
     stage._hear(StreamState(RUNNING, failure=failure, refused=str(state.values["model"]), control="normal"))
     assert not state.values["control_normal"]
+
+
+def test_a_model_whose_loading_kills_is_taken_back(tmp_path: Path) -> None:
+    listed = {"models": {"deadly": {"family": "sd15", "path": str(tmp_path)}}, "controls": {}}
+    (tmp_path / "models.json").write_text(json.dumps(listed))
+    with running(tmp_path) as server, LiveClient(server) as live:
+        live.set(prompt="lava", steps=3)
+        live.send(1)
+        live.picture(lambda picture: picture.number == 1)
+        live.set(model="deadly")
+        trouble = live.until(LiveTrouble).failure
+        assert trouble.code == "worker_died"
+        assert "with deadly" in trouble.message
+        assert "back at mini-turbo" in trouble.hint
+        live.send(2)
+        again = live.picture(lambda picture: picture.number == 2)
+        assert color(again) == expected(prompt="lava", seed=again.seed)
+        until_values(server, model="mini-turbo", prompt="lava", steps=3)
+
+
+async def test_workers_that_are_killed_between_frames_cost_no_model() -> None:
+    state = LiveState()
+    supervisor = Supervisor("fake")
+    stage = Stage(state, supervisor, lambda model: {})
+    stage.start()
+    state.set("model", "mini", origin=None, now=0.0)
+    for number in range(10):
+        stage._worker(False)
+        stage._worker(True)
+        stage._worker(False)
+        stage._worker(True)
+        stage._hear(StreamPicture(-1, number, np.zeros((8, 8, 3), np.uint8), 0, {}))
+    state.set("freeze", True, origin=None, now=0.0)  # nothing is painted
+    for _ in range(5):
+        stage._worker(False)
+        stage._worker(True)
+    assert state.values["model"] == "mini"
+    state.set("freeze", False, origin=None, now=0.0)
+    for _ in range(3):
+        stage._worker(False)
+    assert state.values["model"] == "mini-turbo"
+
+
+async def test_two_models_that_are_refused_do_not_take_turns() -> None:
+    state = LiveState()
+    stage, failure = Stage(state, Supervisor("fake"), lambda model: {}), Failure("bad_model_file", "It is broken.", "")
+    state.set("model", "mini", origin=None, now=0.0)
+    for model in ("mini", "mini-turbo", "mini-turbo"):
+        stage._hear(StreamState(RUNNING, failure=failure, refused=model))
+        assert state.values["model"] == "mini-turbo"
 
 
 def test_what_came_while_it_was_frozen_is_dropped_but_the_newest(live: LiveClient) -> None:
