@@ -271,6 +271,12 @@ def available_ram() -> int:
     return max(0, available)
 
 
+def stand_in_for_others() -> None:
+    """Where memory runs out, have Linux end this process, which is replaced, and not Blender with its unsaved scene."""
+    with contextlib.suppress(OSError):  # another system, or not allowed
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def die_with(connection: Connection) -> None:
     """End this process as soon as the front is gone, even in the middle of a step."""
 
@@ -293,6 +299,7 @@ def prepare(engine_name: str) -> Engine:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    stand_in_for_others()
     port, engine_name, standby = int(sys.argv[1]), sys.argv[2], "standby" in sys.argv[3:]
     nonce = sys.stdin.readline().strip()
     connection = Connection(socket.create_connection(("127.0.0.1", port)), Decoder(UNLIMITED, TO_WORKER))

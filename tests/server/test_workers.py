@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from paintover.bridge.aio import Channel
@@ -36,6 +38,7 @@ from paintover.server.supervisor import Supervisor
 from paintover.server.worker_messages import TO_FRONT, Beat, Run
 
 from ..server_process import ServerProcess, running
+from ..waiting import wait_until
 from .recovery import finish, listed, of_type, state_after, submit, until
 
 
@@ -61,6 +64,19 @@ def test_a_killed_worker_costs_no_finished_view_and_changes_no_pixel(tmp_path: P
     assert np.array_equal(texture.image, expected.image)
     assert len(of_type(told_again, ViewPainted)) == len(views)
     assert np.array_equal(of_type(told_again, TextureResult)[0].image, expected.image)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux does it")
+def test_where_memory_runs_out_the_painting_processes_are_the_first_to_end(tmp_path: Path) -> None:
+    """And not Blender, or the front."""
+
+    def last(process: psutil.Process) -> int:
+        return int(Path(f"/proc/{process.pid}/oom_score_adj").read_text())
+
+    with running(tmp_path) as server:
+        wait_until(lambda: len(server.processes()) == 2)
+        wait_until(lambda: [last(process) for process in server.processes()] == [1000, 1000])
+        assert last(psutil.Process(server.process.pid)) == last(psutil.Process()) < 1000
 
 
 def test_views_that_are_painted_together_go_on_between_two_steps(tmp_path: Path) -> None:
