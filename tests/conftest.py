@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+
+class Loggers(dict[str, Any]):
+    """Of logging. pytest goes through all of them when a test begins: a thread that imports something at that moment,
+    and so makes another, must not fail the test."""
+
+    def values(self) -> Any:
+        return list(super().values())
+
+
+logging.root.manager.loggerDict = Loggers(logging.root.manager.loggerDict)
 
 # Before anything imports torch: waiting threads that spin make tests crawl on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -266,6 +266,9 @@ def test_whoever_is_killed_the_shot_comes_out_the_same(tmp_path: Path, whom: str
             pictures = artist.finish()
             assert same(pictures, undisturbed)
             return
+        # A client hears of a frame while it is being written.
+        stored = tmp_path / "data" / "jobs" / artist.job
+        wait_until(lambda: list(stored.glob("key-000005-*.frames")), 60)
         server.process.kill()
         server.process.wait(20)
     with running(tmp_path / "data") as server, server.client() as client:
