@@ -26,15 +26,13 @@ class Suit:
         self._model = str(state.values["model"])
         self._before: dict[str, Value] = {}
         """What choosing the model has changed."""
-        self._goes_back = False
         self._deaths = 0
 
     def bring(self, model: str, now: float) -> None:
         """Set what suits a model that was chosen. Raises MissingModel and what else keeps its defaults from us."""
-        before, self._model = self._model, model
-        if self._goes_back:
-            return
-        self._before = {"model": before}
+        if model == self._model:
+            return  # it was gone back to
+        self._before, self._model = {"model": self._model}, model
         wanted = dict(self._defaults_of(model))
         if size := wanted.pop("size", None):
             wanted["output_width"] = wanted["output_height"] = min(size, MAX_OUTPUT)
@@ -45,11 +43,8 @@ class Suit:
     def take_back(self, now: float) -> None:
         """The model is not to be had: go back to the one before, and to its values."""
         before, self._before = self._before, {}  # if that one is refused, too, there is nothing to go back to
-        self._goes_back = True
-        try:
-            self._state.apply(before, now)
-        finally:
-            self._goes_back = False
+        self._model = str(before.get("model", self._model))
+        self._state.apply(before, now)
 
     def painted(self) -> None:
         """A frame has come."""

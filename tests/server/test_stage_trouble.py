@@ -150,8 +150,7 @@ def test_a_model_whose_loading_kills_is_taken_back(tmp_path: Path) -> None:
 
 
 async def test_workers_that_are_killed_between_frames_cost_no_model() -> None:
-    state = LiveState()
-    supervisor = Supervisor("fake")
+    state, supervisor = LiveState(), Supervisor("fake")
     stage = Stage(state, supervisor, lambda model: {})
     stage.start()
     state.set("model", "mini", origin=None, now=0.0)
@@ -170,6 +169,7 @@ async def test_workers_that_are_killed_between_frames_cost_no_model() -> None:
     for _ in range(3):
         stage._worker(False)
     assert state.values["model"] == "mini-turbo"
+    await supervisor.close()
 
 
 async def test_two_models_that_are_refused_do_not_take_turns() -> None:
